@@ -24,6 +24,12 @@ def code(path: Path) -> list[nbformat.NotebookNode]: return [c for c in cells(pa
 def exported(path: Path) -> list[nbformat.NotebookNode]: return [c for c in code(path) if EXPORT.search(c.source)]
 
 
+def module(path: Path) -> str | None:
+    "The module that a notebook exports to, inside the package."
+    found = [m for c in code(path) for m in re.findall(r"^\s*#\|\s*default_exp\s+([\w.]+)", c.source, re.M)]
+    return found[0] if found else None
+
+
 def floor(stem: str) -> tuple[int, str]:
     "A numbered notebook's place in the house: 2 and 'a' for 02a_fingerprint."
     number, letter = re.match(r"(\d+)([a-z]*)_", stem).groups()

@@ -12,7 +12,7 @@ each_notebook = pytest.mark.parametrize("path", nbs.NOTEBOOKS, ids=nbs.name)
 each_numbered = pytest.mark.parametrize("path", nbs.NUMBERED, ids=nbs.name)
 each_computing = pytest.mark.parametrize("path", [p for p in nbs.NUMBERED if nbs.floor(p.stem)[0] <= 5], ids=nbs.name)
 
-FLOORS = {re.sub(r"^\d+[a-z]*_", "", p.stem): nbs.floor(p.stem) for p in nbs.NUMBERED}
+FLOORS = {f"{nbs.PACKAGE}.{nbs.module(p)}": nbs.floor(p.stem) for p in nbs.NUMBERED}
 MAX_EXPORTED_LINES, MAX_PNG_BYTES = 40, 60_000
 IO = {"sqlalchemy", "alembic", "sqlite3", "duckdb", "requests", "httpx", "urllib", "http", "socket", "subprocess",
       "scrapy", "shutil", "tempfile", "multiprocessing", "asyncio"}
@@ -31,7 +31,7 @@ def test_starts_with_a_title_and_a_promise(path):
 def test_imports_from_lower_floors_only(path):
     own = nbs.floor(path.stem)
     for cell in nbs.code(path):
-        used = {m.split(".")[1] for m in nbs.imports(cell.source) if m.startswith(f"{nbs.PACKAGE}.")} & FLOORS.keys()
+        used = nbs.imports(cell.source) & FLOORS.keys()
         too_high = {m for m in used if FLOORS[m] > own or (FLOORS[m] == own and cell in nbs.exported(path))}
         assert not too_high, f"{path.name}, cell {cell.id}"
 
