@@ -166,3 +166,59 @@ def test_R6_every_pair_of_the_set_matches(n, data):
     chosen = largest_agreeing_set(match)
     assert all(match[i, j] for i in chosen for j in chosen if i != j)
     assert not any(all(match[k, i] for i in chosen) for k in range(n) if k not in chosen), "not maximal"
+
+
+def prices_of(*vectors):
+    "One snapshot each of s0, s1, ..., an hour apart."
+    times = START + np.arange(len(vectors)) * np.timedelta64(1, "h")
+    ids = np.array([f"s{i}" for i in range(len(vectors))])
+    return PriceMatrix(ids, times, np.stack(vectors), np.arange(N_PRODUCTS).astype(str), CATEGORIES)
+
+
+def one_batch(prices, fresh, *groups, clusters=None):
+    "The state after one batch on `groups`; all stores lie in the formed cluster 0 unless told otherwise."
+    before = replace(GroupState("Shop"), formed=frozenset({0}))
+    for group in groups: before = before.put(group)
+    table = pd.DataFrame({"company": "Shop", "store_id": prices.stores, "cluster": clusters or 0, "cluster_name": "C0"})
+    return before.replay(GroupOrchestrator(RULE, threshold=0.8).run(before, prices, fresh, table))
+
+
+def dairy(*members): return StoreGroup("[Shop-C0/Dairy]", "Shop", frozenset(members), members[0], category="Dairy")
+
+
+def test_R8_a_store_that_joins_a_full_group_leaves_its_category_groups():
+    home = StoreGroup("[Shop-C0]", "Shop", frozenset({"s0", "s1"}), "s0")
+    same, other = vector(0, 0, 0), vector(1, 0, 0)
+    state = one_batch(prices_of(same, same, same, other, other), {"s2"}, home, dairy("s2", "s3", "s4"))
+    assert state.groups["[Shop-C0]"].members == {"s0", "s1", "s2"}
+    assert state.groups["[Shop-C0/Dairy]"].members == {"s3", "s4"}
+    assert state.groups["[Shop-C0/Dairy]"].ambassador == "s4", "the title passes to the most recent of those who stay"
+    state = one_batch(prices_of(same, same, same, other), {"s2"}, home, dairy("s2", "s3"))
+    assert not state.groups["[Shop-C0/Dairy]"].is_active, "one store alone is no group"
+
+
+def test_R8_a_store_that_founds_a_full_group_leaves_its_category_groups():
+    same, other = vector(0, 0, 0), vector(1, 0, 0)
+    state = one_batch(prices_of(same, same, other, other + 1), {"s0"}, dairy("s1", "s2", "s3"))
+    assert state.active()[0].members == {"s0", "s1"}
+    assert state.groups["[Shop-C0/Dairy]"].members == {"s2", "s3"}
+
+
+def test_R4a_stores_of_a_cluster_still_being_discovered_wait():
+    same = vector(0, 0, 0)
+    state = one_batch(prices_of(same, same, same), {"s0", "s1"}, clusters=[7, 7, 0])
+    assert state.formed == {0, 7} and state.active()[0].members == {"s0", "s1", "s2"}
+    waiting = one_batch(prices_of(same, same), {"s0"}, clusters=[7, 0])
+    assert waiting.active() == [], "s0 is the only store of cluster 7 that was scraped; s1 matches it, but s0 must wait"
+
+
+def test_R7_two_stages_and_the_best_match_wins():
+    full, small = vector(0, 0, 0), vector(0, 0, 0)
+    small[::2] = -1
+    near = full.copy()
+    near[:3] += 1
+    groups = [StoreGroup("[Shop-C0]", "Shop", frozenset({"s0", "s1"}), "s0"),
+              StoreGroup("[Shop-C0-2]", "Shop", frozenset({"s4", "s5"}), "s4"),
+              StoreGroup("[Shop-C0-3]", "Shop", frozenset({"s2", "s3"}), "s2")]
+    state = one_batch(prices_of(near, near, full, full, small, small, full), {"s6"}, *groups)
+    assert state.group_of("s6").name == "[Shop-C0-3]", "s4 has the same prices, but lacks half of the range"
