@@ -40,18 +40,19 @@ def link(table: str, column: str, target: str, **options: Any) -> ForeignKeyCons
 def create_places() -> None:
     "Companies, clusters, stores."
     op.create_table(
-        "company", needed("id", Integer), needed("name", String), needed("currency", String), needed("timezone", String),
-        needed("decimals", Integer), Column("changeover", Integer), Column("threshold", Double), Column("clustering", JSON),
+        "company", needed("id", Integer), needed("name", String), needed("currency", String),
+        needed("timezone", String), needed("decimals", Integer), Column("changeover", Integer),
+        Column("threshold", Double), Column("clustering", JSON),
         key("company", "id"), unique("company", "name"))
     op.create_table(
-        "cluster", needed("id", Integer), needed("company_id", Integer), needed("label", Integer), needed("name", String),
-        needed("formed", Boolean),
+        "cluster", needed("id", Integer), needed("company_id", Integer), needed("label", Integer),
+        needed("name", String), needed("formed", Boolean),
         key("cluster", "id"), link("cluster", "company_id", "company"), unique("cluster", "company_id", "label"))
     op.create_table(
-        "store", needed("id", Integer), needed("company_id", Integer), needed("store_id", String), needed("name", String),
-        needed("lat", Double), needed("lon", Double), Column("state", String), Column("format", String),
-        Column("address", String), Column("cluster_id", Integer), Column("last_scraped", DateTime),
-        needed("failures", Integer),
+        "store", needed("id", Integer), needed("company_id", Integer), needed("store_id", String),
+        needed("name", String), needed("lat", Double), needed("lon", Double), Column("state", String),
+        Column("format", String), Column("address", String), Column("cluster_id", Integer),
+        Column("last_scraped", DateTime), needed("failures", Integer),
         key("store", "id"), unique("store", "company_id", "store_id"), link("store", "company_id", "company"),
         link("store", "cluster_id", "cluster", ondelete="SET NULL"))
 
