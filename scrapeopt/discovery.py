@@ -108,8 +108,7 @@ def among(
     known: Collection[str],  # ids to look for
 ) -> np.ndarray:  # bool
     "Which stores are among the `known` ones. A plain set is ten times quicker here than `Series.isin` on text."
-    ids = set(known)
-    return np.fromiter((s in ids for s in store_ids.to_numpy(dtype=object)), bool, len(store_ids))
+    return np.fromiter(map(set(known).__contains__, store_ids.to_numpy(dtype=object)), bool, len(store_ids))
 
 
 def unreachable(
