@@ -185,7 +185,7 @@ MAKES = {
     "arrow": lambda x: pa.array(list(x)),
     "dictionary": lambda x: pa.array(list(x)).dictionary_encode(),
     "pandas": lambda x: pd.Series(list(x), dtype="str"),
-    "categorical": lambda x: pd.Categorical(list(x), [*sorted(x), "a category in no row"]),
+    "categorical": lambda x: pd.Categorical(list(x), [*sorted(set(x)), "a category in no row"]),
 }
 
 
