@@ -1,0 +1,224 @@
+"""R4a-R8 as properties: whatever a chain does, the orchestrator's state stays sound."""
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrapeopt.discovery import SyncWindow
+from scrapeopt.groups import (
+    DIVERGENCE_DETECTED,
+    HEALTHY,
+    GroupOrchestrator,
+    GroupState,
+    StoreGroup,
+    event_from_record,
+    event_record,
+    largest_agreeing_set,
+)
+from scrapeopt.overlap import MatchRule, PriceMatrix
+
+N_PRODUCTS = 24
+CATEGORIES = np.array(["Dairy", "Fresh", "Pantry", ""])[np.arange(N_PRODUCTS) % 4]
+START = np.datetime64("2026-11-23T02:00", "ns")
+RULE = MatchRule(match_threshold=0.8, range_threshold=0.8, min_shared=4)
+
+
+def vector(zone, week, stray):
+    "Prices of a store: its zone's of that week; a stray one changes a category or, at 2, everything."
+    prices = np.random.default_rng([zone, week]).integers(100, 999, N_PRODUCTS).astype(np.int32)
+    if stray: prices[(CATEGORIES == "Dairy") | (stray == 2)] += 1000 + stray
+    if zone == 3: prices[::2] = -1  # a small format
+    return prices
+
+
+visits = st.tuples(st.integers(0, 7), st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))  # store, zone, week, stray
+batches = st.lists(st.tuples(st.integers(1, 60), st.lists(visits, max_size=6)), min_size=1, max_size=6)
+
+
+@st.composite
+def histories(draw):
+    "A chain of 2 to 8 stores in up to two clusters, scraped once or not at all, then in batches some hours apart."
+    n = draw(st.integers(2, 8))
+    clusters = draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=n, max_size=n))
+    first = [(s, draw(st.integers(0, 2)), 0, 0) for s in range(n) if draw(st.integers(0, 9))]
+    return clusters, [(1, first), *draw(batches)]
+
+
+def play(clusters, batches, orchestrator):
+    "Run the batches; yields (store table, fresh, prices, state before, events, state after)."
+    ids = [f"s{i}" for i in range(len(clusters))]
+    table = pd.DataFrame({"company": "Shop", "store_id": ids, "cluster": clusters,
+                          "cluster_name": [f"C{c}" if c >= 0 else "" for c in clusters]})
+    known: dict[str, tuple[np.datetime64, np.ndarray]] = {}
+    state, now = GroupState("Shop"), START
+    for hours, seen in batches:
+        fresh = set()
+        for s, zone, week, stray in seen:
+            if s >= len(ids): continue
+            now = now + np.timedelta64(1, "m")
+            known[ids[s]] = (now, vector(zone, week, stray))
+            fresh.add(ids[s])
+        if not fresh: continue
+        names = sorted(known)
+        prices = PriceMatrix(np.array(names), np.array([known[s][0] for s in names]), np.stack([known[s][1] for s in names]),
+                             np.arange(N_PRODUCTS).astype(str), CATEGORIES)
+        events = orchestrator.run(state, prices, fresh, table)
+        after = state.replay(events)
+        yield table, fresh, prices, state, events, after
+        state, now = after, now + np.timedelta64(hours, "h")
+
+
+ORCHESTRATORS = st.sampled_from([GroupOrchestrator(RULE, SyncWindow(), threshold=0.8, seeding=seeding)
+                                 for seeding in ("baseline", "geography")])
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), ORCHESTRATORS)
+def test_R5_to_R8_state_stays_sound(history, orchestrator):
+    for table, _, prices, _, _, state in play(*history, orchestrator):
+        everyone = set(table.store_id)
+        full = [s for g in state.active() for s in g.members]
+        assert len(full) == len(set(full)), "a store in two full groups"
+        assert set(full) <= everyone and full == [s for s in full if s in prices], "a member that was never scraped"
+        for category in {"Dairy", "Fresh", "Pantry"}:
+            there = [s for g in state.active(category) for s in g.members]
+            assert len(there) == len(set(there)), "a store in two groups of a category"
+            assert not set(there) & set(full), "a store in a full group and in a category group (R8)"
+        for group in state.groups.values():
+            assert not group.candidates, "candidates are cleared after a run (R9)"
+            if group.is_active: assert group.ambassador in group.members and len(group.members) >= 2
+            else: assert not group.members
+        assert not state.active(""), "products without a category make no category group"
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories(), ORCHESTRATORS)
+def test_R9_events_are_the_whole_truth(history, orchestrator):
+    "The same batch gives the same events; events survive JSON; nothing fresh, nothing happens."
+    for table, fresh, prices, before, events, after in play(*history, orchestrator):
+        assert orchestrator.run(before, prices, sorted(fresh, reverse=True), table) == events or _has_nan(events)
+        back = [event_from_record(type(e).__name__, event_record(e)) for e in events]
+        assert before.replay(back) == after
+        assert orchestrator.run(after, prices, [], table) == []
+
+
+def _has_nan(events): return any(e.overlap != e.overlap for e in events if hasattr(e, "overlap"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_R4a_every_member_matches_its_ambassador(history):
+    "After formation from the baseline, the next check with the same data would confirm everybody."
+    clusters, batches = history
+    for _, _, prices, _, events, state in play(clusters, batches[:1], GroupOrchestrator(RULE, threshold=0.8)):
+        for group in state.active():
+            mine = prices.prices[prices.row(group.ambassador)]
+            for s in group.members:
+                theirs = prices.prices[prices.row(s)]
+                both = (mine >= 0) & (theirs >= 0)
+                assert (mine == theirs)[both].mean() >= 0.8
+        seeded = [e for e in events if type(e).__name__ == "MonolithSeeded"]
+        complete = {c for c in set(clusters) - {-1}
+                    if clusters.count(c) >= 2 and all(f"s{i}" in prices for i, k in enumerate(clusters) if k == c)}
+        assert {e.cluster for e in seeded} == complete == state.formed
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 7), st.data())
+def test_R5_to_the_letter(n, data):
+    "One group, one check: the outcome is what the table of R5 says."
+    ids = [f"s{i}" for i in range(n)]
+    moved = [False] + data.draw(st.lists(st.booleans(), min_size=n - 1, max_size=n - 1))
+    candidates = data.draw(st.sets(st.sampled_from(ids), min_size=1))
+    order = data.draw(st.permutations(range(n)))  # who was scraped when
+    prices = PriceMatrix(np.array(ids), START + np.array(order) * np.timedelta64(1, "h"),
+                         np.stack([vector(1 if m else 0, 0, 0) for m in moved]),
+                         np.arange(N_PRODUCTS).astype(str), np.full(N_PRODUCTS, ""))
+    status = data.draw(st.sampled_from([HEALTHY, DIVERGENCE_DETECTED]))
+    group = StoreGroup("[Shop-C0]", "Shop", frozenset(ids), "s0", status=status)
+    table = pd.DataFrame({"company": "Shop", "store_id": ids, "cluster": 0, "cluster_name": "C0"})
+    before = replace(GroupState("Shop").put(group), formed=frozenset({0}))
+    after = before.replay(GroupOrchestrator(RULE, threshold=0.8).run(before, prices, candidates, table)).groups["[Shop-C0]"]
+    judged = sorted(candidates - {"s0"}, key=lambda s: -order[ids.index(s)])
+    confirmed = [s for s in judged if not moved[ids.index(s)]]
+    rogues = set(judged) - set(confirmed)
+    others = set(ids) - rogues - {"s0"}
+    if not judged: assert after.members == set(ids) and after.ambassador == "s0" and after.status == status
+    elif confirmed: assert (after.members, after.ambassador, after.status) == (set(ids) - rogues, confirmed[0], HEALTHY)
+    elif others: assert (after.members, after.ambassador, after.status) == (set(ids) - rogues, "s0", DIVERGENCE_DETECTED)
+    else: assert not after.is_active
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_R6_largest_agreeing_set_on_equal_prices(labels):
+    "Where matching is transitive, the set found is the largest there is, the first of equals."
+    labels = np.array(labels)
+    best = max(np.unique(labels), key=lambda v: ((labels == v).sum(), -np.flatnonzero(labels == v)[0]))
+    assert largest_agreeing_set(labels[:, None] == labels[None, :]) == list(np.flatnonzero(labels == best))
+
+
+@given(st.integers(1, 9), st.data())
+def test_R6_every_pair_of_the_set_matches(n, data):
+    match = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=n, max_size=n)))
+    match = match | match.T
+    chosen = largest_agreeing_set(match)
+    assert all(match[i, j] for i in chosen for j in chosen if i != j)
+    assert not any(all(match[k, i] for i in chosen) for k in range(n) if k not in chosen), "not maximal"
+
+
+def prices_of(*vectors):
+    "One snapshot each of s0, s1, ..., an hour apart."
+    times = START + np.arange(len(vectors)) * np.timedelta64(1, "h")
+    ids = np.array([f"s{i}" for i in range(len(vectors))])
+    return PriceMatrix(ids, times, np.stack(vectors), np.arange(N_PRODUCTS).astype(str), CATEGORIES)
+
+
+def one_batch(prices, fresh, *groups, clusters=None):
+    "The state after one batch on `groups`; all stores lie in the formed cluster 0 unless told otherwise."
+    before = replace(GroupState("Shop"), formed=frozenset({0}))
+    for group in groups: before = before.put(group)
+    table = pd.DataFrame({"company": "Shop", "store_id": prices.stores, "cluster": clusters or 0, "cluster_name": "C0"})
+    return before.replay(GroupOrchestrator(RULE, threshold=0.8).run(before, prices, fresh, table))
+
+
+def dairy(*members): return StoreGroup("[Shop-C0/Dairy]", "Shop", frozenset(members), members[0], category="Dairy")
+
+
+def test_R8_a_store_that_joins_a_full_group_leaves_its_category_groups():
+    home = StoreGroup("[Shop-C0]", "Shop", frozenset({"s0", "s1"}), "s0")
+    same, other = vector(0, 0, 0), vector(1, 0, 0)
+    state = one_batch(prices_of(same, same, same, other, other), {"s2"}, home, dairy("s2", "s3", "s4"))
+    assert state.groups["[Shop-C0]"].members == {"s0", "s1", "s2"}
+    assert state.groups["[Shop-C0/Dairy]"].members == {"s3", "s4"}
+    assert state.groups["[Shop-C0/Dairy]"].ambassador == "s4", "the title passes to the most recent of those who stay"
+    state = one_batch(prices_of(same, same, same, other), {"s2"}, home, dairy("s2", "s3"))
+    assert not state.groups["[Shop-C0/Dairy]"].is_active, "one store alone is no group"
+
+
+def test_R8_a_store_that_founds_a_full_group_leaves_its_category_groups():
+    same, other = vector(0, 0, 0), vector(1, 0, 0)
+    state = one_batch(prices_of(same, same, other, other + 1), {"s0"}, dairy("s1", "s2", "s3"))
+    assert state.active()[0].members == {"s0", "s1"}
+    assert state.groups["[Shop-C0/Dairy]"].members == {"s2", "s3"}
+
+
+def test_R4a_stores_of_a_cluster_still_being_discovered_wait():
+    same = vector(0, 0, 0)
+    state = one_batch(prices_of(same, same, same), {"s0", "s1"}, clusters=[7, 7, 0])
+    assert state.formed == {0, 7} and state.active()[0].members == {"s0", "s1", "s2"}
+    waiting = one_batch(prices_of(same, same), {"s0"}, clusters=[7, 0])
+    assert waiting.active() == [], "s0 is the only store of cluster 7 that was scraped; s1 matches it, but s0 must wait"
+
+
+def test_R7_two_stages_and_the_best_match_wins():
+    full, small = vector(0, 0, 0), vector(0, 0, 0)
+    small[::2] = -1
+    near = full.copy()
+    near[:3] += 1
+    groups = [StoreGroup("[Shop-C0]", "Shop", frozenset({"s0", "s1"}), "s0"),
+              StoreGroup("[Shop-C0-2]", "Shop", frozenset({"s4", "s5"}), "s4"),
+              StoreGroup("[Shop-C0-3]", "Shop", frozenset({"s2", "s3"}), "s2")]
+    state = one_batch(prices_of(near, near, full, full, small, small, full), {"s6"}, *groups)
+    assert state.group_of("s6").name == "[Shop-C0-3]", "s4 has the same prices, but lacks half of the range"
