@@ -33,7 +33,7 @@ def vector(zone, week, stray):
     return prices
 
 
-visits = st.tuples(st.integers(0, 7), st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))  # store, zone, week, stray
+visits = st.tuples(st.integers(0, 7), st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))  # who, zone, week, stray
 batches = st.lists(st.tuples(st.integers(1, 60), st.lists(visits, max_size=6)), min_size=1, max_size=6)
 
 
