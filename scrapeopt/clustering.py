@@ -391,7 +391,7 @@ def _draw_basemap(
     source = _basemap_source(basemap)
     if source == "none": return
     import contextily
-    from rasterio.errors import RasterioError
+    from rasterio.errors import RasterioError  # type: ignore[import-untyped]
     from requests import RequestException
     tiles = source == "auto" or source.startswith("http")
     try:
@@ -570,7 +570,8 @@ def _html_figure(
     items = []
     for company, place in _legend_order(table):
         part = table[(table.company == company) & (table.cluster_name == place)]
-        dots = fig.scatter("x", "y", source=ColumnDataSource(part), size=7, color=colours.get(place, OUTLIER_COLOUR),
+        dots = fig.scatter("x", "y", source=ColumnDataSource(data=part.to_dict("list")), size=7,
+                           color=colours.get(place, OUTLIER_COLOUR),
                            marker="x" if place == OUTLIER else glyph[company])
         items.append(LegendItem(label=f"{company}: {place} ({len(part)})", renderers=[dots]))  # type: ignore[list-item]
     columns = -(-len(items) // _LEGEND_ROWS)
