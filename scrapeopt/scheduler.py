@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,6 +48,7 @@ def due_count(
 class Situation:
     "What a policy may look at."
     order: list[str]  # reachable stores in scope, least recently scraped first
+    rows: np.ndarray  # their positions in the store table
     due: int  # how many of them, from the front, were not scraped since the last changeover
     groups: list[StoreGroup]  # active ones, longest without a check first
 
@@ -65,18 +65,34 @@ class Situation:
         "Those of `members` that are reachable and in scope, least recently scraped first."
         return sorted((s for s in members if s in self.rank), key=self.rank.__getitem__)
 
-
-class Pick(NamedTuple):
-    "A store that a policy wants scraped."
-    store: str
-    reason: str  # tie_breaker, outlier, health_check
-    group: str | None  # the group that it informs
-
 # %% ../nbs/05_scheduler.ipynb #04a7c1ff
 def longest_unchecked_first(groups: Iterable[StoreGroup]) -> list[StoreGroup]:
     "Groups that were never checked, then the others by the time of their last check."
     named = sorted(groups, key=lambda g: g.name)
     return [named[i] for i in by_age(utc_times([g.checked_at for g in named]))]
+
+
+def observe(
+    stores: pd.DataFrame,  # store_id, last_scraped (UTC); optional failures
+    groups: Iterable[StoreGroup],
+    now: pd.Timestamp,  # UTC
+    window: SyncWindow,
+) -> Situation:
+    "The situation at `now`."
+    if pd.isna(now): raise InputError("now must be a time in UTC, got none")
+    rows = by_age(utc_times(stores["last_scraped"]))
+    rows = rows[~unreachable(stores)[rows]]
+    due = due_count(utc_times(stores["last_scraped"])[rows], window.last_changeover(now))
+    ids = stores["store_id"].to_numpy(dtype=object)[rows].tolist()
+    return Situation(ids, rows, due, longest_unchecked_first(g for g in groups if g.is_active))
+
+# %% ../nbs/05_scheduler.ipynb #f9da6a1f
+@dataclass(frozen=True)
+class Pick:
+    "A store that a policy wants scraped."
+    store: str  # its id
+    reason: str  # tie_breaker, outlier, health_check
+    group: str | None  # the group that the scrape informs
 
 # %% ../nbs/05_scheduler.ipynb #e08c4d94
 def tie_breakers(at: Situation, group: StoreGroup) -> Iterator[Pick]:
@@ -164,6 +180,29 @@ def all_formed(
     return set(scraped.index[scraped >= 2]) <= groups.formed
 
 # %% ../nbs/05_scheduler.ipynb #09653f97
+def optimization_queue(
+    stores: pd.DataFrame,  # company, cluster_name, in the order that `at` was observed in
+    at: Situation,
+    policy: Policy,
+    n: int,  # stores wanted
+) -> list[ScrapeTask]:
+    "The next `n` stores of phase 2; fewer when no more are worth a scrape."
+    need_count(n)
+    picks = list(islice(policy(at), n))
+    rows = stores.iloc[at.rows[[at.rank[p.store] for p in picks]]]
+    return [ScrapeTask(company, p.store, "optimization", p.reason, cluster, p.group)
+            for p, company, cluster in zip(picks, rows["company"], rows["cluster_name"], strict=True)]
+
+
+UNKNOWN_CHANGEOVER = SyncWindow()
+
+
+def fill_up(queue: list[ScrapeTask], more: list[ScrapeTask], n: int) -> list[ScrapeTask]:
+    "The `queue` with as many of `more` as there is room for up to `n`, no store twice."
+    known = {task.store_id for task in queue}
+    return queue + [task for task in more if task.store_id not in known][:n - len(queue)]
+
+# %% ../nbs/05_scheduler.ipynb #59864974
 class ScrapeScheduler:
     """Whom to scrape next in one company, in phase 1 (R2) and in phase 2 (R12).
 
@@ -175,53 +214,31 @@ class ScrapeScheduler:
         groups: GroupState | Mapping[str, StoreGroup] | Iterable[StoreGroup],
         *,
         now: pd.Timestamp,  # UTC
-        window: SyncWindow = SyncWindow(),  # noqa: B008 - frozen
+        window: SyncWindow = UNKNOWN_CHANGEOVER,  # tells when the prices last changed
         policy: str = "document",  # a name in POLICIES
         seed: int = 0,  # decides the exploration of phase 1
         clusters: Collection[str] | None = None,  # names of the pilot's clusters
     ):
         need_columns(stores, "company", "store_id", "cluster", "cluster_name", "last_scraped")
-        if policy not in POLICIES: raise InputError(f"policy {policy!r} is unknown; there is {', '.join(POLICIES)}")
-        if pd.isna(now): raise InputError("now must be a time in UTC, got none")
-        self.groups = in_company(groups, None if stores.empty else stores["company"].iloc[0])
-        self.stores = pilot(stores, clusters)
-        self.now, self.window, self.policy, self.seed = now, window, policy, seed
-        self.formed = all_formed(self.stores, groups if isinstance(groups, GroupState) else self.groups)
-
-    @cached_property
-    def aged(self) -> np.ndarray:
-        "Positions of the reachable stores, least recently scraped first."
-        order = by_age(utc_times(self.stores["last_scraped"]))
-        return order[~unreachable(self.stores)[order]]
-
-    @cached_property
-    def situation(self) -> Situation:
-        "What the policy sees."
-        ids = self.stores["store_id"].to_numpy(dtype=object)[self.aged]
-        due = due_count(utc_times(self.stores["last_scraped"])[self.aged], self.window.last_changeover(self.now))
-        return Situation(ids.tolist(), due, longest_unchecked_first(g for g in self.groups if g.is_active))
+        if policy not in POLICIES: raise InputError(f"policy {policy!r} is unknown; use one of {', '.join(POLICIES)}")
+        found = in_company(groups, None if stores.empty else stores["company"].iloc[0])
+        self.stores, self.policy, self.seed = pilot(stores, clusters), POLICIES[policy], seed
+        self.situation = observe(self.stores, found, now, window)
+        self.formed = all_formed(self.stores, groups if isinstance(groups, GroupState) else found)
 
     def get_discovery_mode_queue(self, n: int) -> list[ScrapeTask]:
-        "The next `n` stores of phase 1: four from the largest unfinished cluster, one from outside it."
+        "The next `n` stores of phase 1: four from the largest unfinished cluster, then one from outside it."
         scraped = self.stores.loc[self.stores["last_scraped"].notna(), "store_id"].tolist()
         return discovery_queue(self.stores, scraped, n, seed=self.seed)
 
     def get_optimization_mode_queue(self, n: int) -> list[ScrapeTask]:
-        "The next `n` stores of phase 2 by the policy; shorter when fewer are worth a scrape."
-        need_count(n)
-        picks = list(islice(POLICIES[self.policy](self.situation), n))
-        rows = self.stores.iloc[self.aged[[self.situation.rank[p.store] for p in picks]]]
-        return [ScrapeTask(company, p.store, "optimization", p.reason, cluster, p.group)
-                for p, company, cluster in zip(picks, rows["company"], rows["cluster_name"], strict=True)]
+        "The next `n` stores of phase 2 by the policy; fewer when no more are worth a scrape."
+        return optimization_queue(self.stores, self.situation, self.policy, n)
 
     def get_queue(self, n: int, mode: str = "auto") -> list[ScrapeTask]:
-        """The next `n` stores. `mode` is "discovery", "optimization" or "auto".
-
-        "auto" is discovery while a reachable store in scope was never scraped, and optimization once the groups are
-        formed. An empty queue in between means: run `update_db`, which forms them."""
+        "The next `n` stores; `mode` is auto, discovery or optimization. Empty while groups are still to be formed."
         if mode not in MODES: raise InputError(f"mode {mode!r} is unknown; use one of {', '.join(MODES)}")
-        queue = self.get_discovery_mode_queue(n) if mode != "optimization" else []
-        if mode == "discovery" or len(queue) == n or (mode == "auto" and not self.formed): return queue
-        known = {task.store_id for task in queue}
-        rest = [task for task in self.get_optimization_mode_queue(n) if task.store_id not in known]
-        return queue + rest[:n - len(queue)]
+        if mode == "optimization": return self.get_optimization_mode_queue(n)
+        queue = self.get_discovery_mode_queue(n)
+        if mode == "discovery" or not self.formed: return queue
+        return fill_up(queue, self.get_optimization_mode_queue(n), n)

@@ -1,7 +1,6 @@
 """Properties of the optimization queue and of the move from phase 1 to phase 2."""
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -179,7 +178,7 @@ def test_R12_a_store_scraped_at_the_changeover_is_not_due():
 
 
 @pytest.mark.parametrize(("bad", "words"), [
-    (lambda s: ScrapeScheduler(s, [], now=NOW, policy="greedy"), "there is document"),
+    (lambda s: ScrapeScheduler(s, [], now=NOW, policy="greedy"), "use one of document"),
     (lambda s: ScrapeScheduler(s, [], now=NOW).get_queue(1, "turbo"), "auto, discovery, optimization"),
     (lambda s: ScrapeScheduler(s, [], now=NOW).get_optimization_mode_queue(-1), "got -1"),
     (lambda s: ScrapeScheduler(s, [], now=NOW, clusters=["Freo"]), "there are Perth"),
@@ -196,4 +195,4 @@ def test_an_empty_company_has_an_empty_queue():
     stores = two_stores().iloc[:0]
     scheduler = ScrapeScheduler(stores, [], now=NOW)
     assert scheduler.get_queue(5) == scheduler.get_optimization_mode_queue(5) == []
-    assert np.array_equal(scheduler.aged, [])
+    assert scheduler.situation.order == []
