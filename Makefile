@@ -1,0 +1,70 @@
+# `make` lists the targets. Each one first makes .venv with all it needs; nothing has to be installed by hand.
+
+# Another environment's settings must not reach in.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX
+export PYTHONNOUSERSITE := 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+PY := .venv/bin/python
+RUN := .venv/installed-run
+DEV := .venv/installed-dev
+
+.NOTPARALLEL:
+.PHONY: help demo test sync lint types docs notebooks pytest drills lab fresh clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+
+$(RUN): settings.ini setup.py
+	@bash tools/venv.sh
+
+$(DEV): settings.ini setup.py
+	@bash tools/venv.sh dev
+
+demo: $(RUN)  ## the Perth pilot from nothing: stores, groups, three weeks of scraping, served prices
+	@.venv/bin/scrapeopt demo
+
+test: sync lint types docs notebooks pytest  ## every check below, the quick ones first
+
+sync: $(DEV)  ## do notebooks, package and README say the same?
+	@echo "== sync: notebooks, package and README"
+	@$(PY) tools/check_sync.py
+
+lint: $(DEV)  ## ruff over package, notebooks, tools and tests
+	@echo "== lint: ruff"
+	@$(PY) -m ruff check --quiet .
+
+types: $(DEV)  ## mypy over the package
+	@echo "== types: mypy"
+	@$(PY) -m mypy --no-error-summary
+
+docs: $(DEV)  ## the documentation, with warnings as errors
+	@echo "== docs: build, with warnings as errors"
+	@rm -rf _build/html
+	@$(PY) tools/docs_src.py _build/src
+	@$(PY) -m sphinx -q -W --keep-going -E -c docs -b html _build/src _build/html
+	@echo "   open _build/html/index.html"
+
+notebooks: $(DEV)  ## nbdev_test: each notebook with its own definitions
+	@echo "== notebooks: nbdev_test"
+	@.venv/bin/nbdev_test --n_workers 2
+
+pytest: $(DEV)  ## the tests, and each notebook's cells with the exported package; coverage
+	@echo "== tests: pytest, and the notebooks' cells with the exported package"
+	@$(PY) -m pytest -n auto --maxprocesses 4 --cov --cov-report=term:skip-covered
+
+drills: $(DEV)  ## the long tests that make test leaves out
+	@$(PY) -m pytest -m drill
+
+lab: $(DEV)  ## JupyterLab on the notebooks
+	@$(PY) -m jupyterlab nbs/index.ipynb
+
+fresh: $(DEV)  ## after editing notebooks: clean, export, run them, write README.md
+	@.venv/bin/nbdev_clean
+	@.venv/bin/nbdev_export
+	@$(PY) tools/run_nbs.py
+	@.venv/bin/nbdev_clean
+	@$(PY) tools/readme.py
+
+clean:  ## remove what can be made again
+	@rm -rf .venv _build _demo _proc *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,51 @@
+"""What the tests need to know about the notebooks."""
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "scrapeopt"
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.name.startswith((".", "_")))
+NUMBERED = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name[0].isdigit()]
+EXPORT = re.compile(r"^\s*#\|\s*(export|exporti|exports)\b", re.M)
+
+
+def name(path: Path) -> str: return path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
+
+
+def cells(path: Path) -> list[nbformat.NotebookNode]: return nbformat.read(path, as_version=4).cells
+
+
+def code(path: Path) -> list[nbformat.NotebookNode]: return [c for c in cells(path) if c.cell_type == "code"]
+
+
+def exported(path: Path) -> list[nbformat.NotebookNode]: return [c for c in code(path) if EXPORT.search(c.source)]
+
+
+def module(path: Path) -> str | None:
+    "The module that a notebook exports to, inside the package."
+    found = [m for c in code(path) for m in re.findall(r"^\s*#\|\s*default_exp\s+([\w.]+)", c.source, re.M)]
+    return found[0] if found else None
+
+
+def floor(stem: str) -> tuple[int, str]:
+    "A numbered notebook's place in the house: 2 and 'a' for 02a_fingerprint."
+    number, letter = re.match(r"(\d+)([a-z]*)_", stem).groups()
+    return int(number), letter
+
+
+def tree(source: str) -> ast.Module:
+    "The syntax tree of a cell, without its magics and shell lines."
+    return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M))
+
+
+def imports(source: str) -> set[str]:
+    "Every module that a cell imports, also inside functions."
+    found = set()
+    for node in ast.walk(tree(source)):
+        if isinstance(node, ast.Import): found |= {a.name for a in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return found

@@ -1,0 +1,121 @@
+"""The rules of the house that can be read off the notebooks and files themselves."""
+import ast
+import base64
+import re
+import subprocess
+from collections import Counter
+
+import nbs
+import pytest
+
+each_notebook = pytest.mark.parametrize("path", nbs.NOTEBOOKS, ids=nbs.name)
+each_numbered = pytest.mark.parametrize("path", nbs.NUMBERED, ids=nbs.name)
+each_computing = pytest.mark.parametrize("path", [p for p in nbs.NUMBERED if nbs.floor(p.stem)[0] <= 5], ids=nbs.name)
+
+FLOORS = {f"{nbs.PACKAGE}.{nbs.module(p)}": nbs.floor(p.stem) for p in nbs.NUMBERED}
+MAX_EXPORTED_LINES, MAX_PNG_BYTES = 40, 60_000
+IO = {"sqlalchemy", "alembic", "sqlite3", "duckdb", "requests", "httpx", "urllib", "http", "socket", "subprocess",
+      "scrapy", "shutil", "tempfile", "multiprocessing", "asyncio"}
+CLOCKS = {"time", "time_ns", "gmtime", "localtime", "strftime"}  # of the module time
+SEEDED = {"default_rng", "Generator", "PCG64", "SeedSequence", "Random"}
+
+
+@each_notebook
+def test_starts_with_a_title_and_a_promise(path):
+    first = nbs.cells(path)[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# \S[^\n]*\n+> \S[^\n]*(\n\n|\n?$)", first.source), first.source
+
+
+@each_numbered
+def test_imports_from_lower_floors_only(path):
+    own = nbs.floor(path.stem)
+    for cell in nbs.code(path):
+        used = nbs.imports(cell.source) & FLOORS.keys()
+        too_high = {m for m in used if FLOORS[m] > own or (FLOORS[m] == own and cell in nbs.exported(path))}
+        assert not too_high, f"{path.name}, cell {cell.id}"
+
+
+@each_computing
+def test_floors_00_to_05_do_no_io(path):
+    for cell in nbs.exported(path):
+        used = {m.split(".")[0] for m in nbs.imports(cell.source)} & IO
+        if path.stem == "00_clustering" and not re.match(r"import|from", cell.source.split("\n", 1)[1]):
+            used.discard("requests")  # the tiles under a map
+        assert not used, f"cell {cell.id}:\n{cell.source}"
+
+
+@each_computing
+def test_floors_00_to_05_take_the_clock_and_the_seed(path):
+    for cell in nbs.exported(path):
+        calls = [n for n in ast.walk(nbs.tree(cell.source)) if isinstance(n, ast.Call)]
+        named = {ast.unparse(c.func): c for c in calls}
+        clocks = [n for n in named if n.split(".")[-1] in ("now", "utcnow", "today")
+                  or (n.startswith("time.") and n.removeprefix("time.") in CLOCKS)]
+        chance = [n for n, c in named.items() if n.startswith(("np.random.", "random."))
+                  and not (n.split(".")[-1] in SEEDED and c.args)]
+        assert not clocks, f"cell {cell.id} reads the clock:\n{cell.source}"
+        assert not chance, f"cell {cell.id} draws without a seed:\n{cell.source}"
+
+
+@each_notebook
+def test_exported_cells_are_short(path):
+    for cell in nbs.exported(path):
+        lines = [s for s in cell.source.splitlines() if s.strip() and not s.lstrip().startswith("#")]
+        assert len(lines) <= MAX_EXPORTED_LINES, f"cell {cell.id}: {len(lines)} lines\n{cell.source}"
+
+
+@each_notebook
+def test_what_is_exported_says_what_it_does(path):
+    for cell in nbs.exported(path):
+        for d in nbs.tree(cell.source).body:
+            public = isinstance(d, ast.FunctionDef | ast.ClassDef) and not d.name.startswith("_")
+            assert not public or ast.get_docstring(d), f"{d.name} has no docstring"
+
+
+@each_numbered
+def test_checks_stand_in_the_open(path):
+    shown = [c.source for c in nbs.code(path) if not re.search(r"#\|\s*(hide|export)", c.source)]
+    assert any(re.search(r"\bassert\b|\btest_\w+\(", s) for s in shown)
+
+
+@each_notebook
+def test_only_imports_and_the_export_are_hidden(path):
+    for cell in nbs.code(path):
+        if re.search(r"^\s*#\|\s*hide\b", cell.source, re.M):
+            left = [n for n in nbs.tree(cell.source).body if not isinstance(n, ast.Import | ast.ImportFrom)]
+            assert all("nbdev_export" in ast.unparse(n) for n in left), f"cell {cell.id}:\n{cell.source}"
+
+
+@each_notebook
+def test_pictures_are_small(path):
+    for cell in nbs.code(path):
+        pngs = ["".join(o.data["image/png"]) for o in cell.outputs if "image/png" in o.get("data", {})]
+        assert all(len(base64.b64decode(p)) < MAX_PNG_BYTES for p in pngs), f"cell {cell.id}:\n{cell.source}"
+
+
+@each_notebook
+def test_stored_outputs_hold_no_error(path):
+    assert not [c.id for c in nbs.code(path) for o in c.outputs if o.output_type == "error"]
+
+
+def test_every_exported_name_is_exported_once():
+    names = Counter()
+    for path in nbs.NUMBERED:
+        for cell in nbs.exported(path):
+            names.update(d.name for d in nbs.tree(cell.source).body
+                         if isinstance(d, ast.FunctionDef | ast.ClassDef) and not d.name.startswith("_"))
+    assert not {n: k for n, k in names.items() if k > 1}
+
+
+def test_no_place_on_a_machine_is_named():
+    folders = "|".join(("work", "tmp", "root", "home", "opt"))
+    place = re.compile(rf"(?<![\w.~}}/])/({folders})/")
+    try: files = subprocess.check_output(["git", "ls-files", "-zco", "--exclude-standard"], cwd=nbs.ROOT, text=True)
+    except (OSError, subprocess.CalledProcessError): pytest.skip("not a git work tree")
+    found = []
+    for f in filter(None, files.split("\0")):
+        try: text = (nbs.ROOT / f).read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError): continue
+        found += [f"{f}: {text[max(m.start() - 30, 0):m.end() + 30]!r}" for m in place.finditer(text)]
+    assert not found, "\n".join(found)
