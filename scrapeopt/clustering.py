@@ -37,15 +37,14 @@ _SHOWN_ROWS = 5  # a message names this many rows, then counts the rest
 
 def _name_rows(
     stores: pd.DataFrame,  # the table
-    bad: np.ndarray,  # (n,) bool, the rows to name
+    at: np.ndarray,  # positions of the rows to name
     values: Sequence[str] = (),  # columns whose value to show
 ) -> str:
-    "The `bad` rows in words: 1-based data row, store id, and what stands in `values`."
+    "The rows in words: 1-based data row, store id, and what stands in `values`."
     def words(i: int) -> str:
         row = stores.iloc[i]
         got = ", ".join(f"{v} {row[v]}" for v in values)
         return f"row {i + 1} (store {row.store_id!r}{': ' if got else ''}{got})"
-    at = np.flatnonzero(bad)
     more = f" and {len(at) - _SHOWN_ROWS} more" if len(at) > _SHOWN_ROWS else ""
     return ", ".join(words(i) for i in at[:_SHOWN_ROWS]) + more
 
@@ -73,9 +72,11 @@ def check_stores(
     if stores.empty: raise InputError("stores: the table has no rows; give at least one store")
     out = stores.assign(company=_as_text(stores.company), store_id=_as_text(stores.store_id))
     for column in ("company", "store_id"):
-        if (bad := (out[column] == "").to_numpy()).any():
+        if len(bad := np.flatnonzero(out[column] == "")):
             raise InputError(f"stores: empty {column} in {_name_rows(out, bad)}; give every store one")
-    if (bad := out.duplicated(["company", "store_id"], keep=False).to_numpy()).any():
+    groups = out.groupby(["company", "store_id"], sort=False)
+    if len(bad := np.flatnonzero(groups.store_id.transform("size") > 1)):
+        bad = bad[np.argsort(groups.ngroup().to_numpy()[bad], kind="stable")]  # the rows of one store side by side
         raise InputError(f"stores: duplicate store_id in {_name_rows(out, bad, ['company'])}; keep one row per store")
     return _check_coordinates(out)
 
@@ -85,16 +86,16 @@ def _check_coordinates(
 ) -> pd.DataFrame:  # the same, lat and lon as floats
     "Latitudes within [-90, 90] and longitudes within [-180, 180], or an `InputError` that names the rows."
     out = stores.assign(**{c: pd.to_numeric(stores[c], errors="coerce").astype(float) for c in ("lat", "lon")})
-    if (bad := stores[["lat", "lon"]].isna().any(axis=1).to_numpy()).any():
+    if len(bad := np.flatnonzero(stores[["lat", "lon"]].isna().any(axis=1))):
         raise InputError(f"stores: missing coordinates in {_name_rows(out, bad)}; geocode these stores or drop them")
-    if (bad := out[["lat", "lon"]].isna().any(axis=1).to_numpy()).any():
+    if len(bad := np.flatnonzero(out[["lat", "lon"]].isna().any(axis=1))):
         raise InputError(f"stores: lat or lon is no number in {_name_rows(stores, bad, ['lat', 'lon'])}; "
                          "give decimal degrees such as -31.95")
-    if (bad := ~out.lat.between(-90, 90).to_numpy()).any():
-        swapped = (out.lat.between(-180, 180) & out.lon.between(-90, 90))[bad].all()
+    if len(bad := np.flatnonzero(~out.lat.between(-90, 90))):
+        swapped = (out.lat.between(-180, 180) & out.lon.between(-90, 90)).iloc[bad].all()
         raise InputError(f"stores: latitude outside [-90, 90] in {_name_rows(out, bad, ['lat'])}; "
                          + ("are lat and lon swapped?" if swapped else "give decimal degrees"))
-    if (bad := ~out.lon.between(-180, 180).to_numpy()).any():
+    if len(bad := np.flatnonzero(~out.lon.between(-180, 180))):
         raise InputError(f"stores: longitude outside [-180, 180] in {_name_rows(out, bad, ['lon'])}; "
                          "give decimal degrees, negative in the west")
     return out
@@ -386,21 +387,34 @@ def _draw_basemap(
     ax: "Axes",  # in degrees, with its limits set
     basemap: str | Path,  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
 ) -> None:
-    "Put tiles under the map; without them log one line."
-    source = str(basemap)
+    "Put tiles or a raster under the map; where tiles do not come, log one line."
+    source = _basemap_source(basemap)
     if source == "none": return
-    if source.startswith("http"):
-        if missing := [k for k in ("{z}", "{x}", "{y}") if k not in source]:
-            raise InputError(f"basemap: {source} has no {', '.join(missing)}; give a tile URL such as https://host/{{z}}/{{x}}/{{y}}.png")
-    elif source != "auto" and not Path(source).is_file():
-        raise InputError(f"basemap: {source} is no file; give auto, none, a tile URL or a raster file")
     import contextily
+    from rasterio.errors import RasterioError
     from requests import RequestException
+    tiles = source == "auto" or source.startswith("http")
     try:
         contextily.add_basemap(ax, crs="EPSG:4326", source=None if source == "auto" else source,
                                timeout=TILE_TIMEOUT_S, alpha=_TILE_ALPHA, zorder=0)
     except RequestException as e:
         logger.warning("basemap: no tiles from %s (%s); the map is drawn without them", source, type(e).__name__)
+    except (RasterioError, ValueError) as e:
+        if tiles: raise
+        raise InputError(f"basemap: {source} is no raster of these stores ({e}); give a georeferenced one") from e
+
+def _basemap_source(
+    basemap: str | Path,
+) -> str:
+    "The setting, if it can be one."
+    source = str(basemap)
+    if source.startswith("http"):
+        if missing := [k for k in ("{z}", "{x}", "{y}") if k not in source]:
+            raise InputError(f"basemap: {source} has no {', '.join(missing)}; "
+                             "give a tile URL such as https://host/{z}/{x}/{y}.png")
+    elif source not in ("auto", "none") and not Path(source).is_file():
+        raise InputError(f"basemap: {source} is no file; give auto, none, a tile URL or a raster file")
+    return source
 
 # %% ../nbs/00_clustering.ipynb #5c44d178
 def _write_names(
@@ -411,10 +425,12 @@ def _write_names(
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
     ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # so that positions are final
-    taken: list[Bbox] = []
+    frame, taken = ax.get_window_extent(), list[Bbox]()
     for name, lon, lat in zip(tops["name"], tops.lon, tops.lat, strict=True):
         text = ax.annotate(name, (lon, lat), xytext=(0, 4), textcoords="offset points", ha="center", va="bottom",
                            fontsize=8, zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
+        if text.get_window_extent().x0 < frame.x0: text.set_horizontalalignment("left")
+        if text.get_window_extent().x1 > frame.x1: text.set_horizontalalignment("right")
         box = text.get_window_extent()
         if any(box.overlaps(other) for other in taken): text.remove()
         else: taken.append(box)
@@ -440,6 +456,7 @@ def _frame(
     ax.set_aspect(1 / max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1))
     ax.xaxis.set_major_formatter(lambda x, _: f"{(x + 180) % 360 - 180:g}")
     ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
+    ax.grid(color="0.9", linewidth=0.6, zorder=0.5)
 
 # %% ../nbs/00_clustering.ipynb #c56bd6e3
 _LEGEND_PLACES = 12  # the largest; the map names more
@@ -487,13 +504,13 @@ def plot_clusters(
     if ax is None:
         import matplotlib.pyplot as plt
         _, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
-    size = float(np.clip(6000 / len(shown), 6, 36))  # points squared: small where there are many
+    size = float(np.clip(6000 / len(shown), 10, 36))  # points squared: small where there are many
     for name, marker in markers.items():
         inside = shown[(shown.company == name) & (shown.cluster >= 0)]
         ax.scatter(inside.lon, inside.lat, c=[colours[n] for n in inside.cluster_name], s=size, marker=marker,
                    edgecolors="white", linewidths=0.3, zorder=3)
     out = shown[shown.cluster < 0]
-    ax.scatter(out.lon, out.lat, color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.8, zorder=2)
+    ax.scatter(out.lon, out.lat, color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.7, zorder=2)
     ax.set_title(f"{', '.join(markers)}: {len(shown)} stores, {len(summary)} clusters", fontsize=10)
     _frame(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
     _write_legend(ax, summary.groupby("name", sort=False).stores.sum().sort_values(ascending=False, kind="stable"),
