@@ -49,22 +49,22 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid")
     db_url: str = "sqlite:///state.db"  # SQLAlchemy URL of the state; a relative SQLite path is inside the workspace
     cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"
-    eps_km: float = Field(10.0, gt=0)  # reach of a store, km
-    min_samples: int = Field(5, ge=1)  # stores within reach that start a cluster
+    eps_km: float = Field(default=10.0, gt=0)  # reach of a store, km
+    min_samples: int = Field(default=5, ge=1)  # stores within reach that start a cluster
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
-    window_hours: float = Field(48.0, gt=0)  # snapshots further apart are not compared
+    window_hours: float = Field(default=48.0, gt=0)  # snapshots further apart are not compared
     match_threshold: Literal["auto"] | Share = "auto"  # True Overlap of a match; auto: learned from the data
     range_threshold: Share = 0.95  # Range Overlap of a new home
-    min_shared: int = Field(20, ge=1)  # products that a comparison needs
+    min_shared: int = Field(default=20, ge=1)  # products that a comparison needs
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
-    max_bad_share: float = Field(0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
-    min_size_share: float = Field(0.60, ge=0, le=1)  # fewer products than this share of the last snapshot's, too
+    max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
+    min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of the last snapshot's, too
     after_ingest: Literal["archive", "delete"] = "archive"  # what becomes of a scraped file
-    workers: int = Field(4, ge=1)  # scrapes at the same time
-    timeout_s: float = Field(600.0, gt=0)  # a scrape that takes longer has failed
-    retries: int = Field(2, ge=0)  # tries after a failed scrape
-    lock_wait_s: float = Field(60.0, ge=0)  # how long to wait for another scrapeopt on the same workspace
-    seed: int = Field(0, ge=0)  # of every random choice
+    workers: int = Field(default=4, ge=1)  # scrapes at the same time
+    timeout_s: float = Field(default=600.0, gt=0)  # a scrape that takes longer has failed
+    retries: int = Field(default=2, ge=0)  # tries after a failed scrape
+    lock_wait_s: float = Field(default=60.0, ge=0)  # how long to wait for another scrapeopt on the same workspace
+    seed: int = Field(default=0, ge=0)  # of every random choice
     companies: dict[str, CompanySettings] = Field(default_factory=dict)
 
     def company(self, name: str) -> CompanySettings:
@@ -94,8 +94,9 @@ def _complaint(error: ValidationError, file: Path) -> str:
                                                               f"known are {', '.join(known)}")
     variable = f"SCRAPEOPT_{path[0].upper()}"
     where = f"environment variable {variable}" if variable in os.environ else f"{file}: {'.'.join(path)}"
-    reasons = [e["msg"].removeprefix("Value error, ").removeprefix("Input ") for e in error.errors() if keys(e["loc"]) == path]
-    return f"{where} = {first['input']!r} {' or '.join(reasons)}"
+    said = [e["msg"] for e in error.errors() if keys(e["loc"]) == path]
+    reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in said]
+    return f"{where} = {first['input']!r}: {' or '.join(reasons)}"
 
 
 def read_settings(
