@@ -104,10 +104,10 @@ def _check_coordinates(
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG 1980 (Moritz, Geodetic Reference System 1980)
 
 def haversine_km(
-    lat1: ArrayLike,  # degrees
-    lon1: ArrayLike,  # degrees
-    lat2: ArrayLike,  # degrees
-    lon2: ArrayLike,  # degrees
+    lat1: float | np.ndarray | pd.Series,  # degrees
+    lon1: float | np.ndarray | pd.Series,  # degrees
+    lat2: float | np.ndarray | pd.Series,  # degrees
+    lon2: float | np.ndarray | pd.Series,  # degrees
 ) -> np.ndarray:  # km, in the broadcast shape
     "Great-circle distance in km between points in degrees, by the haversine formula; arguments broadcast."
     p1, l1, p2, l2 = (np.radians(np.asarray(v, dtype=float)) for v in (lat1, lon1, lat2, lon2))
@@ -158,7 +158,7 @@ class StoreClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(
         self,
-        X: ArrayLike,  # (n, 2) degrees: latitude, longitude
+        X: np.ndarray | pd.DataFrame | list,  # (n, 2) degrees: latitude, longitude
         y: None = None,  # ignored, here by scikit-learn's convention
     ) -> Self:
         "Find the clusters of `X`."
@@ -225,8 +225,8 @@ def _centre(
 
 # %% ../nbs/00_clustering.ipynb #5033819a
 def main_place(
-    lat: ArrayLike,  # (n,) degrees, the stores of one cluster
-    lon: ArrayLike,  # (n,) degrees
+    lat: Sequence[float] | np.ndarray | pd.Series,  # (n,) degrees, the stores of one cluster
+    lon: Sequence[float] | np.ndarray | pd.Series,  # (n,) degrees
 ) -> str:
     "Name (GeoNames) of the most populous place within `NAME_REACH_KM` of a store, else of the nearest to their centre."
     at = np.radians(np.column_stack([np.asarray(lat, dtype=float), np.asarray(lon, dtype=float)]))
@@ -391,7 +391,7 @@ def _draw_basemap(
     source = _basemap_source(basemap)
     if source == "none": return
     import contextily
-    from rasterio.errors import RasterioError
+    from rasterio.errors import RasterioError  # type: ignore[import-untyped]
     from requests import RequestException
     tiles = source == "auto" or source.startswith("http")
     try:
@@ -570,7 +570,8 @@ def _html_figure(
     items = []
     for company, place in _legend_order(table):
         part = table[(table.company == company) & (table.cluster_name == place)]
-        dots = fig.scatter("x", "y", source=ColumnDataSource(part), size=7, color=colours.get(place, OUTLIER_COLOUR),
+        dots = fig.scatter("x", "y", source=ColumnDataSource(data=part.to_dict("list")), size=7,
+                           color=colours.get(place, OUTLIER_COLOUR),
                            marker="x" if place == OUTLIER else glyph[company])
         items.append(LegendItem(label=f"{company}: {place} ({len(part)})", renderers=[dots]))  # type: ignore[list-item]
     columns = -(-len(items) // _LEGEND_ROWS)

@@ -391,11 +391,16 @@ def alike_sets(
     distance = 1 - np.where(enough & (overlaps.shared > 0), np.nan_to_num(overlaps.true), 0).astype(float)
     sets = []
     for cohort in _by_label(sync_cohorts(times, window)):
-        if len(cohort) == 1: sets.append(cohort); continue
-        tree = linkage(squareform(distance[np.ix_(cohort, cohort)], checks=False), "average")
-        cut = 1 - rule.match_threshold + 1e-6  # float32 overlaps: a set exactly at the threshold belongs together
-        sets += [cohort[part] for part in _by_label(fcluster(tree, cut, "distance"))]
+        labels = _average_linkage(distance[np.ix_(cohort, cohort)], 1 - rule.match_threshold)
+        sets += [cohort[part] for part in _by_label(labels)]
     return sorted(sets, key=lambda s: (-len(s), s[0]))
+
+
+def _average_linkage(distance: np.ndarray, cut: float) -> np.ndarray:
+    "Labels after joining sets whose mean distance is at most `cut`."
+    if len(distance) == 1: return np.zeros(1, int)
+    tree = linkage(squareform(distance, checks=False), "average")
+    return fcluster(tree, cut + 1e-6, "distance")  # float32 overlaps: exactly at the threshold is together
 
 
 def _by_label(labels: np.ndarray) -> list[np.ndarray]:

@@ -23,7 +23,7 @@ import numpy as np
 # %% auto #0
 __all__ = ['FRESH', 'CATEGORIES', 'SMALL_FORMATS', 'draw', 'ChainModel', 'chain_model', 'Lines', 'chain_lines', 'Chain',
            'shelf_price', 'on_special', 'regular_price', 'Site', 'zone_factor', 'zone_prices', 'sold', 'in_clearance',
-           'store_prices', 'perth_stores', 'store_sites', 'Twin', 'save_twins', 'load_twin', 'scrape_lines', 'main']
+           'store_prices', 'perth_stores', 'store_sites', 'Twin', 'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #46d55997
 if TYPE_CHECKING:  # the command-line scraper starts hundreds of times: pandas is loaded only by what returns frames
@@ -307,6 +307,7 @@ def store_prices(
 PERTH = (-31.9523, 115.8613)  # the city centre, degrees
 
 
+@cache
 def _wa_places() -> pd.DataFrame:  # name, lat, lon, people, km from the centre of Perth
     "The suburbs and towns of Western Australia with 1,000 people or more."
     import pandas as pd
@@ -586,7 +587,7 @@ def _write(
         Path(output).write_text(text, encoding="utf-8")
 
 
-def main(
+def _main(
     argv: list[str] | None = None,  # None: the command line's
 ) -> int:  # exit code: 0 written, 1 failed, 2 bad input
     "The command `python -m scrapeopt.twin`."
@@ -609,4 +610,4 @@ def main(
 
 # %% ../nbs/09_twin.ipynb #b2d76ad3
 if __name__ == "__main__" and "__file__" in globals():  # a notebook is called __main__, too, but is no file
-    sys.exit(main())
+    sys.exit(_main())

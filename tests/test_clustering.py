@@ -7,9 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,8 +21,7 @@ from scrapeopt import clustering
 from scrapeopt.clustering import (EARTH_RADIUS_KM, InputError, StoreClusterer, cluster_stores, cluster_summary,
                                   clusters_html, haversine_km, plot_clusters)
 
-matplotlib.use("Agg")
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+mpl.use("Agg")
 
 # ---- scikit-learn's own checks -----------------------------------------------------------------------------------
 
@@ -179,10 +177,10 @@ def test_basemap_that_is_no_raster_of_the_place(perth, tiles, tmp_path):
             plot_clusters(perth, basemap=tmp_path / name)
 
 
-def test_map_over_the_180th_meridian():
+def test_map_over_the_180th_meridian(tiles):
     stores = pd.DataFrame({"company": "A", "store_id": list("abcdefgh"), "name": "x", "lat": -16.8,
                            "lon": [179.8, 179.85, 179.9, 179.95, -179.95, -179.9, -179.85, -179.8]})
-    ax = plot_clusters(cluster_stores(stores), basemap="none")
+    ax = plot_clusters(cluster_stores(stores), basemap=tiles + "/fiji/{z}/{x}/{y}.png")
     low, high = ax.get_xlim()
     assert high - low < 1
     assert ax.xaxis.get_major_formatter()(180.1).startswith("-179.9")
@@ -190,6 +188,7 @@ def test_map_over_the_180th_meridian():
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.browser
 def test_html_opens_without_network(perth, tmp_path):
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or pytest.skip("no chromium")
@@ -219,9 +218,8 @@ def test_html_of_unknown_company(perth, tmp_path):
 
 # ---- real stores --------------------------------------------------------------------------------------------------
 
-def real_stores(name, **columns):
-    path = DATA / name
-    if not path.exists(): pytest.skip(f"no {name}: the store tables for trying things are not on this machine")
+def read(path, **columns):
+    if not path.exists(): pytest.skip(f"{path.name} is not among the public data sets here")
     return pd.read_csv(path, dtype=str).rename(columns=columns)
 
 
@@ -229,8 +227,8 @@ def in_perth(stores): return stores.lat.between(-32.8, -31.3) & stores.lon.betwe
 
 
 @pytest.mark.parametrize("method", ["dbscan", "hdbscan"])
-def test_R1_perth_is_one_cluster(method):
-    stores = real_stores("au_store_locations/coles_woolworths_2024.csv", vendor="company", id="store_id")
+def test_R1_perth_is_one_cluster(shared_data, method):
+    stores = read(shared_data / "au_store_locations/coles_woolworths_2024.csv", vendor="company", id="store_id")
     clustered = cluster_stores(stores, method=method)
     here = clustered[in_perth(clustered)]
     assert here.groupby("company").size().to_dict() == {"coles": 77, "woolworths": 81}
@@ -241,8 +239,9 @@ def test_R1_perth_is_one_cluster(method):
     assert set(big["name"]) == {"Sydney", "Melbourne", "Brisbane", "Perth", "Adelaide"}
 
 
-def test_R1_croatia():
-    stores = real_stores("croatia_store_locations/stores.csv", chain_code="company", id="store_id", address="name")
+def test_R1_croatia(shared_data):
+    stores = read(shared_data / "croatia_store_locations/stores.csv", chain_code="company", id="store_id",
+                  address="name")
     with pytest.raises(InputError, match=r"missing coordinates in row \d+ .* and 5 more"): cluster_stores(stores)
     clustered = cluster_stores(stores.dropna(subset=["lat", "lon"]))
     biggest = cluster_summary(clustered).query("cluster == 0").set_index("company")["name"]

@@ -3,7 +3,6 @@ import ast
 import base64
 import re
 import subprocess
-from collections import Counter
 
 import nbs
 import pytest
@@ -97,15 +96,6 @@ def test_pictures_are_small(path):
 @each_notebook
 def test_stored_outputs_hold_no_error(path):
     assert not [c.id for c in nbs.code(path) for o in c.outputs if o.output_type == "error"]
-
-
-def test_every_exported_name_is_exported_once():
-    names = Counter()
-    for path in nbs.NUMBERED:
-        for cell in nbs.exported(path):
-            names.update(d.name for d in nbs.tree(cell.source).body
-                         if isinstance(d, ast.FunctionDef | ast.ClassDef) and not d.name.startswith("_"))
-    assert not {n: k for n, k in names.items() if k > 1}
 
 
 def test_no_place_on_a_machine_is_named():

@@ -1,0 +1,224 @@
+"""scrape_queue with real processes: scrapers that work, hang, fail, say nothing or too much, and a Ctrl-C."""
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scrapeopt.clustering import InputError
+from scrapeopt.discovery import ScrapeTask
+from scrapeopt.scrape import scrape_queue
+
+NOW = pd.Timestamp("2026-11-23 02:00", tz="UTC")
+NAME = "20261123T020000Z.jsonl"
+
+
+class Folder:
+    "What scrape_queue needs of a workspace."
+    def __init__(self, path): self.path, self.heard = path, []
+    def record_failures(self, results): self.heard.append(results)
+
+
+@pytest.fixture
+def workspace(tmp_path): return Folder(tmp_path / "ws")
+
+
+def task(store_id, company="Coles"): return ScrapeTask(company, store_id, "discovery", "primary", "Perth")
+
+
+def spider(tmp_path, body):
+    "A scraper in Python; it finds `company`, `store` and `out` (a Path) ready."
+    path = tmp_path / "spider.py"
+    path.write_text("import os, sys, time, subprocess, pathlib\ncompany, store, out = sys.argv[1:4]\n"
+                    "out = pathlib.Path(out)\n" + textwrap.dedent(body))
+    return shlex.join([sys.executable, str(path)]) + " {company} {store_id} {output}"
+
+
+def scrape(workspace, stores, command, **options):
+    return scrape_queue(workspace, [task(s) for s in stores], command, progress=False,
+                        **{"pause_s": 0.01, "now": NOW, **options})
+
+
+def files(workspace):
+    return sorted(p.relative_to(workspace.path).as_posix() for p in workspace.path.rglob("*") if p.is_file())
+
+
+def alive(pid):
+    "Whether a process still runs; one that has ended and waits for its parent does not."
+    try: return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError: return False
+
+
+def test_the_twin_as_a_scraper(workspace, tmp_path):
+    from scrapeopt.twin import Twin, save_twins
+    stores = pd.DataFrame({"store_id": ["a", "b c"], "lat": -31.9, "lon": 115.9})
+    twin = Twin(stores, company="Harris Farm", n_products=50, start=NOW)
+    save_twins(tmp_path / "twins", twin)
+    command = shlex.join([sys.executable, "-m", "scrapeopt.twin", str(tmp_path / "twins")])
+    command += " {company} {store_id} {output} --at {time}"
+    tasks = [task(s, "Harris Farm") for s in ("a", "b c")]
+    report = scrape_queue(workspace, tasks, command, now=NOW, progress=False)
+    assert report.done == tuple(tasks) and not report.failed
+    assert files(workspace) == [f"inbox/Harris Farm/{s}/{NAME}" for s in ("a", "b c")]
+    text = (workspace.path / files(workspace)[1]).read_text()
+    assert len(text.splitlines()) == (twin.scrape("b c") >= 0).sum()
+    assert workspace.heard == [{("Harris Farm", "a"): True, ("Harris Farm", "b c"): True}]
+
+
+def test_a_timeout_ends_the_scraper_and_its_children(workspace, tmp_path):
+    command = spider(tmp_path, """
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        out.parent.joinpath("pids").write_text(f"{os.getpid()} {child.pid}")
+        out.write_text("half a line")
+        time.sleep(60)
+        """)
+    started = time.monotonic()
+    report = scrape(workspace, ["1"], command, timeout_s=1.5, retries=0)
+    assert time.monotonic() - started < 15
+    assert [(f.reason, f.attempts) for f in report.failed] == [("timeout after 1.5 s", 1)]
+    pids = (workspace.path / "inbox/Coles/1/pids").read_text().split()
+    time.sleep(0.2)
+    assert not [pid for pid in pids if alive(pid)]
+    assert files(workspace) == ["inbox/Coles/1/pids"]
+
+
+def test_what_a_scraper_leaves_behind_ends_with_it(workspace, tmp_path):
+    command = spider(tmp_path, """
+        child = subprocess.Popen(["sleep", "60"])
+        out.write_text(f'{{"pid": {child.pid}}}')
+        """)
+    started = time.monotonic()
+    assert not scrape(workspace, ["1"], command).failed
+    assert time.monotonic() - started < 10  # the child holds the error output open; nobody waits for it
+    pid = (workspace.path / f"inbox/Coles/1/{NAME}").read_text().split()[1].rstrip("}")
+    time.sleep(0.2)
+    assert not alive(pid)
+
+
+def test_a_retry_helps(workspace, tmp_path):
+    command = spider(tmp_path, f"""
+        tries = pathlib.Path({str(tmp_path / 'tries')!r})
+        n = len(tries.read_text()) if tries.exists() else 0
+        tries.write_text("x" * (n + 1))
+        out.write_text("torn" if n < 2 else "whole")
+        sys.exit(n < 2)
+        """)
+    report = scrape(workspace, ["1"], command, retries=2)
+    assert len(report.done) == 1 and (tmp_path / "tries").read_text() == "xxx"
+    assert (workspace.path / f"inbox/Coles/1/{NAME}").read_text() == "whole"
+    (tmp_path / "tries").unlink()
+    report = scrape(workspace, ["2"], command, retries=1)
+    assert [(f.reason, f.attempts) for f in report.failed] == [("exit code 1", 2)]
+    assert not (workspace.path / f"inbox/Coles/2/{NAME}").exists()
+
+
+def test_pauses_grow(workspace, tmp_path):
+    command = spider(tmp_path, "sys.exit(1)")
+    started = time.monotonic()
+    scrape(workspace, ["1"], command, retries=2, pause_s=0.4)
+    assert time.monotonic() - started > 0.4 + 0.8
+
+
+@pytest.mark.parametrize("body", ["pass", "out.touch()", "out.mkdir()"])
+def test_writing_nothing_is_a_failure(workspace, tmp_path, body):
+    report = scrape(workspace, ["1"], spider(tmp_path, body), retries=0)
+    assert not report.done and [f.task.store_id for f in report.failed] == ["1"]
+    assert files(workspace) == []
+    assert workspace.heard == [{("Coles", "1"): False}]
+
+
+def test_the_last_lines_of_the_error_output_are_kept(workspace, tmp_path):
+    command = spider(tmp_path, """
+        for i in range(100_000): print("line", i, file=sys.stderr)
+        sys.exit(7)
+        """)
+    failure, = scrape(workspace, ["1"], command, retries=0).failed
+    assert failure.reason == "exit code 7"
+    assert failure.detail.splitlines() == [f"line {i}" for i in range(99_995, 100_000)]
+
+
+def test_stale_parts_of_the_store_are_removed(workspace, tmp_path):
+    for store in ("1", "2"):
+        (workspace.path / f"inbox/Coles/{store}").mkdir(parents=True)
+        (workspace.path / f"inbox/Coles/{store}/20261122T020000Z.jsonl.part").write_text("torn")
+    scrape(workspace, ["1"], spider(tmp_path, "out.write_text('{}')"))
+    assert files(workspace) == [f"inbox/Coles/1/{NAME}", "inbox/Coles/2/20261122T020000Z.jsonl.part"]
+
+
+@pytest.mark.parametrize("store", ["../../../evil", "..", ".hidden", "a/b", "$(touch x)", "; touch x", "ä %2F", "-n"])
+def test_no_store_id_leaves_the_inbox_or_reaches_a_shell(workspace, tmp_path, store):
+    "The id arrives whole, and exactly one file lands, two folders below the inbox."
+    report = scrape(workspace, [store], spider(tmp_path, "out.write_text(store)"))
+    assert len(report.done) == 1
+    landed, = files(workspace)
+    assert landed.startswith("inbox/Coles/") and landed.count("/") == 3
+    assert (workspace.path / landed).read_text() == store
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["spider.py", "ws"]
+
+
+def test_several_at_a_time_and_no_store_twice(workspace, tmp_path):
+    command = spider(tmp_path, """
+        print("started", file=out.open("a"))
+        meet = out.parent.parent.parent.parent / "meet"
+        meet.mkdir(exist_ok=True); (meet / store).touch()
+        until = time.monotonic() + 20
+        while len(list(meet.iterdir())) < 3 and time.monotonic() < until: time.sleep(0.02)
+        sys.exit(len(list(meet.iterdir())) < 3)
+        """)
+    report = scrape(workspace, ["1", "2", "3", "1"], command, workers=3, retries=0)  # each waits for the others
+    assert [t.store_id for t in report.done] == ["1", "2", "3"]
+
+
+def test_bad_settings_are_told_before_anything_runs(workspace, tmp_path):
+    command = spider(tmp_path, "out.write_text('{}')")
+    for options in ({"workers": 0}, {"timeout_s": 0}, {"retries": -1}):
+        with pytest.raises(InputError, match="scrape_queue needs"): scrape(workspace, ["1"], command, **options)
+    with pytest.raises(InputError, match="company and a store_id"): scrape(workspace, [""], command)
+    with pytest.raises(InputError, match="no program"): scrape(workspace, ["1"], "no-such-spider {output}")
+    assert not workspace.path.exists() and not workspace.heard
+
+
+def test_an_empty_queue_is_done(workspace, tmp_path):
+    report = scrape(workspace, [], spider(tmp_path, "pass"))
+    assert repr(report).startswith("0 of 0 stores scraped") and report.table().empty and not workspace.heard
+
+
+def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path):
+    "Store 1 is done, 2 and 3 hang with half a file, 4 has not begun."
+    command = spider(tmp_path, """
+        out.write_text("whole" if store == "1" else "half")
+        (out.parents[3] / f"pid{store}").write_text(str(os.getpid()))
+        if store != "1": time.sleep(60)
+        """)
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(f"""
+        import json, pathlib, sys
+        from scrapeopt.discovery import ScrapeTask
+        from scrapeopt.scrape import scrape_queue
+        class Folder:
+            path = pathlib.Path({str(tmp_path / 'ws')!r})
+            def record_failures(self, results): print("heard", sorted(results.items()), flush=True)
+        tasks = [ScrapeTask("Coles", s, "discovery", "primary", "Perth") for s in "1234"]
+        scrape_queue(Folder(), tasks, {command!r}, workers=2, progress=False)
+        """))
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
+    until = time.monotonic() + 60
+    pids = [tmp_path / f"ws/pid{i}" for i in (1, 2, 3)]
+    while not all(p.exists() and p.read_text() for p in pids) and time.monotonic() < until: time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in err
+    assert out == "heard [(('Coles', '1'), True)]\n"
+    landed = [p for p in (tmp_path / "ws/inbox").rglob("*") if p.is_file()]
+    assert [p.read_text() for p in landed] == ["whole"]
+    assert [p.suffix for p in landed] == [".jsonl"]
+    assert not [p for p in pids if alive(p.read_text())]
+    assert not (tmp_path / "ws/pid4").exists()
