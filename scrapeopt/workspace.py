@@ -127,16 +127,16 @@ class _Companies(_Folder):
 
     def window(self, company: str) -> SyncWindow:
         "Which snapshots of a company may be compared."
-        with self.begin() as session: return self._window(self.company(session, company))
+        with self.begin() as session: return self.window_of(self.company(session, company))
 
-    def _window(self, row: Company) -> SyncWindow:
+    def window_of(self, row: Company) -> SyncWindow:
         return SyncWindow(self.settings.window_hours, row.changeover, row.timezone)
 
     def rule(self, company: str) -> MatchRule:
         "When two of its stores match: with the threshold of the settings, or else the learned one."
-        with self.begin() as session: return self._rule(self.company(session, company))
+        with self.begin() as session: return self.rule_of(self.company(session, company))
 
-    def _rule(self, row: Company) -> MatchRule:
+    def rule_of(self, row: Company) -> MatchRule:
         fixed = self.settings.match_threshold
         threshold = fixed if fixed != "auto" else row.threshold or MatchRule().match_threshold
         return MatchRule(threshold, self.settings.range_threshold, self.settings.min_shared)
@@ -313,7 +313,8 @@ def read_groups(
     "The groups of a company, dissolved ones included."
     groups = {name: StoreGroup(
         name, company.name, frozenset(s.store_id for s in row.members),
-        row.ambassador.store_id if row.ambassador else None, frozenset(s.store_id for s in row.candidates), row.status, row.is_active, row.category, row.checked_at)
+        row.ambassador.store_id if row.ambassador else None, frozenset(s.store_id for s in row.candidates), row.status,
+        row.is_active, row.category, row.checked_at)
         for name, row in _group_rows(session, company).items()}
     formed = session.scalars(select(Cluster.label).where(Cluster.company_id == company.id, Cluster.formed))
     return GroupState(company.name, groups, frozenset(formed), company.threshold)
@@ -435,7 +436,7 @@ class _Prices(_Groups):
             here = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
             if store is not None and not session.scalar(here.limit(1)):
                 raise InputError(f"no store {store!r} in {' or '.join(names)}")
-            tables = [speaking(session, row, store, self._window(row), self._rule(row).match_threshold, at)
+            tables = [speaking(session, row, store, self.window_of(row), self.rule_of(row).match_threshold, at)
                       for row in rows]
         own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
         with served(own, views, news, product) as reader: yield reader
@@ -531,7 +532,7 @@ class Workspace(_Writing):
             if row.clustering is None:
                 raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
             return ScrapeScheduler(store_table(session, row), read_groups(session, row),
-                                   now=pd.Timestamp.now("UTC") if now is None else now, window=self._window(row),
+                                   now=pd.Timestamp.now("UTC") if now is None else now, window=self.window_of(row),
                                    seed=self.settings.seed, clusters=clusters)
 
     def queue(
