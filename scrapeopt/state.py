@@ -8,11 +8,12 @@ __all__ = ['candidate_link', 'BUSY_TIMEOUT_S', 'STATE_VERSION', 'UTCTime', 'Base
 
 # %% ../nbs/06a_state.ipynb #ea29af44
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 from sqlalchemy import JSON, Column, DateTime, Double, Engine, ForeignKey, Index, MetaData, Table, TypeDecorator
-from sqlalchemy import UniqueConstraint, create_engine, event, inspect, text
+from sqlalchemy import UniqueConstraint, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -165,10 +166,14 @@ def _prepare_sqlite(engine: Engine) -> None:
 # %% ../nbs/06a_state.ipynb #2e439eb7
 def connect(
     url: str,  # an SQLAlchemy URL; never shown in an error, as it may hold a password
+    folder: Path = Path(),  # where a relative SQLite file lies
 ) -> Engine:
     "An engine that has been tried; raises `InputError` when the URL or the database is no good."
     try:
-        engine = create_engine(url)
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+            parsed = parsed.set(database=str(folder.resolve() / str(parsed.database)))
+        engine = create_engine(parsed)
         if engine.dialect.name == "sqlite": _prepare_sqlite(engine)
         with engine.connect(): return engine
     except (ArgumentError, NoSuchModuleError) as e:

@@ -1,0 +1,64 @@
+"""A small chain of two companies, whose stores price alike in zones: what the tests of the workspace feed on."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+THURSDAY = pd.Timestamp("2026-11-19 02:00", tz="UTC")
+PRODUCTS = [str(i) for i in range(100_000, 100_060)]
+ZONES = {"Woolworths": {"0001": 0, "0002": 0, "0003": 0, "0004": 0, "0005": 1, "0006": 1, "0007": 1},
+         "Fruit/Veg & Co.": {"a": 0, "b": 0, "c": 0, "d=1": 1, "d 2": 1}}
+
+
+def stores() -> pd.DataFrame:
+    "All stores, in one city."
+    return pd.DataFrame([{"company": company, "store_id": s, "name": f"Store {s}", "lat": -31.95 + i / 100, "lon": 115.85}
+                         for company, zone in ZONES.items() for i, s in enumerate(zone)])
+
+
+def shelf(company: str, store: str, week: int = 0, zone: int | None = None) -> np.ndarray:
+    "What a store charges in a week, in cents: a zone's prices, a few of the store's own."
+    zone = ZONES[company][store] if zone is None else zone
+    prices = np.random.default_rng(week).integers(20, 400, len(PRODUCTS)) * 5
+    other = np.random.default_rng(99).random(len(PRODUCTS)) < 0.3
+    own = np.random.default_rng([*store.encode()]).random(len(PRODUCTS)) < 0.02
+    return np.where(other & (zone == 1), prices + 55, prices) + 3 * own
+
+
+def lines(cents, ids=PRODUCTS) -> list[str]:
+    "Prices as a scraper writes them."
+    return [json.dumps({"product_id": p, "price": f"{c / 100:.2f}", "category": "Dairy" if int(p) % 2 else "Meat"})
+            for p, c in zip(ids, cents, strict=False)]
+
+
+def land(ws: Workspace, company: str, store: str, at: pd.Timestamp, text: list[str]) -> Path:
+    "Put a scraped file into the inbox."
+    path = ws.inbox(company, store) / f"{at:%Y%m%dT%H%M%SZ}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+def scrape_all(ws: Workspace, week: int = 0, companies=tuple(ZONES), only=None) -> None:
+    "Land a file of each store, ten minutes apart."
+    at = THURSDAY + pd.Timedelta(days=7 * week)
+    for company in companies:
+        for i, store in enumerate(s for s in ZONES[company] if only is None or s in only):
+            land(ws, company, store, at + i * pd.Timedelta(minutes=10), lines(shelf(company, store, week)))
+
+
+def new_workspace(path: Path) -> Workspace:
+    "A workspace with the stores, clustered."
+    ws = Workspace.create(path)
+    ws.import_stores(stores())
+    ws.cluster(min_samples=2)
+    return ws
+
+
+def update(path: str) -> None:
+    "Open a workspace and update it: what cron would run."
+    update_db(Workspace.open(path))
