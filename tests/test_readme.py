@@ -10,11 +10,7 @@ import nbs
 import pytest
 
 README = (nbs.ROOT / "README.md").read_text(encoding="utf-8")
-SCRAPER = """
-import sys
-from scrapeopt.twin import main
-sys.exit(main(["twin", *sys.argv[1:]]))
-"""
+SCRAPER = "import runpy, sys; sys.argv.insert(1, 'twin'); runpy.run_module('scrapeopt.twin', run_name='__main__')"
 
 
 def test_links_lead_somewhere():
