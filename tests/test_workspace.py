@@ -123,7 +123,7 @@ def test_prices_of_one_store_touch_only_its_files(ws):
     expected = ws.prices(W, "0003", now=now)
     assert set(expected.source) == {"inferred_group"} and set(expected.source_store) <= {"0001", "0002"}
     for path in (ws.path / "prices").rglob("*.parquet"):
-        if f"store={expected.source_store[0]}/" not in str(path) and "store=0003" not in str(path): path.unlink()
+        if path.parent.name not in (f"store={expected.source_store[0]}", "store=0003"): path.unlink()
     pd.testing.assert_frame_equal(ws.prices(W, "0003", now=now), expected)
     with pytest.raises(InputError, match="cannot be read"): ws.prices(W, "0004", now=now)
 
@@ -134,7 +134,8 @@ def test_a_workspace_may_lie_anywhere(tmp_path, folder):
     scrape_all(ws)
     update_db(ws)
     prices = Workspace.open(tmp_path / folder).prices(now=THURSDAY)
-    truth = {(c, s, p): v for c, zone in ZONES.items() for s in zone for p, v in zip(PRODUCTS, shelf(c, s), strict=True)}
+    truth = {(c, s, p): v for c, zone in ZONES.items() for s in zone
+             for p, v in zip(PRODUCTS, shelf(c, s), strict=True)}
     served = dict(zip(zip(prices.company, prices.store_id, prices.product_id, strict=True),
                       (prices.price * 100).astype(int), strict=True))
     assert served == truth
@@ -185,7 +186,8 @@ def test_new_products_are_served_and_foreign_ones_are_not(ws):
         ids = PRODUCTS if store == "0002" else PRODUCTS[:-1]  # the last one is sold by 0002 alone
         land(ws, W, store, THURSDAY, lines(shelf(W, store), ids))
     update_db(ws)
-    land(ws, W, "0002", THURSDAY + pd.Timedelta(hours=9), [*lines(shelf(W, "0002")), '{"product_id": "1", "price": "9"}'])
+    land(ws, W, "0002", THURSDAY + pd.Timedelta(hours=9),
+         [*lines(shelf(W, "0002")), '{"product_id": "1", "price": "9"}'])
     land(ws, W, "0001", THURSDAY + pd.Timedelta(hours=8), lines(shelf(W, "0001"), PRODUCTS[:-1]))
     update_db(ws)
     served = ws.prices(W, "0003", now=THURSDAY + pd.Timedelta(days=1)).set_index("product_id")
@@ -270,5 +272,6 @@ def test_snapshots_can_be_read_by_anything(ws):
 def test_opening_a_workspace_stays_light():
     "Neither Alembic nor DuckDB nor anything that draws is loaded to ask for a queue."
     code = ("import sys, scrapeopt.workspace, scrapeopt.update\n"
-            "print([m for m in ('alembic', 'duckdb', 'pyarrow.dataset', 'matplotlib', 'geopandas', 'bokeh') if m in sys.modules])")
+            "heavy = ('alembic', 'duckdb', 'pyarrow.dataset', 'matplotlib', 'geopandas', 'bokeh')\n"
+            "print([m for m in heavy if m in sys.modules])")
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
