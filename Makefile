@@ -54,7 +54,7 @@ pytest: $(DEV)  ## the tests, and each notebook's cells with the exported packag
 	@$(PY) -m pytest -n auto --maxprocesses 4 --cov --cov-report=term:skip-covered
 
 drills: $(DEV)  ## the long tests that make test leaves out
-	@$(PY) -m pytest -m drill
+	@$(PY) -m pytest -m drill --hypothesis-profile search
 
 lab: $(DEV)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab nbs/index.ipynb

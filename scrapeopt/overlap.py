@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numba import njit, prange
+from numpy.typing import ArrayLike
 
 from .clustering import InputError
 
@@ -45,7 +46,7 @@ def _int_prices(prices: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(prices, dtype=np.int32)
 
 # %% ../nbs/02_overlap.ipynb #0160b91a
-def _vectors(a, b) -> tuple[np.ndarray, np.ndarray]:
+def _vectors(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     "Two price vectors over the same products, checked."
     a, b = np.asarray(a), np.asarray(b)
     for name, x in (("a", a), ("b", b)):
@@ -86,9 +87,9 @@ def jaccard_overlap(
 
 # %% ../nbs/02_overlap.ipynb #5e828ee3
 @njit(cache=True)
-def _count(a, b):
+def _count(a: np.ndarray, b: np.ndarray) -> tuple[np.int32, np.int32]:
     "(shared, equal) of two int32 price vectors: the one place where prices meet."
-    shared = equal = np.int32(0)  # kept at 32 bits: as 64 they would halve the speed
+    shared = equal = np.int32(0)  # kept at 32 bits: 64 take a quarter longer
     for p in range(a.size):
         shared = np.int32(shared + ((a[p] | b[p]) >= 0))
         equal = np.int32(equal + ((a[p] == b[p]) & (a[p] >= 0)))
@@ -96,7 +97,7 @@ def _count(a, b):
 
 # %% ../nbs/02_overlap.ipynb #03caa14f
 @njit(parallel=True, cache=True)
-def _segment_counts(prices, edges):
+def _segment_counts(prices: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(shared, equal), each int32 (segments, n, n), of the column segments that `edges` cuts."
     n, segments = prices.shape[0], edges.size - 1
     shared = np.empty((segments, n, n), np.int32)
@@ -158,7 +159,7 @@ class OverlapMatrix:
         return _share(self.shared, self.sold[:, None] + self.sold - self.shared)
 
 # %% ../nbs/02_overlap.ipynb #230cebe6
-def _matrix(prices) -> np.ndarray:
+def _matrix(prices: ArrayLike) -> np.ndarray:
     "A (stores, products) price matrix, checked."
     prices = np.asarray(prices)
     if prices.ndim != 2:
@@ -191,7 +192,7 @@ def overlap_by_category(
 
 # %% ../nbs/02_overlap.ipynb #fc9ed876
 @njit(cache=True)
-def _row_counts(row, prices):
+def _row_counts(row: np.ndarray, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(shared, equal), each int32 (n,), of one price vector against n others."
     shared = np.empty(prices.shape[0], np.int32)
     equal = np.empty(prices.shape[0], np.int32)
@@ -218,23 +219,23 @@ class MatchRule:
     range_threshold: float = 0.95  # Range Overlap needed before a Rogue is compared with an Ambassador
     min_shared: int = 20  # shared products needed, or half of the smaller catalogue where that is less
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("match_threshold", "range_threshold"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name}: a share above 0 and up to 1 is needed, got {getattr(self, name)!r}.")
         if self.min_shared < 1: raise InputError(f"min_shared: at least 1 product is needed, got {self.min_shared!r}.")
 
-    def needed(self, sold_a, sold_b) -> np.ndarray:
+    def needed(self, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Shared products needed for a verdict between stores that sell `sold_a` and `sold_b` products; broadcasts."
         half = -(-np.minimum(sold_a, sold_b) // 2)  # rounded up
         return np.maximum(1, np.minimum(self.min_shared, half))
 
-    def match(self, shared, equal, sold_a, sold_b) -> np.ndarray:
+    def match(self, shared: ArrayLike, equal: ArrayLike, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Whether these counts make a match (bool); broadcasts."
         shared, equal = np.asarray(shared), np.asarray(equal)
         return (shared >= self.needed(sold_a, sold_b)) & (equal >= self.match_threshold * shared - ROUNDING)
 
-    def in_range(self, shared, sold) -> np.ndarray:
+    def in_range(self, shared: ArrayLike, sold: ArrayLike) -> np.ndarray:
         "Whether `shared` of a Rogue's `sold` products are enough Range Overlap (bool); broadcasts."
         shared, sold = np.asarray(shared), np.asarray(sold)
         return (sold > 0) & (shared >= self.range_threshold * sold - ROUNDING)

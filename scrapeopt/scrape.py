@@ -236,7 +236,7 @@ class ScrapeReport:
 
     def table(self) -> pd.DataFrame:
         "One row a store; its `result` is done, or what went wrong."
-        rows = [(t, "done", pd.NA, "") for t in self.done]
+        rows: list[tuple[ScrapeTask, str, int | None, str]] = [(t, "done", None, "") for t in self.done]
         rows += [(f.task, f.reason, f.attempts, f.detail) for f in self.failed]
         columns = ["company", "store_id", "mode", "reason", "result", "attempts", "detail"]
         table = pd.DataFrame([(t.company, t.store_id, t.mode, t.reason, *rest) for t, *rest in rows], columns=columns)
@@ -258,7 +258,7 @@ class HasInbox(Protocol):
     @property
     def path(self) -> Path: ...  # its folder
 
-    def record_failures(self, results: dict[tuple[str, str], bool]) -> object: ...  # (company, store_id): was it scraped
+    def record_failures(self, results: dict[tuple[str, str], bool]) -> object: ...  # True: scraped
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class ChainModel:
 # %% ../nbs/09_twin.ipynb #ec3a939d
 def chain_model(company: str) -> ChainModel:
     "The model of `company`; one that is not known gets the defaults."
-    return replace(ChainModel(), small_premium=0.0) if company == "Coles" else ChainModel()
+    return replace(ChainModel(), small_premium=0.0) if company.lower() == "coles" else ChainModel()
 
 # %% ../nbs/09_twin.ipynb #1257474b
 FRESH = "Fruit & Veg"
@@ -354,7 +354,7 @@ def perth_stores(
     small = _choose(suburbs[suburbs["km"] < 8], round(0.09 * n), key)
     country = _choose(towns, round(0.08 * n), key)
     usual = _choose(suburbs.drop(small.index), n - len(small) - len(country), key)
-    word = {"Coles": "local"}.get(company, "metro")
+    word = "local" if company.lower() == "coles" else "metro"
     chosen = pd.concat([small.assign(format=word), pd.concat([usual, country]).assign(format="supermarket")])
     chosen = chosen.sort_values("name").reset_index(drop=True)
     moved = [0.004 * (2 * draw(key, axis, np.arange(n)) - 1) for axis in ("lat", "lon")]  # degrees: up to 400 m

@@ -208,7 +208,7 @@ def test_R3_the_report_counts_what_was_scraped():
     assert np.isnan(report.loc[1, "comparable_pairs"])
 
 
-@pytest.mark.parametrize("bad, words", [
+@pytest.mark.parametrize(("bad", "words"), [
     (lambda s: discovery_queue(s.drop(columns="cluster_name"), [], 1), "no column cluster_name"),
     (lambda s: discovery_queue(s, [], -3), "got -3"),
     (lambda s: discovery_queue(s, [], 2.5), "got 2.5"),

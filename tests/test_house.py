@@ -32,7 +32,7 @@ def test_imports_from_lower_floors_only(path):
     for cell in nbs.code(path):
         used = nbs.imports(cell.source) & FLOORS.keys()
         too_high = {m for m in used if FLOORS[m] > own or (FLOORS[m] == own and cell in nbs.exported(path))}
-        assert not too_high, f"{path.name}, cell {cell.id}"
+        assert not too_high, f"cell {cell.id} of {path.name} imports from its own or a higher floor"
 
 
 @each_computing
@@ -61,7 +61,8 @@ def test_floors_00_to_05_take_the_clock_and_the_seed(path):
 def test_exported_cells_are_short(path):
     for cell in nbs.exported(path):
         lines = [s for s in cell.source.splitlines() if s.strip() and not s.lstrip().startswith("#")]
-        assert len(lines) <= MAX_EXPORTED_LINES, f"cell {cell.id}: {len(lines)} lines\n{cell.source}"
+        name = re.search(r"^(?:def|class) (\w+)", cell.source, re.M)
+        assert len(lines) <= MAX_EXPORTED_LINES, f"cell {cell.id} ({name and name[1]}) has {len(lines)} lines"
 
 
 @each_notebook

@@ -159,6 +159,32 @@ def test_R4_one_zone_few_pairs_or_no_zones_leave_the_default(sizes, differ, seed
     assert (threshold.value, threshold.has_valley) == (0.95, False)
 
 
+def hills(*means_spreads_pairs):
+    "True Overlaps in hills of the given mean, spread and number of pairs."
+    rng = np.random.default_rng(0)
+    return np.concatenate([np.clip(rng.normal(*hill), 0, 1) for hill in means_spreads_pairs])
+
+
+@pytest.mark.parametrize(("values", "between"), [
+    (hills((.5, .03, 1500), (.85, .01, 400), (.96, .006, 200)), (.88, .95)),  # states, zones: the topmost valley
+    (hills((.5, .03, 400), (.94, .002, 60), (.97, .002, 180), (1, 0, 140)), (.88, .94)),  # tidy and untidy, one zone
+    (hills((.3, .15, 2000), (.95, .01, 100)), (.89, .94))])  # a broad lower hill
+def test_R4_the_topmost_of_separate_hills_counts(values, between):
+    threshold = auto_threshold(values)
+    assert threshold.has_valley and between[0] < threshold.value < between[1]
+
+
+@pytest.mark.parametrize("values", [
+    hills((.9, .01, 400), (.99, .002, 9)),  # a handful of twins is no hill
+    hills((.9, .01, 4000), (.99, .002, 30)),  # nor is one pair in a hundred and thirty
+    hills((.5, .01, 9), (.96, .01, 400)),
+    np.r_[np.linspace(.75, .86, 15), np.linspace(.885, 1, 15)],  # a gap narrower than the hill is wide is chance
+    hills((.94, .002, 60), (.97, .002, 180), (1, 0, 140))])
+def test_R4_what_is_no_valley_leaves_the_default(values):
+    threshold = auto_threshold(values)
+    assert (threshold.value, threshold.has_valley) == (0.95, False)
+
+
 @given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=200))
 @settings(deadline=None)
 def test_R4_auto_threshold_always_answers(values):

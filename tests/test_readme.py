@@ -1,9 +1,20 @@
-"""What the README promises is there."""
+"""What the README promises is there, and its script runs."""
+import os
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import nbs
+import pytest
 
 README = (nbs.ROOT / "README.md").read_text(encoding="utf-8")
+SCRAPER = """
+import sys
+from scrapeopt.twin import main
+sys.exit(main(["twin", *sys.argv[1:]]))
+"""
 
 
 def test_links_lead_somewhere():
@@ -18,3 +29,35 @@ def test_make_targets_exist():
     makefile = (nbs.ROOT / "Makefile").read_text(encoding="utf-8")
     assert {"demo", "test"} <= named
     assert not named - set(re.findall(r"^([a-z]+):", makefile, re.M))
+
+
+@pytest.mark.skipif(not find_spec("scrapeopt.cli"), reason="there is no command line")
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`scrapeopt ([a-z][^`]*)`", README))))
+def test_commands_and_their_options_exist(line):
+    command, *words = line.split()
+    help_ = subprocess.check_output([sys.executable, "-m", "scrapeopt.cli", command, "--help"], text=True,
+                                    env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    for option in (w for w in words if w.startswith("-")):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}\b", help_), f"{command} has no {option}"
+
+
+@pytest.mark.skipif(not find_spec("scrapeopt.update"), reason="there is no update_db")
+def test_scheduler_script(tmp_path):
+    "The script of four lines, as it stands in the README, on a shop that is a twin; run twice, as a scheduler would."
+    from scrapeopt.twin import Twin, save_twins
+    from scrapeopt.workspace import Workspace
+
+    script = next(s for s in re.findall(r"```python\n(.*?)```", README, re.S) if "update_db" in s)
+    assert len([s for s in script.splitlines() if s and not s.startswith("from ")]) == 4
+    twin = Twin(company="Coles", n_products=50)
+    save_twins(tmp_path / "twin", twin)
+    (tmp_path / "my_scraper.py").write_text(SCRAPER)
+    (tmp_path / "scheduler.py").write_text(script)
+    ws = Workspace.create(tmp_path / "perth")
+    ws.import_stores(twin.stores.reset_index())
+    ws.cluster()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for scraped in (20, 40):
+        subprocess.run([sys.executable, "scheduler.py"], cwd=tmp_path, check=True, env={**os.environ, "PATH": path})
+        prices = Workspace.open(tmp_path / "perth").prices()
+        assert prices.loc[prices["source"] == "direct_scrape", "store_id"].nunique() == scraped

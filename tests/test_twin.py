@@ -45,7 +45,8 @@ def test_it_is_a_world():
     assert list(inspect.signature(world.scrape).parameters) == ["store_id"]
     assert list(inspect.signature(world.probe).parameters) == ["store_id", "products"]
     prices = world.scrape("003")
-    assert prices.shape == (300,) and prices.dtype == np.int32 and prices.min() == -1 and (prices[prices >= 0] > 0).all()
+    assert prices.shape == (300,) and prices.dtype == np.int32
+    assert prices.min() == -1 and (prices[prices >= 0] > 0).all()
     assert (world.truth() == np.array([world.scrape(s) for s in world.stores.index])).all()
     positions = np.array([7, 0, 299])
     assert (world.probe("003", positions) == prices[positions]).all()
@@ -137,7 +138,8 @@ def test_perth_stores_hold_the_stores_contract():
     check_stores(stores)
     assert len(stores) == 120 and not stores.duplicated(["lat", "lon"]).any()
     assert stores.groupby("company")["format"].value_counts().to_dict() == {
-        ("Coles", "local"): 5, ("Coles", "supermarket"): 55, ("Woolworths", "metro"): 5, ("Woolworths", "supermarket"): 55}
+        ("Coles", "local"): 5, ("Coles", "supermarket"): 55,
+        ("Woolworths", "metro"): 5, ("Woolworths", "supermarket"): 55}
 
 
 @pytest.mark.parametrize(("options", "said"), [

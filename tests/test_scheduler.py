@@ -1,0 +1,198 @@
+"""Properties of the optimization queue and of the move from phase 1 to phase 2."""
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapeopt.clustering import InputError
+from scrapeopt.discovery import SyncWindow
+from scrapeopt.groups import DIVERGENCE_DETECTED, HEALTHY, GroupState, StoreGroup
+from scrapeopt.scheduler import ScrapeScheduler
+
+NOW = pd.Timestamp("2026-11-27 01:00", tz="UTC")
+WEDNESDAY = SyncWindow(changeover=2, timezone="Australia/Perth")
+
+
+@st.composite
+def situations(draw):
+    "A company in phase 2: no two stores were scraped at one time; full groups share no store, category groups may."
+    count = draw(st.integers(1, 24))
+    hours = draw(st.permutations(range(1, 12 * count, 12)))  # some before the changeover, some after
+    stores = pd.DataFrame({"company": "C", "store_id": [f"s{i}" for i in range(count)], "failures": 0})
+    stores["cluster"] = draw(st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=count, max_size=count))
+    stores["cluster_name"] = stores["cluster"].map({-1: "", 0: "Perth", 1: "Bunbury"})
+    stores["last_scraped"] = NOW - pd.to_timedelta(hours, unit="h")
+    if draw(st.booleans()): stores.loc[draw(st.integers(0, count - 1)), "last_scraped"] = pd.NaT
+    closed = draw(st.sets(st.sampled_from(stores["store_id"].tolist()), max_size=3))
+    stores.loc[stores["store_id"].isin(closed), "failures"] = 3
+    home = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))  # 4: in no full group
+    groups = [draw(a_group(f"[C-{i}]", [s for s, h in zip(stores["store_id"], home, strict=True) if h == i]))
+              for i in set(home) - {4}]
+    loose = [s for s, h in zip(stores["store_id"], home, strict=True) if h == 4]
+    for category in ("Dairy", "Pantry") if loose else ():
+        members = draw(st.lists(st.sampled_from(loose), min_size=1, unique=True))
+        groups.append(replace(draw(a_group(f"[C-{category}]", members)), category=category))
+    return stores, groups, draw(st.sampled_from([WEDNESDAY, SyncWindow()]))
+
+
+@st.composite
+def a_group(draw, name, members):
+    "A group of these members in any condition."
+    checked = draw(st.one_of(st.none(), st.integers(0, 500).map(lambda h: NOW - pd.Timedelta(hours=h))))
+    return StoreGroup(name, "C", frozenset(members), draw(st.sampled_from(members)), checked_at=checked,
+                      status=draw(st.sampled_from([HEALTHY, DIVERGENCE_DETECTED])),
+                      is_active=draw(st.sampled_from([True, True, True, False])))
+
+
+def by_the_letter(stores, groups, window, n):
+    "R12 written as slowly and plainly as can be: (store, reason, group)."
+    last = {s: pd.Timestamp.min.tz_localize("UTC") if pd.isna(t) else t
+            for s, t, f in zip(stores["store_id"], stores["last_scraped"], stores["failures"], strict=True) if f < 3}
+    since = window.last_changeover(NOW)
+    due = {s for s, t in last.items() if since is None or t < since}
+    never = pd.Timestamp.min.tz_localize("UTC")
+    active = sorted((g for g in groups if g.is_active), key=lambda g: (g.checked_at or never, g.name))
+    diverged = [g for g in active if g.status == DIVERGENCE_DETECTED]
+    waiting = [g for g in active if g.status == HEALTHY]
+    housed = {s for g in active if g.category is None for s in g.members}
+    queue = []
+
+    def oldest(members): return sorted((s for s in members if s not in {q[0] for q in queue}), key=last.get)
+
+    while True:
+        before = len(queue)
+        for g in diverged:
+            ranked = sorted(sorted(g.members & last.keys(), key=last.get), key=lambda s: s == g.ambassador)
+            exempt = ranked[:1]
+            able = [s for s in ranked if (s in due or s in exempt) and s not in {q[0] for q in queue}]
+            if able: queue.append((able[0], "tie_breaker", g.name))
+        queue += [(s, "outlier", None) for s in oldest(due - housed)[:1]]
+        for g in list(waiting):
+            members = oldest(due & g.members)[:2]
+            waiting.remove(g)
+            if members:
+                queue += [(s, "health_check", g.name) for s in members]
+                waiting.append(g)
+                break
+        if len(queue) == before: return queue[:n]
+
+
+def queue_of(stores, groups, window, n, **more):
+    tasks = ScrapeScheduler(stores, groups, now=NOW, window=window, **more).get_optimization_mode_queue(n)
+    return [(t.store_id, t.reason, t.group) for t in tasks]
+
+
+@given(situations(), st.integers(0, 30))
+def test_R12_the_queue_is_the_rule_to_the_letter(situation, n):
+    stores, groups, window = situation
+    assert queue_of(stores, groups, window, n) == by_the_letter(stores, groups, window, n)
+
+
+@given(situations(), st.integers(0, 30))
+def test_R12_a_larger_budget_only_adds_at_the_end(situation, n):
+    stores, groups, window = situation
+    assert queue_of(stores, groups, window, n) == queue_of(stores, groups, window, 99)[:n]
+
+
+@given(situations())
+def test_R12_no_store_twice_none_unreachable_and_every_scrape_has_a_reason(situation):
+    stores, groups, window = situation
+    queue = queue_of(stores, groups, window, 99)
+    row = stores.set_index("store_id")
+    by_name = {g.name: g for g in groups}
+    assert len(queue) == len({s for s, _, _ in queue})
+    for store, reason, name in queue:
+        assert row.loc[store, "failures"] < 3
+        if name: assert by_name[name].is_active and store in by_name[name].members
+        since = window.last_changeover(NOW)
+        if since is not None and row.loc[store, "last_scraped"] >= since: assert reason == "tie_breaker"
+        if reason == "tie_breaker": assert by_name[name].status == DIVERGENCE_DETECTED
+        if reason == "health_check": assert by_name[name].status == HEALTHY
+        if reason == "outlier": assert not any(store in g.members for g in groups if g.is_active and not g.category)
+
+
+@given(situations())
+def test_R12_without_a_changeover_every_reachable_store_gets_its_turn(situation):
+    stores, groups, _ = situation
+    queue = queue_of(stores, groups, SyncWindow(), 99)
+    assert {s for s, _, _ in queue} == set(stores.loc[stores["failures"] < 3, "store_id"])
+
+
+@given(situations())
+def test_R12_the_ambassador_breaks_a_tie_only_when_nobody_else_can(situation):
+    stores, groups, window = situation
+    reachable = set(stores.loc[stores["failures"] < 3, "store_id"])
+    for g in groups:
+        if g.status != DIVERGENCE_DETECTED or not g.is_active or not g.members & reachable: continue
+        store, reason, _ = queue_of(stores, [g], window, 1)[0]
+        assert reason == "tie_breaker"
+        assert (store == g.ambassador) == (g.members & reachable == {g.ambassador})
+
+
+@given(situations())
+def test_R12_a_pilot_sees_its_own_clusters_only(situation):
+    stores, groups, window = situation
+    if not (stores["cluster"] == 0).any(): return
+    perth = stores[stores["cluster"] == 0]
+    assert queue_of(stores, groups, window, 99, clusters=["Perth"]) == queue_of(perth, groups, window, 99)
+
+
+@given(situations(), st.integers(0, 30), st.sets(st.integers(0, 1)))
+def test_R12_auto_discovers_first_and_optimizes_once_groups_are_formed(situation, n, formed):
+    stores, groups, window = situation
+    state = GroupState("C", {g.name: g for g in groups}, formed=frozenset(formed))
+    scheduler = ScrapeScheduler(stores, state, now=NOW, window=window)
+    auto, discovery = scheduler.get_queue(n), scheduler.get_queue(n, "discovery")
+    scraped = stores[stores["last_scraped"].notna() & (stores["cluster"] >= 0)]
+    sizes = scraped["cluster"].value_counts()
+    ready = all(c in formed for c in sizes.index[sizes >= 2])
+    assert auto[:len(discovery)] == discovery
+    assert {t.store_id for t in discovery} <= set(stores.loc[stores["last_scraped"].isna(), "store_id"])
+    rest = auto[len(discovery):]
+    assert {t.mode for t in rest} <= {"optimization"}
+    if not ready: assert not rest
+    taken = {t.store_id for t in discovery}
+    wanted = [t for t in scheduler.get_queue(99, "optimization") if t.store_id not in taken]
+    if ready: assert rest == wanted[:n - len(discovery)]
+
+
+def two_stores():
+    return pd.DataFrame({"company": "C", "store_id": ["a", "b"], "cluster": 0, "cluster_name": "Perth",
+                         "last_scraped": [NOW - pd.Timedelta(days=9), NOW - pd.Timedelta(hours=1)]})
+
+
+def test_R12_groups_may_come_as_a_state_a_mapping_or_any_iterable():
+    group = StoreGroup("[C-Perth]", "C", frozenset({"a", "b"}), "b")
+    state = GroupState("C", {group.name: group}, formed=frozenset({0}))
+    queues = [ScrapeScheduler(two_stores(), groups, now=NOW).get_queue(5)
+              for groups in (state, state.groups, [group], iter([group]))]
+    assert queues[0] and all(q == queues[0] for q in queues)
+
+
+def test_R12_a_store_scraped_at_the_changeover_is_not_due():
+    stores = two_stores().assign(last_scraped=pd.Timestamp("2026-11-25", tz="Australia/Perth").tz_convert("UTC"))
+    assert queue_of(stores, [], WEDNESDAY, 5) == []
+    assert len(queue_of(stores.assign(last_scraped=stores["last_scraped"] - pd.Timedelta("1s")), [], WEDNESDAY, 5)) == 2
+
+
+@pytest.mark.parametrize(("bad", "words"), [
+    (lambda s: ScrapeScheduler(s, [], now=NOW, policy="greedy"), "use one of document"),
+    (lambda s: ScrapeScheduler(s, [], now=NOW).get_queue(1, "turbo"), "auto, discovery, optimization"),
+    (lambda s: ScrapeScheduler(s, [], now=NOW).get_optimization_mode_queue(-1), "got -1"),
+    (lambda s: ScrapeScheduler(s, [], now=NOW, clusters=["Freo"]), "there are Perth"),
+    (lambda s: ScrapeScheduler(s, [], now=pd.NaT), "now"),
+    (lambda s: ScrapeScheduler(s.drop(columns="last_scraped"), [], now=NOW), "no column last_scraped"),
+    (lambda s: ScrapeScheduler(s, [StoreGroup("[D]", "D", frozenset())], now=NOW), "[D] is of D"),
+])
+def test_bad_input_is_told_in_one_sentence(bad, words):
+    with pytest.raises(InputError) as error: bad(two_stores())
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_company_has_an_empty_queue():
+    stores = two_stores().iloc[:0]
+    scheduler = ScrapeScheduler(stores, [], now=NOW)
+    assert scheduler.get_queue(5) == scheduler.get_optimization_mode_queue(5) == []
+    assert scheduler.situation.order == []
