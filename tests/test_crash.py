@@ -75,7 +75,7 @@ def everything(folder: Path) -> dict[str, object]:
     snapshots = {str(p.relative_to(folder)): [c.tolist() for c in read_snapshot(p)]
                  for p in sorted((folder / "prices").rglob("*.parquet"))}
     assert set(snapshots) == known  # no hole, and here no orphan either
-    assert not [p for p in folder.rglob("*.part")]
+    assert not list(folder.rglob("*.part"))
     prices = ws.prices(now=NOW).astype(str).to_dict("list")
     ws.engine.dispose()
     return tables | {"files": files, "snapshots": snapshots, "prices": prices}

