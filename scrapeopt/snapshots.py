@@ -158,7 +158,7 @@ def _is_torn(raw: bytes) -> bool:
     except ValueError: return True
     return False
 
-
+# %% ../nbs/06c_snapshots.ipynb #4912321f
 def read_scrape(
     text: bytes,  # what a scraper wrote, one JSON object a line
     expected: Expected,

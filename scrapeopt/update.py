@@ -50,7 +50,7 @@ def _folders(workspace: Workspace, company: str | None) -> Folders:
         stores |= {store_id: store_id, folder_name(store_id): store_id}
     return folders
 
-
+# %% ../nbs/07_update.ipynb #3ce1e010
 def locate(
     path: Path,  # a scraped file
     inbox: Path,
@@ -64,7 +64,7 @@ def locate(
     if parts[1] not in stores: raise InputError(f"{company} has no store '{parts[1]}': import it first")
     return InboxFile(path, company, stores[parts[1]], scrape_time(parts[2]))
 
-# %% ../nbs/07_update.ipynb #3ce1e010
+# %% ../nbs/07_update.ipynb #b5e153e0
 def reject(
     workspace: Workspace,
     path: Path,  # in the inbox
@@ -81,7 +81,7 @@ def reject(
 
 def _digest(content: bytes) -> str: return hashlib.sha256(content).hexdigest()
 
-
+# %% ../nbs/07_update.ipynb #0b975104
 def find_files(
     workspace: Workspace,
     company: str | None = None,  # only its files; None: all
@@ -139,7 +139,7 @@ def _quarantine_lines(workspace: Workspace, file: InboxFile, scrape: Scrape) -> 
     folder = workspace.path / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
     write_whole(folder / f"{file.path.name.split('.')[0]}.jsonl", ("\n".join(lines) + "\n").encode())
 
-
+# %% ../nbs/07_update.ipynb #537dbab4
 def take_in(
     workspace: Workspace,
     company: Company,
@@ -189,7 +189,7 @@ def _remember(
     session.flush()
     return sorted(fresh)
 
-
+# %% ../nbs/07_update.ipynb #7efc919b
 def _remember_products(session: Session, company: Company, products: Mapping[str, dict[str, Any]]) -> None:
     "Add products that are new, and set those back that an older file shows to have been there before."
     known = set(session.scalars(select(Product.product_id).where(Product.company_id == company.id)))
@@ -211,7 +211,7 @@ def to_be_formed(
         if cluster not in {-1, *state.formed} and scraped and discovery_complete(part, scraped): waiting += scraped
     return waiting
 
-
+# %% ../nbs/07_update.ipynb #ec24a4db
 def run_rules(
     workspace: Workspace,
     session: Session,
@@ -253,7 +253,7 @@ class UpdateReport:
         "The report as plain values, ready for JSON."
         return asdict(self) | {"events": list(self.events), "problems": list(self.problems)}
 
-
+# %% ../nbs/07_update.ipynb #a1e5d12e
 def _told(event: Event) -> dict[str, Any]:
     "An event for the report."
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
@@ -267,7 +267,7 @@ def _complaint(workspace: Workspace, taken: Taken) -> str | None:
     source = taken.file.path.relative_to(workspace.path).as_posix()
     return f"{source}: {taken.kept.rows} products, {what}" + ("; partial, not used" if taken.kept.partial else "")
 
-# %% ../nbs/07_update.ipynb #a1e5d12e
+# %% ../nbs/07_update.ipynb #0a74336f
 def _known(
     session: Session,
     company: Company,
@@ -290,7 +290,7 @@ def _clear(workspace: Workspace, path: Path) -> None:
     archived.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(path, archived)
 
-
+# %% ../nbs/07_update.ipynb #eb8cba49
 def _update_company(
     workspace: Workspace,
     name: str,

@@ -72,7 +72,7 @@ def measured_overlaps(
         GroupEvent.group_name.label("group"), GroupEvent.store_id, GroupEvent.kind, GroupEvent.at, GroupEvent.overlap
     ).where(GroupEvent.id.in_(newest)), ["at"])
 
-
+# %% ../nbs/06e_views.ipynb #e159ee9d
 def agreements(
     session: Session,
     company: Company,
@@ -118,7 +118,7 @@ def snapshots_of(
                     ~Snapshot.partial))
     return query_frame(session, query, ["taken"]).astype({"was": "str"})
 
-
+# %% ../nbs/06e_views.ipynb #7264b579
 def references(
     session: Session,
     company: Company,

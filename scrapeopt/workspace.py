@@ -55,7 +55,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame([f["properties"] | {"lon": lon, "lat": lat}
                          for f, (lon, lat) in zip(features, points, strict=True)])
 
-
+# %% ../nbs/06f_workspace.ipynb #385f6190
 def read_stores(
     path: str | Path,  # .csv, .parquet or .geojson (EPSG:4326)
 ) -> pd.DataFrame:  # company, store_id, name, lat, lon (degrees) and what else the file has
@@ -111,7 +111,7 @@ def _take_over(session: Session, company: Company, wanted: CompanySettings) -> N
     company.currency, company.timezone = wanted.currency, wanted.timezone
     company.decimals, company.changeover = wanted.decimals, wanted.weekday
 
-
+# %% ../nbs/06f_workspace.ipynb #61a90442
 class _Companies(_Folder):
     "A folder that knows companies."
 
@@ -151,7 +151,7 @@ def _new_state(path: Path, db_url: str) -> Engine:
             raise InputError("the database of db_url is in use by another workspace")
     return engine
 
-
+# %% ../nbs/06f_workspace.ipynb #834bc8ce
 class _Home(_Companies):
     "A folder that can be created and opened."
 
@@ -211,7 +211,7 @@ def _import(
         session.add(row)
     return int((~stores["store_id"].isin(list(known))).sum())
 
-
+# %% ../nbs/06f_workspace.ipynb #eb0f2321
 class _Stores(_Home):
     "A home for stores."
 
@@ -271,7 +271,7 @@ def _save_clusters(
         store.cluster_id = new[label].id if (label := int(label_of[store.store_id])) >= 0 else None
     for gone in old.values(): session.delete(gone)
 
-
+# %% ../nbs/06f_workspace.ipynb #f87f431c
 class _Clusters(_Stores):
     "Stores in clusters."
 
@@ -305,7 +305,7 @@ def _group_rows(session: Session, company: Company) -> dict[str, GroupRow]:
     loaded = query.options(selectinload(GroupRow.members), selectinload(GroupRow.candidates))
     return {row.name: row for row in session.scalars(loaded)}
 
-
+# %% ../nbs/06f_workspace.ipynb #248de147
 def read_groups(
     session: Session,
     company: Company,
@@ -412,7 +412,7 @@ def _as_one(
     paths = [column for column in ("path", "reference") if column in table.columns]
     return table.assign(**{column: f"{folder.resolve()}/" + table[column] for column in paths})
 
-
+# %% ../nbs/06f_workspace.ipynb #eb600a08
 class _Prices(_Groups):
     "Groups that price their stores."
 
@@ -479,7 +479,7 @@ def _write_file(reader: "pa.RecordBatchReader", path: Path) -> int:
     finally: part.unlink(missing_ok=True)
     return rows
 
-
+# %% ../nbs/06f_workspace.ipynb #f4d4b137
 def _write_table(reader: "pa.RecordBatchReader", url: str) -> int:
     "Replace the table `prices` of a database by `reader`; how many rows."
     exact = Numeric(14, 4).with_variant(String(), "sqlite")

@@ -16,8 +16,9 @@ ZONES = {"Woolworths": {"0001": 0, "0002": 0, "0003": 0, "0004": 0, "0005": 1, "
 
 def stores() -> pd.DataFrame:
     "All stores, in one city."
-    return pd.DataFrame([{"company": company, "store_id": s, "name": f"Store {s}", "lat": -31.95 + i / 100, "lon": 115.85}
-                         for company, zone in ZONES.items() for i, s in enumerate(zone)])
+    rows = [(company, s, f"Store {s}", -31.95 + i / 100, 115.85)
+            for company, zone in ZONES.items() for i, s in enumerate(zone)]
+    return pd.DataFrame(rows, columns=["company", "store_id", "name", "lat", "lon"])
 
 
 def shelf(company: str, store: str, week: int = 0, zone: int | None = None) -> np.ndarray:

@@ -1,0 +1,190 @@
+"""R9: whatever kills update_db, and whenever: run it again, and the state is that of a run that nothing killed."""
+import gzip
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
+from sqlalchemy import event, select
+
+from scrapeopt import update as module
+from scrapeopt.snapshots import read_snapshot
+from scrapeopt.state import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroup
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+W, F = ZONES
+HOUR, WEEK = pd.Timedelta(hours=1), pd.Timedelta(days=7)
+NOW = THURSDAY + pd.Timedelta(days=9)
+
+# Children are forked from a server that has loaded the package, so each starts in milliseconds.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["scrapeopt.update", "scrapeopt.groups", "pyarrow.parquet"])
+
+
+def template(folder: Path) -> Workspace:
+    "A workspace whose next update has everything to do: checks, a formation, and every kind of trouble."
+    ws = new_workspace(folder)
+    scrape_all(ws, companies=[W])
+    update_db(ws)
+    scrape_all(ws, 1, companies=[W], only={"0001", "0002", "0005", "0006"})
+    land(ws, W, "0007", THURSDAY + WEEK + HOUR, lines(shelf(W, "0007", 1, zone=0)))  # it changed its zone
+    land(ws, W, "0003", THURSDAY - WEEK, lines(shelf(W, "0003")))  # history
+    land(ws, W, "0004", THURSDAY + WEEK, lines(shelf(W, "0004", 1), PRODUCTS[:9]))  # partial
+    land(ws, W, "0003", THURSDAY + 9 * HOUR, [*lines(shelf(W, "0003")), "broken", '{"product_id": "1", "price": "-1"}'])
+    land(ws, W, "0001", THURSDAY, lines(shelf(W, "0001") + 5))  # conflict
+    torn = land(ws, W, "0002", THURSDAY + 2 * WEEK, lines(shelf(W, "0002")))
+    torn.write_bytes(torn.read_bytes()[:-9])
+    twice = ws.inbox(W, "0001") / f"{THURSDAY + WEEK:%Y%m%dT%H%M%SZ}.jsonl"
+    twice.with_name(twice.name + ".gz").write_bytes(gzip.compress(twice.read_bytes()))
+    stray = ws.path / "inbox" / W / "none" / twice.name
+    stray.parent.mkdir()
+    stray.write_text("{}\n")
+    scrape_all(ws, companies=[F])  # its groups are formed in this update
+    ws.engine.dispose()
+    return ws
+
+
+def everything(folder: Path) -> dict[str, object]:
+    "A workspace without its surrogate ids: all tables, all files with their content, and the prices that are served."
+    ws = Workspace.open(folder)
+    with ws.begin() as session:
+        def rows(model, *hidden, order=None):
+            columns = [c.key for c in model.__table__.columns if c.key not in {"id", "company_id", *hidden}]
+            found = session.scalars(select(model).order_by(model.id) if order else select(model))
+            table = [tuple(str(getattr(r, c)) for c in columns) for r in found]
+            return table if order else sorted(table)
+
+        stores = {s.id: s.store_id for s in session.scalars(select(Store))}
+        tables = {
+            "companies": rows(Company), "clusters": rows(Cluster), "products": rows(Product),
+            "stores": rows(Store, "cluster_id"), "events": rows(GroupEvent, order="id"),
+            "snapshots": rows(Snapshot, "store_pk"),  # the path names the store
+            "groups": rows(StoreGroup, "ambassador_pk"),
+            "members": sorted((g.name, stores.get(g.ambassador_pk), sorted(s.store_id for s in g.members),
+                               sorted(s.store_id for s in g.candidates)) for g in session.scalars(select(StoreGroup)))}
+        known = {s.path for s in session.scalars(select(Snapshot))}
+    files = {str(p.relative_to(folder)): p.read_bytes() for part in ("inbox", "archive", "quarantine")
+             for p in sorted((folder / part).rglob("*")) if p.is_file()}
+    snapshots = {str(p.relative_to(folder)): [c.tolist() for c in read_snapshot(p)]
+                 for p in sorted((folder / "prices").rglob("*.parquet"))}
+    assert set(snapshots) == known  # no hole, and here no orphan either
+    assert not list(folder.rglob("*.part"))
+    prices = ws.prices(now=NOW).astype(str).to_dict("list")
+    ws.engine.dispose()
+    return tables | {"files": files, "snapshots": snapshots, "prices": prices}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:
+    "The folder before the update, and everything after it."
+    before, after = (tmp_path_factory.mktemp("crash") / name for name in ("before", "after"))
+    template(before)
+    shutil.copytree(before, after)
+    report = update_db(Workspace.open(after))
+    assert (report.files, report.partial) == (13, 1) and len(report.problems) == 5
+    assert {"MonolithSeeded", "StoreOutcast", "StoreJoined", "CandidatesCleared"} <= {e["kind"] for e in report.events}
+    return before, everything(after)
+
+
+def run(folder: str, started) -> None:
+    "The child: open and update."
+    started.send(time.monotonic())
+    update_db(Workspace.open(folder))
+    started.send(time.monotonic())
+
+
+def killed_after(folder: Path, seconds: float | None) -> tuple[bool, float]:
+    "Run an update in a child and kill it after some time; whether it was killed, and how long it ran."
+    mine, its = CHILDREN.Pipe(duplex=False)
+    child = CHILDREN.Process(target=run, args=(str(folder), its))
+    child.start()
+    its.close()
+    begin = mine.recv()
+    if seconds is not None:
+        time.sleep(max(0.0, begin + seconds - time.monotonic()))
+        child.kill()
+    child.join(60)
+    took = mine.recv() - begin if child.exitcode == 0 else time.monotonic() - begin
+    return child.exitcode == -signal.SIGKILL, took
+
+
+def check_kills(undisturbed, tmp_path: Path, kills: int) -> None:
+    "Kill an update at moments spread over its run, one in each slice of it, and compare after a second run."
+    before, expected = undisturbed
+    shutil.copytree(before, tmp_path / "timed")
+    _, duration = killed_after(tmp_path / "timed", None)
+    chance, cut = random.Random(kills), 0
+    for i in range(kills):
+        folder = tmp_path / str(i)
+        shutil.copytree(before, folder)
+        killed, _ = killed_after(folder, duration * (i + chance.random()) / kills)
+        cut += killed
+        update_db(Workspace.open(folder))
+        assert everything(folder) == expected, f"kill {i}"
+        shutil.rmtree(folder)
+    assert cut >= kills / 2, "most runs ended before they could be killed"
+
+
+def test_R9_killed_at_random_moments_and_run_again(undisturbed, tmp_path):
+    check_kills(undisturbed, tmp_path, 6)
+
+
+@pytest.mark.drill
+def test_R9_killed_at_fifty_random_moments_and_run_again(undisturbed, tmp_path):
+    check_kills(undisturbed, tmp_path, 50)
+
+
+def run_until(folder: str, name: str, nth: int, after: bool) -> None:
+    "The child: update until `name` happens for the `nth` time, and die before or after it."
+    calls, real = [0], getattr(module, name, None)
+
+    def counted(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == nth and not after: os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs) if real else None
+        if calls[0] == nth: os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    ws = Workspace.open(folder)
+    if name == "commit": event.listen(ws.engine, name, counted)  # just before the database commits
+    else: setattr(module, name, counted)
+    update_db(ws)
+
+
+POINTS = [("reject", 1, True), ("write_snapshot", 1, False), ("write_snapshot", 3, True),
+          ("_quarantine_lines", 1, True), ("_remember", 1, True), ("run_rules", 1, False), ("save_events", 1, True),
+          ("_clear", 1, False), ("_clear", 4, True), ("_update_company", 1, True), ("save_events", 2, True),
+          ("_clear", 14, True),
+          *(("commit", nth, False) for nth in (3, 4, 5, 6))]
+
+
+@pytest.mark.parametrize(("name", "nth", "after"), POINTS, ids=lambda v: str(v))
+def test_R9_killed_between_two_steps_and_run_again(undisturbed, tmp_path, name, nth, after):
+    before, expected = undisturbed
+    shutil.copytree(before, tmp_path / "ws")
+    child = CHILDREN.Process(target=run_until, args=(str(tmp_path / "ws"), name, nth, after))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL  # it came to this point
+    update_db(Workspace.open(tmp_path / "ws"))
+    assert everything(tmp_path / "ws") == expected
+
+
+def test_R9_a_failing_rule_leaves_the_state_and_the_inbox_as_they_were(undisturbed, tmp_path, monkeypatch):
+    before, expected = undisturbed
+    shutil.copytree(before, tmp_path / "ws")
+    ws = Workspace.open(tmp_path / "ws")
+    snapshots, groups = len(ws.newest(W).stores), ws.groups(W)
+    monkeypatch.setattr(module, "save_events", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError): update_db(ws)
+    monkeypatch.undo()
+    assert (len(ws.newest(W).stores), ws.groups(W), len(ws.events(F))) == (snapshots, groups, 0)
+    update_db(ws)
+    assert everything(tmp_path / "ws") == expected
