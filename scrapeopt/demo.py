@@ -31,7 +31,7 @@ def make_twins(
     stores_file: Path | str | None = None,  # None: Woolworths and Coles around Perth
     n_products: int = 2000,
     seed: int = 0,
-    start: pd.Timestamp | str = "2026-11-05T01:00Z",  # where the clock stands: a Thursday, nine in the morning in Perth
+    start: pd.Timestamp | str = "2026-11-02T01:00Z",  # where the clock stands: a Monday, nine in the morning in Perth
     n_stores: Mapping[str, int] | None = None,  # by company, for the stores around Perth
 ) -> dict[str, Twin]:
     "Make a twin of every company, save them with a `stores.csv` beside them; by company."

@@ -726,7 +726,7 @@ def stamp(r: Round, fresh: Collection[str]) -> None:
     for group in by_name(g for g in r.state.groups.values() if g.is_active):
         if mine := tuple(s for s in fresh if s in group.members): r.emit(CandidatesStamped, group.name, candidates=mine)
 
-
+# %% ../nbs/03_groups.ipynb #abc5a68a
 def form_groups(
     r: Round,
     stores: pd.DataFrame,  # store_id, cluster, cluster_name
@@ -748,7 +748,7 @@ def run_checks(r: Round, homeless: list[str]) -> None:
     "Check every full group with Candidates, then re-home its Rogues and those that were `homeless` before (R5-R7)."
     checked = [g.name for g in r.state.active() if g.candidates]
     origin = {rogue: name for name in checked for rogue in check_group(r, name)}
-    for store in [*r.newest_first(origin), *homeless]:
+    for store in dict.fromkeys([*r.newest_first(origin), *homeless]):  # once each, Rogues first
         if is_homeless(r, store): rehome(r, store, origin.get(store))
 
 
@@ -756,7 +756,7 @@ def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
     "Stores that may be grouped one by one: those outside all clusters, and those of clusters already formed."
     return frozenset(stores["store_id"][stores["cluster"].isin([-1, *state.formed])])
 
-
+# %% ../nbs/03_groups.ipynb #32e99dbc
 def clusters_to_form(r: Round, stores: pd.DataFrame) -> list[tuple[int, list[str]]]:
     "Clusters whose discovery is complete but whose groups are not formed, with their scraped stores (two at least)."
     ready = []

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .clustering import InputError
+from .clustering import EPS_KM, MIN_SAMPLES, InputError
 
 # %% ../nbs/06_settings.ipynb #3fbbd50a
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid")
     db_url: str = "sqlite:///state.db"  # SQLAlchemy URL of the state; a relative SQLite path is inside the workspace
     cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"
-    eps_km: float = Field(default=10.0, gt=0)  # reach of a store, km
-    min_samples: int = Field(default=5, ge=1)  # stores within reach that start a cluster
+    eps_km: float = Field(default=EPS_KM, gt=0)  # reach of a store, km
+    min_samples: int = Field(default=MIN_SAMPLES, ge=1)  # stores within reach that start a cluster
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
     window_hours: float = Field(default=48.0, gt=0)  # snapshots further apart are not compared
     match_threshold: Literal["auto"] | Share = "auto"  # True Overlap of a match; auto: learned from data
@@ -116,7 +116,7 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 
 # Where the stores are (scrapeopt cluster-stores)
 # cluster_method = "dbscan"    # or "hdbscan", which finds dense places of any size
-# eps_km = 10.0                # two stores this close are neighbours
+# eps_km = 20.0                # two stores this close are neighbours
 # min_samples = 5              # neighbours that start a cluster
 # basemap = "auto"             # maps: "none", a tile URL or a raster file
 

@@ -128,6 +128,7 @@ class Taken:
     path: str = ""  # of its snapshot, relative to the workspace
     kept: Kept | None = None  # None: known before, nothing to do
     bad_lines: int = 0
+    first_bad: str = ""  # the first of them: its number and reason
     quarantined: int = 0  # lines in quarantine
     products: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # new ones: id -> name, category
 
@@ -164,7 +165,8 @@ def take_in(
                               zip(scrape.products, scrape.names, scrape.categories, strict=True)
                               if p not in first_seen or file.at < first_seen[p]}
     first_seen.update(dict.fromkeys(new, file.at))
-    return Taken(file, path, kept, scrape.bad_lines, len(scrape.bad), new)
+    first_bad = next((f"line {b.line}: {b.reason}" for b in scrape.bad if not b.duplicate), "")
+    return Taken(file, path, kept, scrape.bad_lines, first_bad, len(scrape.bad), new)
 
 # %% ../nbs/07_update.ipynb #a68c4b3f
 def _remember(
@@ -185,6 +187,7 @@ def _remember(
         if not t.kept.partial and (store.last_scraped is None or t.file.at > store.last_scraped):
             store.last_scraped, store.failures = t.file.at, 0
             fresh.add(t.file.store_id)
+        elif t.kept.partial: store.failures += 1  # as good as none: the store must be scraped again, but not for ever
     _remember_products(session, company, products)
     session.flush()
     return sorted(fresh)
@@ -263,9 +266,10 @@ def _told(event: Event) -> dict[str, Any]:
 def _complaint(workspace: Workspace, taken: Taken) -> str | None:
     "What somebody should know about a file that was taken in, if anything."
     if taken.kept is None or not (taken.bad_lines or taken.kept.partial): return None
-    what = f"{taken.bad_lines} bad lines, see quarantine" if taken.bad_lines else "few products"
+    bad = f"{taken.bad_lines} bad line{'s' * (taken.bad_lines > 1)} in quarantine ({taken.first_bad})"
+    what = bad if taken.bad_lines else "too few"
     source = taken.file.path.relative_to(workspace.path).as_posix()
-    return f"{source}: {taken.kept.rows} products, {what}" + ("; partial, not used" if taken.kept.partial else "")
+    return f"{source}: {taken.kept.rows} products, {what}" + ("; partial, so not used" if taken.kept.partial else "")
 
 # %% ../nbs/07_update.ipynb #0a74336f
 def _known(

@@ -380,13 +380,13 @@ class _Groups(_Clusters):
         self,
         outcomes: Mapping[tuple[str, str], bool],  # (company, store_id) -> whether its scrape succeeded
     ) -> None:
-        "Count failed scrapes in a row: one more for a failure, none any more after a success."
+        "Count failed scrapes in a row; a usable snapshot, once it is taken in, sets the count back."
         with self.lock(), self.begin() as session:
             for (company, store_id), succeeded in outcomes.items():
                 row = session.scalar(select(Store).where(
                     Store.company_id == self.company(session, company).id, Store.store_id == store_id))
                 if row is None: raise InputError(f"{company} has no store {store_id!r}")
-                row.failures = 0 if succeeded else row.failures + 1
+                if not succeeded: row.failures += 1
 
 # %% ../nbs/06f_workspace.ipynb #20d0b090
 def newest_prices(
@@ -525,6 +525,7 @@ class Workspace(_Writing):
         company: str,
         now: pd.Timestamp | None = None,  # UTC; None: the present
         clusters: Collection[str] | None = None,  # names of a pilot's clusters
+        policy: str = "document",  # how optimization chooses
     ) -> ScrapeScheduler:
         "The scheduler of a company, built from the state; `InputError` while its stores are not clustered."
         with self.begin() as session:
@@ -533,7 +534,7 @@ class Workspace(_Writing):
                 raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
             return ScrapeScheduler(store_table(session, row), read_groups(session, row),
                                    now=pd.Timestamp.now("UTC") if now is None else now, window=self.window_of(row),
-                                   seed=self.settings.seed, clusters=clusters)
+                                   policy=policy, seed=self.settings.seed, clusters=clusters)
 
     def queue(
         self,
@@ -542,10 +543,11 @@ class Workspace(_Writing):
         mode: str = "auto",  # "discovery", "optimization", or "auto": as far as each company is
         clusters: Collection[str] | None = None,  # names of a pilot's clusters
         now: pd.Timestamp | None = None,  # UTC; None: the present
+        policy: str = "document",  # how optimization chooses
     ) -> list[ScrapeTask]:
         "The next `n` stores to scrape, and why; fewer when there is no reason for more."
         names = [company] if company else self._in_turn(clusters)
-        queues = [self.scheduler(name, now, clusters).get_queue(n, mode) for name in names]
+        queues = [self.scheduler(name, now, clusters, policy).get_queue(n, mode) for name in names]
         return [task for turn in zip_longest(*queues) for task in turn if task is not None][:n]
 
     def _in_turn(self, clusters: Collection[str] | None) -> list[str]:

@@ -224,3 +224,13 @@ def test_R7_two_stages_and_the_best_match_wins():
               StoreGroup("[Shop-C0-3]", "Shop", frozenset({"s2", "s3"}), "s2")]
     state = one_batch(prices_of(near, near, full, full, small, small, full), {"s6"}, *groups)
     assert state.group_of("s6").name == "[Shop-C0-3]", "s4 has the same prices, but lacks half of the range"
+
+
+def test_R7_a_rogue_is_tried_once():
+    "A fresh Rogue is not tried a second time as a fresh outlier, where it would meet the group that cast it out."
+    same, other = vector(0, 0, 0), vector(1, 0, 0)
+    group = StoreGroup("[Shop-C0]", "Shop", frozenset({"s0", "s1", "s2"}), "s0")
+    before = replace(GroupState("Shop").put(group), formed=frozenset({0}))
+    table = pd.DataFrame({"company": "Shop", "store_id": ["s0", "s1", "s2"], "cluster": 0, "cluster_name": "C0"})
+    events = GroupOrchestrator(RULE, threshold=0.8).run(before, prices_of(same, same, other), {"s2"}, table)
+    assert [type(e).__name__ for e in events].count("OutlierKept") == 1

@@ -88,7 +88,6 @@ def test_R9_what_is_unusual_but_clear_is_accepted(ws, text):
 
 
 @pytest.mark.parametrize(("place", "content", "reason"), [
-    ("Woolworths/0001/20261119T020000Z.jsonl", b'{"product_id": "1", "price": "1"}\n{"product_id": "2", "pr', "line 2"),
     ("Woolworths/0001/20261119T020000Z.jsonl.gz", gzip.compress(b"x" * 999)[:-9], "cannot be unpacked"),
     ("Woolworths/0001/20261119T020000Z.jsonl.gz", b"no gzip", "cannot be unpacked"),
     ("Woolworths/0001/2026-11-19.jsonl", b"{}\n", "not a UTC time"),
@@ -267,6 +266,13 @@ def test_R9_products_remember_when_they_were_first_seen(formed):
         seen_at = {p.product_id: str(p.first_seen.date()) for p in session.scalars(select(Product).join(Company).where(
             Company.name == W))}
     assert [seen_at[p] for p in (PRODUCTS[0], PRODUCTS[55], "1")] == ["2026-11-10", "2026-11-19", "2026-11-20"]
+
+
+def test_R9_a_partial_snapshot_is_one_more_failure(ws):
+    for day in range(2):
+        land(ws, W, "0001", THURSDAY + day * DAY, ["broken"])
+        update_db(ws)
+    assert ws.stores(W).failures.tolist()[0] == 2
 
 
 def test_R9_a_good_snapshot_ends_a_row_of_failures(ws):

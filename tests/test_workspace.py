@@ -255,8 +255,8 @@ def test_prices_are_written_whole_or_not_at_all(ws, tmp_path, kind, monkeypatch)
 def test_failures_are_counted_in_a_row(ws):
     for ok in (False, False): ws.record_failures({(W, "0001"): ok, (W, "0002"): not ok})
     assert ws.stores(W).failures.tolist()[:2] == [2, 0]
-    ws.record_failures({(W, "0001"): True})
-    assert ws.stores(W).failures.max() == 0
+    ws.record_failures({(W, "0001"): True})  # the file may still turn out to be partial
+    assert ws.stores(W).failures.max() == 2
     with pytest.raises(InputError, match="no store '9'"): ws.record_failures({(W, "9"): False})
 
 
