@@ -103,7 +103,7 @@ def show(
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     "The rows of `frame` as dicts of plain values; missing ones are None."
-    return [{k: None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
+    return [{str(k): None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
 
 # %% ../nbs/12_cli.ipynb #1874f835
 @app.command()
@@ -147,8 +147,8 @@ def cluster_stores(
     "Group the stores by where they are. A rerun keeps ids and names."
     ws = open_workspace(context, workspace)
     stores = ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples)
-    rows = [{"company": c, "cluster": int(k), "name": part["cluster_name"].iloc[0], "stores": part["store_id"].tolist()}
-            for (c, k), part in stores.groupby(["company", "cluster"], sort=True)]
+    parts = stores.groupby(["company", "cluster", "cluster_name"], sort=True)["store_id"].agg(list).reset_index()
+    rows = records(parts.rename(columns={"cluster_name": "name", "store_id": "stores"}))
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")

@@ -40,8 +40,8 @@ def make_twins(
         counts = n_stores or {"Woolworths": 80, "Coles": 76}
         stores = pd.concat([perth_stores(company, n, seed) for company, n in counts.items()], ignore_index=True)
     else: stores = read_stores(stores_file)
-    twins = {company: Twin(part, company=company, n_products=n_products, seed=seed, start=start)
-             for company, part in stores.groupby("company", sort=True)}
+    twins = {company: Twin(stores[stores["company"] == company], company=company, n_products=n_products, seed=seed,
+                           start=start) for company in sorted(set(stores["company"]))}
     save_twins(folder, *twins.values())
     stores.to_csv(Path(folder) / "stores.csv", index=False)
     return twins
@@ -99,8 +99,8 @@ def score(
     for company, twin in twins.items():
         truth = twin.truth()
         served = workspace.prices(company=company, now=twin.now)
-        store = twin.stores.index.get_indexer(served["store_id"])
-        product = twin.products.index.get_indexer(served["product_id"])
+        store = twin.stores.index.get_indexer(pd.Index(served["store_id"]))
+        product = twin.products.index.get_indexer(pd.Index(served["product_id"]))
         cents = (served["price"].astype(float) * 100).round().astype(np.int64).to_numpy()
         right = (truth[store, product] == cents) & (store >= 0) & (product >= 0)
         rows.append({"company": company, "right": right.sum() / (truth >= 0).sum(), **served["source"].value_counts()})

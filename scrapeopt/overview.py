@@ -64,7 +64,7 @@ def store_story(
         for row in stores[stores["store_id"] == store].itertuples():
             told = workspace.events(name, store)
             events = tuple(f"{at:%Y-%m-%d %H:%M} {words}" for at, words in zip(told["at"], told["words"], strict=True))
-            chapters.append(Chapter(name, store, row.name, _standing(workspace.groups(name), row), events))
+            chapters.append(Chapter(name, store, str(row.name), _standing(workspace.groups(name), row), events))
     if not chapters:
         whose = f" of {company}" if company else ""
         raise InputError(f"no store {store!r}{whose}: its id is in the store_id column of the store file")
