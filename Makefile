@@ -22,7 +22,8 @@ $(DEV): settings.ini setup.py
 	@bash tools/venv.sh dev
 
 demo: $(RUN)  ## the Perth pilot from nothing: stores, groups, three weeks of scraping, served prices
-	@.venv/bin/scrapeopt demo
+	@rm -rf _demo
+	@.venv/bin/scrapeopt demo _demo
 
 test: sync lint types docs notebooks pytest  ## every check below, the quick ones first
 

@@ -753,8 +753,10 @@ def run_checks(r: Round, homeless: list[str]) -> None:
 
 
 def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
-    "Stores that may be grouped one by one: those outside all clusters, and those of clusters already formed."
-    return frozenset(stores["store_id"][stores["cluster"].isin([-1, *state.formed])])
+    "Stores that may be grouped one by one: those of clusters already formed and, once there is one, regional outliers."
+    clusters = set(stores["cluster"]) - {-1}
+    regional = {-1} if state.formed or not clusters else set()
+    return frozenset(stores["store_id"][stores["cluster"].isin(state.formed | regional)])
 
 # %% ../nbs/03_groups.ipynb #32e99dbc
 def clusters_to_form(r: Round, stores: pd.DataFrame) -> list[tuple[int, list[str]]]:

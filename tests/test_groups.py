@@ -234,3 +234,19 @@ def test_R7_a_rogue_is_tried_once():
     table = pd.DataFrame({"company": "Shop", "store_id": ["s0", "s1", "s2"], "cluster": 0, "cluster_name": "C0"})
     events = GroupOrchestrator(RULE, threshold=0.8).run(before, prices_of(same, same, other), {"s2"}, table)
     assert [type(e).__name__ for e in events].count("OutlierKept") == 1
+
+
+def test_R4a_regional_outliers_wait_for_the_first_cluster():
+    "Regional stores scraped early join the group that they price like; without any cluster they group at once."
+    same, ids = vector(0, 0, 0), [f"s{i}" for i in range(5)]
+    prices = prices_of(*[same] * 5)
+    table = pd.DataFrame({"company": "Shop", "store_id": ids, "cluster": [-1, -1, 0, 0, 0],
+                          "cluster_name": ["", "", "C0", "C0", "C0"]})
+    orchestrator, state = GroupOrchestrator(RULE, threshold=0.8), GroupState("Shop")
+    early = state.replay(orchestrator.run(state, prices.select(ids[:2]), ids[:2], table))
+    assert not early.groups
+    late = early.replay(orchestrator.run(early, prices, ids[2:], table))
+    assert [g.members for g in late.active()] == [set(ids)]
+    nowhere = table.assign(cluster=-1, cluster_name="")
+    alone = state.replay(orchestrator.run(state, prices.select(ids[:2]), ids[:2], nowhere))
+    assert [g.name for g in alone.active()] == ["[Shop-regional]"]
