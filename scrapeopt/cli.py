@@ -30,8 +30,7 @@ if TYPE_CHECKING:  # imported where used: --help must not wait for pandas
 # %% ../nbs/12_cli.ipynb #64f2ceb3
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo")
+    context_settings={"help_option_names": ["-h", "--help"]})
 twin_app = typer.Typer(no_args_is_help=True, help="A digital twin of a chain, to try everything on.")
 app.add_typer(twin_app, name="twin")
 TOML = "from scrapeopt.toml"  # where an option's default comes from
@@ -58,6 +57,7 @@ def root(
     workspace: WorkspaceOption = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    "Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo"
     if version:
         from scrapeopt import __version__
         typer.echo(__version__)
@@ -302,7 +302,7 @@ def status(
     rows = records(overview(open_workspace(context, workspace), company))
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
 
-
+# %% ../nbs/12_cli.ipynb #6d9e5fea
 @app.command()
 def explain(
     context: typer.Context,
@@ -387,3 +387,6 @@ def main(
         if not isinstance(e, InputError | OSError): raise
         typer.echo(f"scrapeopt: {e}", err=True)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__" and "__file__" in globals(): main()  # python -m scrapeopt.cli; a notebook has no file

@@ -40,7 +40,8 @@ def template(folder: Path) -> Workspace:
     land(ws, W, "0003", THURSDAY + 9 * HOUR, [*lines(shelf(W, "0003")), "broken", '{"product_id": "1", "price": "-1"}'])
     land(ws, W, "0001", THURSDAY, lines(shelf(W, "0001") + 5))  # conflict
     torn = land(ws, W, "0002", THURSDAY + 2 * WEEK, lines(shelf(W, "0002")))
-    torn.write_bytes(torn.read_bytes()[:-9])
+    torn.with_name(torn.name + ".gz").write_bytes(gzip.compress(torn.read_bytes())[:-9])
+    torn.unlink()
     twice = ws.inbox(W, "0001") / f"{THURSDAY + WEEK:%Y%m%dT%H%M%SZ}.jsonl"
     twice.with_name(twice.name + ".gz").write_bytes(gzip.compress(twice.read_bytes()))
     stray = ws.path / "inbox" / W / "none" / twice.name
