@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
-           'GroupFounded', 'MonolithSeeded', 'CandidatesStamped', 'CandidatesCleared', 'CandidateConfirmed',
-           'AmbassadorChanged', 'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept', 'DivergenceDetected',
-           'HealthRestored', 'GroupDissolved', 'event_record', 'event_from_record', 'Comparison', 'compare',
-           'most_alike', 'largest_agreeing_set', 'alike_sets', 'Round', 'new_name', 'found', 'first_ambassador', 'seed',
-           'chisel', 'is_homeless', 'ask_ambassador', 'jury', 'ask_each_other', 'check_group', 'find_home',
-           'find_company', 'rehome', 'leave_categories', 'category_round', 'GroupOrchestrator', 'stamp', 'form_groups',
-           'run_checks', 'open_outliers', 'clusters_to_form', 'learn_threshold', 'group_table', 'story']
+           'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped', 'CandidatesCleared',
+           'CandidateConfirmed', 'AmbassadorChanged', 'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept',
+           'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'event_record', 'event_from_record', 'Comparison',
+           'compare', 'most_alike', 'largest_agreeing_set', 'alike_sets', 'Round', 'new_name', 'found',
+           'first_ambassador', 'seed', 'chisel', 'is_homeless', 'ask_ambassador', 'conclude', 'jury', 'ask_each_other',
+           'check_cohort', 'check_group', 'find_home', 'find_company', 'join_home', 'settle', 'leave_categories',
+           'run_checks', 'category_round', 'GroupOrchestrator', 'stamp', 'form_groups', 'open_outliers',
+           'clusters_to_form', 'learn_threshold', 'group_table', 'story']
 
 # %% ../nbs/03_groups.ipynb #325073d9
 import json
@@ -111,7 +112,7 @@ class Event:
 
 def _percent(overlap: float) -> str:
     "An overlap for a sentence."
-    return "no shared prices" if np.isnan(overlap) else f"{overlap:.1%} of shared prices equal"
+    return "nothing to compare" if np.isnan(overlap) else f"{overlap:.1%} of shared prices equal"
 
 # %% ../nbs/03_groups.ipynb #bcd51fd9
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +125,19 @@ class ThresholdLearned(Event):
     def applied_to(self, state: GroupState) -> GroupState: return replace(state, threshold=self.value)
 
     def words(self) -> str:
-        how = "the valley between" if self.has_valley else "the default, as there is no valley among"
-        return f"the match threshold is {self.value:.2f}: {how} {self.pairs:,} comparable pairs"
+        how = "learned from the valley among" if self.has_valley else "the default, as there is no valley among"
+        return f"the match threshold is {self.value:.3f}: {how} {self.pairs:,} comparable pairs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFormed(Event):
+    "A cluster's discovery is complete: its groups are formed now, and its outliers may be grouped."
+    cluster: int
+    place: str  # its name
+
+    def applied_to(self, state: GroupState) -> GroupState: return replace(state, formed=state.formed | {self.cluster})
+
+    def words(self) -> str: return f"{self.company}: the discovery of {self.place} is complete"
 
 # %% ../nbs/03_groups.ipynb #04f7016c
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +161,8 @@ class GroupFounded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MonolithSeeded(GroupFounded):
-    "A cluster's discovery is complete: all its scraped stores start as one group (R4a)."
+    "The scraped stores of a cluster start as one group (R4a)."
     cluster: int
-
-    def applied_to(self, state: GroupState) -> GroupState:
-        return replace(super().applied_to(state), formed=state.formed | {self.cluster})
 
     def words(self) -> str:
         return f"{self.group} was seeded from geography with {len(self.members)} stores; Ambassador {self.ambassador}"
@@ -175,12 +184,14 @@ class CandidatesStamped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CandidatesCleared(Event):
-    "All Candidates of a group have had their check."
+    "The Candidates of a group have been looked at."
+    judged: bool = True  # False: nobody could be compared, so the group still awaits its check
 
     def change(self, group: StoreGroup) -> StoreGroup:
-        return replace(group, candidates=frozenset(), checked_at=self.at)
+        return replace(group, candidates=frozenset(), checked_at=self.at if self.judged else group.checked_at)
 
-    def words(self) -> str: return f"{self.group} has been checked"
+    def words(self) -> str:
+        return f"{self.group} " + ("has been checked" if self.judged else "could not be judged by what was scraped")
 
 # %% ../nbs/03_groups.ipynb #d48ffb53
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +306,7 @@ class GroupDissolved(Event):
 
 # %% ../nbs/03_groups.ipynb #71409581
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (
-    ThresholdLearned, MonolithSeeded, GroupFounded,
+    ThresholdLearned, ClusterFormed, MonolithSeeded, GroupFounded,
     CandidatesStamped, CandidateConfirmed, AmbassadorChanged, CandidatesCleared,
     StoreOutcast, StoreLeft, StoreJoined, OutlierKept,
     DivergenceDetected, HealthRestored, GroupDissolved)}
@@ -321,7 +332,8 @@ def event_from_record(
 class Comparison:
     "One store against others, position by position."
     others: tuple[str, ...]
-    comparable: np.ndarray  # bool: taken within the window, something shared
+    timely: np.ndarray  # bool: taken within the window
+    comparable: np.ndarray  # bool: timely, and something is shared
     true: np.ndarray  # True Overlap, NaN where nothing is shared
     range: np.ndarray  # of the store's catalogue, the share that the other sells too
     match: np.ndarray  # bool: comparable, and R4 holds
@@ -337,18 +349,18 @@ def compare(
     "Compare `store` with each of `others` (R3, R4)."
     names = tuple(others)
     known = np.array([o in prices for o in names], bool)
-    out = Comparison(names, np.zeros(len(names), bool), np.full(len(names), np.nan),
-                     np.full(len(names), np.nan), np.zeros(len(names), bool))
+    no, unknown = np.zeros(len(names), bool), np.full(len(names), np.nan)
+    out = Comparison(names, no, no.copy(), unknown, unknown.copy(), no.copy())
     if store is None or store not in prices or not known.any(): return out
     mine, theirs = prices.row(store), np.array([prices.row(o) for o in names if o in prices])
     shared, equal = one_vs_many(prices.prices[mine], prices.prices[theirs])
     sold = (prices.prices[theirs] >= 0).sum(1)
     my_range = int((prices.prices[mine] >= 0).sum())
-    timely = window.comparable(prices.times[mine], prices.times[theirs]) & (shared > 0)
-    out.comparable[known] = timely
+    out.timely[known] = window.comparable(prices.times[mine], prices.times[theirs])
+    out.comparable[known] = out.timely[known] & (shared > 0)
     out.true[known] = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
     out.range[known] = shared / my_range if my_range else np.nan
-    out.match[known] = timely & rule.match(shared, equal, my_range, sold)
+    out.match[known] = out.comparable[known] & rule.match(shared, equal, my_range, sold)
     return out
 
 # %% ../nbs/03_groups.ipynb #9fc45230
@@ -520,8 +532,9 @@ def _hand_over(r: Round, name: str, store: str | None) -> None:
 
 def _outcast(r: Round, name: str, rogues: Iterable[str], against: str | None) -> None:
     "Cast out `rogues`, telling how they compare with `against`."
-    rogues = list(rogues)
-    for store, overlap in zip(rogues, r.compare(against, rogues).true, strict=True):
+    seen = r.compare(against, rogues)
+    overlaps = np.where(seen.comparable, seen.true, np.nan)  # what is too far apart in time says nothing
+    for store, overlap in zip(seen.others, overlaps, strict=True):
         r.emit(StoreOutcast, name, store=store, against=against, overlap=float(overlap))
 
 
@@ -539,22 +552,31 @@ def ask_ambassador(
     r: Round,
     name: str,
     judged: list[str],  # Candidates that can be compared with the Ambassador, most recent first
-) -> list[str]:
-    "Sort Candidates by comparing them with the Ambassador, and act on it (R5); the Rogues."
-    group = r.state.groups[name]
-    verdict = r.compare(group.ambassador, judged)
-    confirmed = [s for s, match in zip(judged, verdict.match, strict=True) if match]
-    rogues = [s for s in judged if s not in confirmed]
+) -> tuple[list[str], list[str]]:  # confirmed_matches, potential_rogues
+    "Sort Candidates by comparing them with the Ambassador: the first confirmed takes over, Rogues are outcast (R5)."
+    ambassador = r.state.groups[name].ambassador
+    verdict = r.compare(ambassador, judged)
+    confirmed_matches = [s for s, match in zip(judged, verdict.match, strict=True) if match]
+    potential_rogues = [s for s in judged if s not in confirmed_matches]
     for store, overlap, match in zip(judged, verdict.true, verdict.match, strict=True):
-        if match: r.emit(CandidateConfirmed, name, store=store, against=group.ambassador, overlap=float(overlap))
-    _outcast(r, name, rogues, group.ambassador)
+        if match: r.emit(CandidateConfirmed, name, store=store, against=ambassador, overlap=float(overlap))
+    _outcast(r, name, potential_rogues, ambassador)
+    if confirmed_matches: _hand_over(r, name, confirmed_matches[0])
+    return confirmed_matches, potential_rogues
+
+
+def conclude(
+    r: Round,
+    name: str,
+    confirmed: bool,  # whether the check confirmed somebody
+) -> None:
+    "Set the status of a group by the outcome of its check (R5)."
+    group = r.state.groups[name]
     if confirmed:
-        _hand_over(r, name, confirmed[0])
         if group.status != HEALTHY: r.emit(HealthRestored, name)
-    elif group.members - set(rogues) - {group.ambassador}:
+    elif group.members - {group.ambassador}:
         if group.status == HEALTHY: r.emit(DivergenceDetected, name)
     else: _dissolve(r, name, "its last check confirmed nobody and nobody else remains")
-    return rogues
 
 # %% ../nbs/03_groups.ipynb #fbbbfff1
 def jury(
@@ -569,8 +591,8 @@ def jury(
     newer = [s for s in r.newest_first(group.members) if s != group.ambassador and r.time(s) > since]
     waiting = [s for s in waiting if s in newer]
     if not waiting: return []  # older than the Ambassador: they cannot unseat it
-    together = r.compare(waiting[0], newer).comparable
-    with_ambassador = r.compare(group.ambassador, newer).comparable
+    together = r.compare(waiting[0], newer).timely
+    with_ambassador = r.compare(group.ambassador, newer).timely
     return [s for s, timely, old in zip(newer, together, with_ambassador, strict=True) if timely and not old]
 
 
@@ -578,40 +600,50 @@ def ask_each_other(
     r: Round,
     name: str,
     waiting: list[str],  # Candidates that the Ambassador cannot judge, most recent first
-) -> list[str]:
-    "Let Candidates judge each other where the Ambassador's snapshot is too old (R6); the Rogues."
-    group, judges = r.state.groups[name], jury(r, name, waiting)
-    if not judges: return []
+) -> None:
+    "Let Candidates judge each other where the Ambassador's snapshot is too old (R6)."
+    judges = jury(r, name, waiting)
+    if not judges: return
     table = np.array([r.compare(s, judges).match for s in judges])
     agreed = [judges[i] for i in largest_agreeing_set(table)]
     if len(agreed) >= 2:
-        ambassador, rogues = agreed[0], [s for s in judges if s not in agreed]
-        for store, overlap in zip(agreed[1:], r.compare(ambassador, agreed[1:]).true, strict=True):
+        ambassador, *others = agreed
+        for store, overlap in zip(others, r.compare(ambassador, others).true, strict=True):
             r.emit(CandidateConfirmed, name, store=store, against=ambassador, overlap=float(overlap))
         _hand_over(r, name, ambassador)
-        _outcast(r, name, rogues, ambassador)
-        if group.status != HEALTHY: r.emit(HealthRestored, name)
-        return rogues
-    if len(judges) >= 2 and group.status == HEALTHY: r.emit(DivergenceDetected, name)
-    return []
+        _outcast(r, name, [s for s in judges if s not in agreed], ambassador)
+    if len(judges) >= 2: conclude(r, name, len(agreed) >= 2)
 
 # %% ../nbs/03_groups.ipynb #3bc909d8
+def check_cohort(
+    r: Round,
+    name: str,  # an active group
+    waiting: list[str],  # Candidates of one sync cohort, most recent first
+) -> None:
+    "Check Candidates that were scraped together (R5, R6)."
+    confirmed: list[str] = []
+    rogues: list[str] = []
+    while (comparable := r.compare(r.state.groups[name].ambassador, waiting).comparable).any():
+        yes, no = ask_ambassador(r, name, [s for s, known in zip(waiting, comparable, strict=True) if known])
+        confirmed, rogues = confirmed + yes, rogues + no
+        waiting = [s for s in waiting if s not in yes + no]
+    if confirmed or rogues: conclude(r, name, bool(confirmed))
+    timely = r.compare(r.state.groups[name].ambassador, waiting).timely
+    stale = [s for s, t in zip(waiting, timely, strict=True) if not t]
+    if stale and r.state.groups[name].is_active: ask_each_other(r, name, stale)
+
+
 def check_group(
     r: Round,
     name: str,  # an active group with Candidates
-) -> list[str]:
-    "Check all Candidates of a group (R5, R6) and clear them; the Rogues."
-    group = r.state.groups[name]
-    waiting, rogues = r.newest_first(group.candidates - {group.ambassador}), []
-    while waiting and r.state.groups[name].is_active:
-        comparable = r.compare(r.state.groups[name].ambassador, waiting).comparable
-        judged = [s for s, timely in zip(waiting, comparable, strict=True) if timely]
-        if not judged: break
-        rogues += ask_ambassador(r, name, judged)
-        waiting = [s for s in waiting if s not in judged]
-    if waiting and r.state.groups[name].is_active: rogues += ask_each_other(r, name, waiting)
-    r.emit(CandidatesCleared, name)
-    return rogues
+) -> None:
+    "Check all Candidates of a group, oldest cohort first, and clear them (R5, R6)."
+    group, before = r.state.groups[name], len(r.events)
+    candidates = r.newest_first(group.candidates - {group.ambassador})
+    times = np.array([r.time(s) for s in candidates], "datetime64[ns]")
+    for cohort in _by_label(sync_cohorts(times, r.window)):
+        if r.state.groups[name].is_active: check_cohort(r, name, [candidates[i] for i in cohort])
+    r.emit(CandidatesCleared, name, judged=len(r.events) > before)
 
 # %% ../nbs/03_groups.ipynb #3f6f98af
 def find_home(
@@ -641,46 +673,67 @@ def find_company(
     return [matching[i] for i in largest_agreeing_set(table)], int(verdict.comparable.sum())
 
 # %% ../nbs/03_groups.ipynb #1e81a282
-def rehome(
+def join_home(
+    r: Round,
+    store: str,  # a store in no group, with prices
+    origin: str | None = None,  # the group that cast it out
+) -> bool:  # whether it found one
+    "Let `store` join the group that it matches best, if there is one (R7)."
+    home, overlap, _ = find_home(r, store, origin)
+    if home is None: return False
+    r.emit(StoreJoined, home.name, store=store, against=home.ambassador, overlap=overlap)
+    if r.category is None: leave_categories(r, [store])
+    return True
+
+
+def settle(
     r: Round,
     store: str,  # a store in no group, with prices
     origin: str | None = None,  # the group that cast it out
 ) -> None:
     "Find a home for `store`, found a group with outliers that match it, or keep it as an outlier (R7)."
-    home, overlap, groups_tried = find_home(r, store, origin)
-    if home:
-        r.emit(StoreJoined, home.name, store=store, against=home.ambassador, overlap=overlap)
-        if r.category is None: leave_categories(r, store)
-        return
+    if join_home(r, store, origin): return
     company, outliers_tried = find_company(r, store)
     if len(company) >= 2:
         found(r, company)
-        if r.category is None:
-            for member in company: leave_categories(r, member)
-    elif r.category is None: r.emit(OutlierKept, store=store, groups_tried=groups_tried, outliers_tried=outliers_tried)
+        if r.category is None: leave_categories(r, company)
+    elif r.category is None:
+        groups_tried = find_home(r, store, origin)[2]
+        r.emit(OutlierKept, store=store, groups_tried=groups_tried, outliers_tried=outliers_tried)
 
 
-def leave_categories(r: Round, store: str) -> None:
-    "A store with a full group needs no category groups: it leaves them, and what is left of them is mended (R8)."
-    for group in [g for g in r.state.groups.values() if g.is_active and g.category and store in g.members]:
-        r.emit(StoreLeft, group.name, store=store, why="it found a full group")
-        left = r.state.groups[group.name]
-        if len(left.members) < 2: _dissolve(r, group.name, "fewer than two members remain")
-        elif left.ambassador is None: _hand_over(r, group.name, next(iter(r.newest_first(left.members)), None))
+def leave_categories(r: Round, stores: Iterable[str]) -> None:
+    "Stores with a full group need no category groups: they leave them, and what is left of those is mended (R8)."
+    for store in stores:
+        for group in [g for g in r.state.groups.values() if g.is_active and g.category and store in g.members]:
+            r.emit(StoreLeft, group.name, store=store, why="it found a full group")
+            left = r.state.groups[group.name]
+            if len(left.members) < 2: _dissolve(r, group.name, "fewer than two members remain")
+            elif left.ambassador is None: _hand_over(r, group.name, next(iter(r.newest_first(left.members)), None))
 
 # %% ../nbs/03_groups.ipynb #68292472
+def run_checks(
+    r: Round,
+    homeless: Iterable[str],  # stores in no group that may be tried
+) -> list[str]:  # the stores that were tried for a new place
+    "Check every group with Candidates; then everybody without a group is tried for a home, then for company (R5-R7)."
+    checked = [g for g in r.state.active(r.category) if g.candidates]
+    for group in checked: check_group(r, group.name)
+    lost = {s: g.name for g in checked for s in g.members if s in r.prices and is_homeless(r, s)}
+    tried = [s for s in dict.fromkeys([*r.newest_first(lost), *homeless]) if is_homeless(r, s)]
+    for store in [s for s in tried if not join_home(r, s, lost.get(s))]:
+        if is_homeless(r, store): settle(r, store, lost.get(store))
+    return tried
+
+
 def category_round(
     r: Round,  # the full round, after R5-R7
     category: str,
-    fresh: Collection[str],  # stores with a new snapshot
+    stores: Collection[str],  # those with a new snapshot, and those who lost their group
 ) -> None:
     "Run R5-R7 for the outliers on one category (R8)."
     c = replace(r, prices=r.prices.of_category(category), category=category)
-    for group in c.state.active(category):
-        rogues = check_group(c, group.name) if group.candidates else []
-        for rogue in rogues: rehome(c, rogue, group.name)
-    for store in c.newest_first(s for s in fresh if s in r.homeless_ok):
-        if is_homeless(c, store): rehome(c, store)
+    run_checks(c, c.newest_first(r.homeless_ok.intersection(stores)))
     r.state = c.state  # the list of events is shared, the state is not
 
 # %% ../nbs/03_groups.ipynb #a3dcfd57
@@ -714,10 +767,9 @@ class GroupOrchestrator:
         place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
         r = Round(state, prices, rule, self.window, newest, place, open_outliers(state, stores))
         stamp(r, fresh)
-        homeless = form_groups(r, stores, self.threshold, self.seeding)
-        homeless += [s for s in r.newest_first(fresh) if s in r.homeless_ok and s not in homeless]
-        run_checks(r, homeless)
-        for category in sorted(set(prices.categories) - {""}): category_round(r, category, {*fresh, *homeless})
+        homeless = form_groups(r, stores, self)
+        tried = run_checks(r, homeless + r.newest_first(r.homeless_ok.intersection(fresh)))
+        for category in sorted(set(prices.categories) - {""}): category_round(r, category, {*fresh, *tried})
         return r.events
 
 # %% ../nbs/03_groups.ipynb #15538f7c
@@ -730,26 +782,20 @@ def stamp(r: Round, fresh: Collection[str]) -> None:
 def form_groups(
     r: Round,
     stores: pd.DataFrame,  # store_id, cluster, cluster_name
-    threshold: float | str,  # "auto": learn it first
-    seeding: str,  # "geography": leave the monoliths whole
+    how: GroupOrchestrator,
 ) -> list[str]:
     "Form the groups of clusters whose discovery is complete (R4a); all outliers then, regional ones too."
     ready = clusters_to_form(r, stores)
     if not ready: return []
-    if threshold == "auto": learn_threshold(r)
-    for cluster, members in ready:
+    if how.threshold == "auto": learn_threshold(r, how.rule.match_threshold)
+    for cluster, place, members in ready:
+        r.emit(ClusterFormed, cluster=cluster, place=place)
+        if len(members) < 2: continue  # a group needs two
         name = seed(r, cluster, members)
-        if seeding == "baseline": chisel(r, name)
+        if how.seeding == "baseline": chisel(r, name)
+        leave_categories(r, [s for s in members if r.state.group_of(s)])
     r.homeless_ok = open_outliers(r.state, stores)
     return r.newest_first(r.homeless_ok - r.state.housed())
-
-
-def run_checks(r: Round, homeless: list[str]) -> None:
-    "Check every full group with Candidates, then re-home its Rogues and those that were `homeless` before (R5-R7)."
-    checked = [g.name for g in r.state.active() if g.candidates]
-    origin = {rogue: name for name in checked for rogue in check_group(r, name)}
-    for store in dict.fromkeys([*r.newest_first(origin), *homeless]):  # once each, Rogues first
-        if is_homeless(r, store): rehome(r, store, origin.get(store))
 
 
 def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
@@ -759,21 +805,28 @@ def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
     return frozenset(stores["store_id"][stores["cluster"].isin(state.formed | regional)])
 
 # %% ../nbs/03_groups.ipynb #32e99dbc
-def clusters_to_form(r: Round, stores: pd.DataFrame) -> list[tuple[int, list[str]]]:
-    "Clusters whose discovery is complete but whose groups are not formed, with their scraped stores (two at least)."
+def clusters_to_form(
+    r: Round,
+    stores: pd.DataFrame,  # store_id, cluster, cluster_name
+) -> list[tuple[int, str, list[str]]]:  # cluster, its name, its scraped stores that are in no group yet
+    "Clusters whose discovery is complete but whose groups are not formed."
     ready = []
     for cluster in sorted(set(stores["cluster"]) - {-1} - r.state.formed):
         part = stores[stores["cluster"] == cluster]
         scraped = [s for s in part["store_id"] if s in r.prices]
-        if len(scraped) >= 2 and discovery_complete(part, scraped): ready.append((int(cluster), scraped))
+        if not scraped or not discovery_complete(part, scraped): continue
+        ready.append((int(cluster), str(part["cluster_name"].iloc[0]), [s for s in scraped if not r.state.group_of(s)]))
     return ready
 
 
-def learn_threshold(r: Round) -> None:
+def learn_threshold(
+    r: Round,
+    default: float,  # while there is no valley
+) -> None:
     "Learn the match threshold from all comparable pairs of the company (R4)."
     timely = r.window.comparable(r.prices.times[:, None], r.prices.times[None, :])
     pairs = overlap_matrix(r.prices.prices).true[np.triu(timely, 1)]
-    learned = auto_threshold(pairs[~np.isnan(pairs)], default=r.rule.match_threshold)
+    learned = auto_threshold(pairs[~np.isnan(pairs)], default=default)
     r.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
     r.rule = replace(r.rule, match_threshold=learned.value)
 
