@@ -95,8 +95,9 @@ def show(
     else:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
         table = Table(*map(str, rows[0]), box=None, header_style="bold", pad_edge=False)
-        for row in rows: table.add_row(*map(_cell, row.values()))
+        for row in rows: table.add_row(*(Text(_cell(v)) for v in row.values()))  # a group's brackets are no markup
         console = Console(soft_wrap=False)
         console.print(table) if console.is_terminal else Console(width=160).print(table)
 
@@ -230,8 +231,10 @@ def scrape(
     report = scrape_queue(ws, tasks, command, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
                           retries=own.retries if retries is None else retries, now=at, progress=not as_json)
     _tell_scrapes(report, as_json)
-    if update: _tell_update(_update(ws, company, progress=not as_json), as_json)
+    updated = _update(ws, company, progress=not as_json) if update else None
+    if updated: _tell_update(updated, as_json)
     if report.failed: raise typer.Exit(1)
+    if updated and updated.problems: raise typer.Exit(2)
 
 
 def _tell_scrapes(report: "ScrapeReport", as_json: bool) -> None:
