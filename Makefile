@@ -10,7 +10,7 @@ RUN := .venv/installed-run
 DEV := .venv/installed-dev
 
 .NOTPARALLEL:
-.PHONY: help demo test sync lint types docs notebooks pytest drills lab fresh clean
+.PHONY: help demo test sync lint types docs notebooks pytest drills bench lab fresh clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -56,6 +56,9 @@ pytest: $(DEV)  ## the tests, and each notebook's cells with the exported packag
 
 drills: $(DEV)  ## the long tests that make test leaves out
 	@$(PY) -m pytest -m drill --hypothesis-profile search
+
+bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about half an hour
+	@$(PY) -m benchmarks.overlap
 
 lab: $(DEV)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab nbs/index.ipynb
