@@ -6,8 +6,8 @@
 __all__ = ['NOT_SOLD', 'SAMPLE', 'MAX_PLANES', 'PLANE_COST', 'LINE', 'NO_PRICE', 'WORD', 'VECTOR', 'BLOCK', 'ROWS', 'COLUMNS',
            'TILE', 'BAND', 'LEADERS', 'LEADER_SHARE', 'ROUNDING', 'MANY', 'int_prices', 'int_matrix',
            'pair_counts_plain', 'common_prices', 'Codebook', 'codebook', 'Leftovers', 'leftovers', 'PricePlanes',
-           'join_planes', 'pack', 'price_planes', 'record_counts_plain', 'count_kernel', 'count_bands', 'count_parts',
-           'pair_counts', 'Pairs', 'matching_pairs', 'row_counts']
+           'join_planes', 'pack', 'price_planes', 'record_counts_plain', 'count_kernel', 'no_bar', 'count_bands',
+           'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts']
 
 # %% ../nbs/01a_planes.ipynb #ac033fc6
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -417,9 +417,9 @@ def price_planes(
     part: np.ndarray | None = None,  # (products,) int: part of each product, counted from 0; -1 = left out
 ) -> PricePlanes:
     "Make a codebook from a sample of the stores and pack them all; the input is trusted."
-    n = len(prices)
-    sample = np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False)
-    return pack(prices, codebook(prices[np.sort(sample)], n, part))
+    n, rng = len(prices), np.random.default_rng(0)
+    sample = np.sort(rng.choice(n, min(n, SAMPLE), replace=False))
+    return pack(prices, codebook(prices[sample], n, part))
 
 # %% ../nbs/01a_planes.ipynb #5aa6eb59
 def record_counts_plain(
@@ -576,13 +576,13 @@ def _count_rows(planes: PricePlanes, top: int, shared: np.ndarray, equal: np.nda
 # %% ../nbs/01a_planes.ipynb #7197caa9
 BAND = 16 * TILE  # stores
 
-def _no_bar(steps: Iterable) -> Iterable:
+def no_bar(steps: Iterable) -> Iterable:
     "Pass `steps` on."
     return steps
 
 def count_bands(
     planes: PricePlanes,
-    track: Callable[[Iterable], Iterable] = _no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
     rows: int = BAND,  # stores in a band, rounded up to whole tiles
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:  # the first store; shared and equal, int32 (parts, rows, n)
     "The counts of all pairs band by band; in a row, those with the store itself and the stores after it are filled in."
@@ -605,7 +605,7 @@ def _mirror(counts: np.ndarray) -> None:
 
 def count_parts(
     planes: PricePlanes,
-    track: Callable[[Iterable], Iterable] = _no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
 ) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: int32 (parts, n, n)
     "The counts of all pairs of stores, for each part of the codebook."
     n, parts = len(planes), len(planes.book.edges) - 1
@@ -618,7 +618,7 @@ def count_parts(
 
 def pair_counts(
     prices: np.ndarray,  # (stores, products) int32, -1 = not sold
-    track: Callable[[Iterable], Iterable] = _no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
 ) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: int32 (stores, stores)
     "For every pair of stores, the products both sell and those of them at the same price; the input is trusted."
     shared, equal = count_parts(price_planes(prices), track)
@@ -706,7 +706,7 @@ class Pairs:
 def matching_pairs(
     planes: PricePlanes,
     at_least: float,  # share of the shared products at the same price, above 0 and up to 1
-    track: Callable[[Iterable], Iterable] = _no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
 ) -> Pairs:
     "All pairs of stores that share a product and have at least that share of equal prices, exactly."
     if not 0 < at_least <= 1: raise InputError(f"at_least: a share above 0 and up to 1 is needed, got {at_least!r}.")
