@@ -26,7 +26,8 @@ from scipy.spatial.distance import squareform
 
 from .clustering import InputError
 from .discovery import SyncWindow, discovery_complete, sync_cohorts
-from .overlap import MatchRule, OverlapMatrix, PriceMatrix, auto_threshold, one_vs_many, overlap_matrix
+from .overlap import MatchRule, OverlapMatrix, PriceMatrix, auto_threshold, overlap_matrix
+from .planes import row_counts
 
 # %% ../nbs/03_groups.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -353,9 +354,8 @@ def compare(
     out = Comparison(names, no, no.copy(), unknown, unknown.copy(), no.copy())
     if store is None or store not in prices or not known.any(): return out
     mine, theirs = prices.row(store), np.array([prices.row(o) for o in names if o in prices])
-    shared, equal = one_vs_many(prices.prices[mine], prices.prices[theirs])
-    sold = (prices.prices[theirs] >= 0).sum(1)
-    my_range = int((prices.prices[mine] >= 0).sum())
+    shared, equal = row_counts(prices.planes, mine, prices.planes, theirs)
+    sold, my_range = prices.planes.sold[theirs], int(prices.planes.sold[mine])
     out.timely[known] = window.comparable(prices.times[mine], prices.times[theirs])
     out.comparable[known] = out.timely[known] & (shared > 0)
     out.true[known] = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)

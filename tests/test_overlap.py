@@ -1,61 +1,28 @@
 """Properties of the overlap floor, and what it says of recorded price panels."""
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+from panels import PANELS, konzum
+from price_matrices import matrices
 
 from scrapeopt.clustering import InputError
 from scrapeopt.overlap import (
     NOT_SOLD,
     MatchRule,
     auto_threshold,
+    find_homes,
     jaccard_overlap,
     one_vs_many,
     overlap_by_category,
     overlap_matrix,
-    pair_counts,
-    pair_counts_plain,
     price_matrix,
     range_overlap,
     true_overlap,
 )
-
-INT32_MAX = np.iinfo(np.int32).max
-DATA = Path(__file__).parents[1] / "../shared/data"
-PRICE = st.one_of(st.just(NOT_SOLD), st.integers(0, 3), st.sampled_from([INT32_MAX - 1, INT32_MAX]))
-
-
-@st.composite
-def matrices(draw, min_side=0):
-    "Price matrices with few distinct prices (so that some are equal), the int32 limit, and rows that sell nothing."
-    shape = draw(array_shapes(min_dims=2, max_dims=2, min_side=min_side, max_side=40))
-    prices = draw(arrays(np.int32, shape, elements=PRICE, fill=PRICE))
-    prices[draw(st.lists(st.integers(0, shape[0] - 1), max_size=3)) if shape[0] else []] = NOT_SOLD
-    return prices
-
-
-@given(matrices())
-@settings(deadline=None)
-def test_kernel_is_the_plain_twin_bit_for_bit(prices):
-    for quick, plain in zip(pair_counts(prices), pair_counts_plain(prices), strict=True):
-        assert quick.dtype == plain.dtype == np.int32
-        np.testing.assert_array_equal(quick, plain)
-
-
-@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (1, 0), (3, 0), (1, 1), (1, 70), (2, 1), (65, 1000)])
-def test_kernel_is_the_plain_twin_at_odd_shapes(shape):
-    rng = np.random.default_rng(sum(shape))
-    for prices in (np.full(shape, NOT_SOLD, np.int32), rng.integers(-1, 3, shape, np.int32),
-                   rng.integers(-1, 1000, shape, np.int32),
-                   rng.integers(INT32_MAX - 1, INT32_MAX, shape, np.int32, endpoint=True)):
-        for quick, plain in zip(pair_counts(prices), pair_counts_plain(prices), strict=True):
-            np.testing.assert_array_equal(quick, plain)
-
+from scrapeopt.planes import pair_counts_plain, price_planes
 
 @given(matrices(min_side=1))
 @settings(deadline=None)
@@ -97,6 +64,48 @@ def test_one_against_many_is_a_row_of_all_pairs(prices):
     shared, equal = pair_counts_plain(prices)
     for got, want in zip(one_vs_many(prices[0], prices), (shared[0], equal[0]), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@given(matrices(min_side=1), st.sampled_from([.3, .5, .95, 1]), st.sampled_from([.3, .5, .95, 1]))
+@settings(deadline=None)
+def test_R7_homes_are_what_both_stages_let_pass_the_best_first(prices, match, supply):
+    rule = MatchRule(match, supply)
+    homes = find_homes(prices[0], prices, rule)
+    shared, equal = (counts[0] for counts in pair_counts_plain(prices))
+    sold = (prices != NOT_SOLD).sum(1)
+    fits = rule.in_range(shared, sold[0]) & rule.match(shared, equal, sold[0], sold)
+    assert sorted(homes.position) == np.flatnonzero(fits).tolist()
+    assert (np.diff(homes.true) <= 0).all()
+    for k, true, held in zip(homes.position, homes.true, homes.range, strict=True):
+        assert true == np.float32(true_overlap(prices[0], prices[k]))
+        assert held == np.float32(range_overlap(prices[0], prices[k]))
+
+
+@given(matrices(min_side=1), st.data())
+@settings(deadline=None)
+def test_what_a_mask_hides_counts_as_not_sold(prices, data):
+    by_price = data.draw(st.booleans())
+    shape = prices.shape if by_price else prices.shape[1:]
+    mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(shape) < 0.4
+    m, plain = overlap_matrix(prices, mask), pair_counts_plain(np.where(mask, NOT_SOLD, prices))
+    np.testing.assert_array_equal(m.shared, plain[0])
+    np.testing.assert_array_equal(m.equal, plain[1])
+
+
+@given(matrices(min_side=1), matrices(min_side=1), st.data())
+@settings(deadline=None)
+def test_a_standing_matrix_takes_new_snapshots(prices, news, data):
+    width = min(prices.shape[1], news.shape[1])
+    prices, news = prices[:, :width].copy(), news[:4, :width]
+    m, planes = overlap_matrix(prices), price_planes(prices)
+    for row in news:
+        at = data.draw(st.integers(0, len(prices)))
+        planes = planes.with_store(row, at if at < len(prices) else None)
+        m = m.with_store(planes, at)
+        prices = np.vstack([prices[:at], row[None], prices[at + 1:]])
+        for counts, plain in zip((m.shared, m.equal), pair_counts_plain(prices), strict=True):
+            np.testing.assert_array_equal(counts, plain)
+        np.testing.assert_array_equal(m.sold, (prices != NOT_SOLD).sum(1))
 
 
 def test_other_integers_layouts_and_read_only_arrays_count_the_same():
@@ -267,51 +276,9 @@ def test_a_wrong_matrix_gets_one_sentence_that_names_the_argument(wrong):
         with pytest.raises(InputError, match=r"^prices: "): refuse(wrong)
 
 
-def panel(name):
-    "A recorded panel, or a skip that says what is missing."
-    path = DATA / name / "prices.parquet"
-    if not path.exists(): pytest.skip(f"no recorded panel at ../shared/data/{name}")
-    return pd.read_parquet(path)
-
-
-def of_frame(frame, store, product, price):
-    "A PriceMatrix of a long frame with prices in decimals of a currency."
-    frame = frame.dropna(subset=[price]).drop_duplicates([store, product]).astype({store: str, product: str})
-    return price_matrix((s, None, g[product], (g[price] * 100).round().astype("int32").to_numpy(), [""] * len(g))
-                        for s, g in frame.groupby(store))
-
-
-def walmart(week):
-    frame = panel("walmart_m5")
-    return of_frame(frame[frame["week"] == week], "store", "product", "price")
-
-
-def konzum():
-    frame = panel("konzum_hr_20250703")
-    return of_frame(frame.assign(paid=frame["SpecialPrice"].fillna(frame["Price"])), "store", "ProductId", "paid")
-
-
-def kroger():
-    frame = panel("kroger_us_2025")
-    frame = frame[frame["Date Retrieved"] == frame["Date Retrieved"].max()]
-    paid = frame["Promo Price"].where(frame["Promo Price"] > 0, frame["Regular Price"])
-    return of_frame(frame.assign(paid=paid), "Location ID", "UPC", "paid")
-
-
-def romania(company):
-    frame = panel("romania_ci_202604")
-    return of_frame(frame[frame["chain"] == company], "store", "product", "price")
-
-
-PANELS = {"walmart 11101": lambda: walmart(11101), "walmart 11620": lambda: walmart(11620), "konzum": konzum,
-          "kroger": kroger, "kaufland": lambda: romania("KAUFLAND"), "profi": lambda: romania("PROFI")}
-
-
 @pytest.mark.parametrize("name", PANELS)
-def test_recorded_panels_count_as_the_plain_twin_and_get_a_sensible_threshold(name):
+def test_R4_recorded_panels_get_a_sensible_threshold(name):
     pm = PANELS[name]()
-    for quick, plain in zip(pair_counts(pm.prices), pair_counts_plain(pm.prices), strict=True):
-        np.testing.assert_array_equal(quick, plain)
     threshold, m = learned(pm.prices)
     assert threshold.pairs == (m.shared[np.triu_indices(len(pm.stores), 1)] > 0).sum() > 0
     assert 0.6 < threshold.value <= 1
