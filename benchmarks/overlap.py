@@ -58,8 +58,8 @@ class Sizes:
     slow_rounds: int = 3
 
 
-QUICK = Sizes(products=600, stores=60, slow=24, joins=24, ambassadors=2_000, per_zone=10, piece=500, scans=4, recalls=100,
-              hashed=60, growth=(30, 60, 120), rounds=2, slow_rounds=1)
+QUICK = Sizes(products=600, stores=60, slow=24, joins=24, ambassadors=2_000, per_zone=10, piece=500, scans=4,
+              recalls=100, hashed=60, growth=(30, 60, 120), rounds=2, slow_rounds=1)
 
 
 def result_rows(seconds: dict[str, float], size: str, targets: dict[str, float]) -> list[Row]:
