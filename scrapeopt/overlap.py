@@ -6,7 +6,7 @@
 __all__ = ['BINS', 'HILL_PAIRS', 'HILL_SHARE', 'HILL_GAP', 'VALLEY_WIDTH', 'VALLEY_SHARE', 'THRESHOLD_MARGIN', 'LOWEST_FOOT',
            'true_overlap', 'range_overlap', 'jaccard_overlap', 'OverlapMatrix', 'overlap_matrix', 'overlap_by_category',
            'one_vs_many', 'MatchRule', 'Homes', 'find_homes', 'otsu_cut', 'find_valley', 'Threshold', 'auto_threshold',
-           'plot_threshold', 'PriceMatrix', 'price_matrix']
+           'plot_threshold', 'PriceMatrix', 'price_matrix', 'FingerprintIndex']
 
 # %% ../nbs/02_overlap.ipynb #197a4c75
 from collections.abc import Callable, Collection, Iterable
@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .clustering import InputError
+from .fingerprints import FingerprintIndex
 from scrapeopt.planes import (
     NOT_SOLD,
     ROUNDING,
@@ -220,6 +221,9 @@ def find_homes(
     true, held = _share(equal[fits], shared[fits]), _share(shared[fits], np.full(len(fits), sells))
     best = np.lexsort((fits, -held, -true))
     return Homes(fits[best], true[best], held[best])
+
+# %% ../nbs/02_overlap.ipynb #5c910752
+_all_ = ["FingerprintIndex"]
 
 # %% ../nbs/02_overlap.ipynb #07126d2e
 BINS = 1000  # of the histogram over True Overlap from 0 to 1: a thousandth each
