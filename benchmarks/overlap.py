@@ -19,6 +19,7 @@ from benchmarks import peers
 from benchmarks.chain import Chain
 from benchmarks.clock import Task, medians, seconds_of, warmed
 from benchmarks.page import machine, write_page
+from scrapeopt.fingerprints import FingerprintIndex
 from scrapeopt.planes import (
     PricePlanes,
     codebook,
@@ -30,9 +31,6 @@ from scrapeopt.planes import (
     price_planes,
     row_counts,
 )
-
-try: from scrapeopt.fingerprints import FingerprintIndex
-except ImportError: FingerprintIndex = None  # a section less until the module is there
 
 ROOT = Path(__file__).parents[1]
 AT_LEAST = 0.95  # the True Overlap of a match
@@ -185,7 +183,7 @@ def scanned_matches(planes: PricePlanes, row: np.ndarray) -> np.ndarray:
 
 def sketch_recall(chain: Chain, sizes: Sizes, planes: PricePlanes, index: FingerprintIndex,
                   tick: Tick) -> dict[str, float]:
-    "How many true pairs the index proposes; the true ones are sought within the zone, where `search` found them all."
+    "How many true pairs the index proposes; the true ones are sought within the zone, as all of the timed queries lay."
     true = found = proposals = 0
     step = max(1, sizes.ambassadors // sizes.recalls)
     for s in range(0, sizes.ambassadors, step):
@@ -201,7 +199,6 @@ def sketch_recall(chain: Chain, sizes: Sizes, planes: PricePlanes, index: Finger
 
 def search(sizes: Sizes, tick: Tick) -> list[Row]:
     "Section 5a: the matches of a store among very many, by exact scan and by product sketch."
-    if FingerprintIndex is None: return []
     chain = Chain(sizes.products, zones=-(-sizes.ambassadors // sizes.per_zone), per_zone=sizes.per_zone, seed=1)
     planes, index = packed_and_indexed(chain, sizes, tick)
     asked = np.linspace(0, sizes.ambassadors - 1, sizes.scans).astype(int)
