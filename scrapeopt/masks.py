@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .clustering import InputError
-from .overlap import OverlapMatrix, overlap_matrix
+from .overlap import HILL_GAP, LOWEST_FOOT, OverlapMatrix, overlap_matrix
 from .planes import NOT_SOLD, int_matrix
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ def near_stores(
     m: OverlapMatrix,  # of n stores
     near: int = NEAR,  # neighbours of each
 ) -> np.ndarray:  # (n, near) int64: positions, -1 = none, the nearest first
-    "For each store, the stores nearest in price: highest True Overlap, of those that share enough to tell."
+    "For each store, those nearest in price: highest True Overlap, no more than `HILL_GAP` below the nearest of all."
     enough = m.shared >= np.maximum(1, np.minimum(m.sold[:, None], m.sold) // 2)
     likeness = np.where(enough & ~np.eye(len(m.sold), dtype=bool), m.true, -1)
     order = np.argsort(-likeness, axis=1, kind="stable")[:, :near]
-    return np.where(np.take_along_axis(likeness, order, 1) >= 0, order, -1)
+    found = np.take_along_axis(likeness, order, 1)
+    return np.where(found >= np.maximum(found[:, :1] - HILL_GAP, LOWEST_FOOT), order, -1)
 
 # %% ../nbs/02a_masks.ipynb #236686db
 def line_agreement(
@@ -48,7 +49,7 @@ def line_agreement(
 
 # %% ../nbs/02a_masks.ipynb #7b02c049
 WITNESSES = 3  # neighbours at least that must sell a product to know its price
-CLEARANCE_SHARE = 0.05  # of a store's lines; a store with more is different
+CLEARANCE_SHARE = 0.05  # of a store's lines; a store that departs from its neighbours on more is different
 
 def _agreed(others: np.ndarray) -> np.ndarray:
     "The price of each product that all of the `others` (k, products) have, or all but one; -1 where there is none."
@@ -70,8 +71,9 @@ def clearance_prices(
     marked = np.zeros(prices.shape, bool)
     for s, near in enumerate(neighbours):
         agreed = _agreed(prices[near[near >= 0]])
-        cheaper = (prices[s] != NOT_SOLD) & (prices[s] < agreed) & ~store_priced
-        if cheaper.sum() <= CLEARANCE_SHARE * (prices[s] != NOT_SOLD).sum(): marked[s] = cheaper
+        judged = (prices[s] != NOT_SOLD) & (agreed != NOT_SOLD) & ~store_priced
+        departs = judged & (prices[s] != agreed)
+        if departs.sum() <= CLEARANCE_SHARE * judged.sum(): marked[s] = departs & (prices[s] < agreed)
     return marked
 
 # %% ../nbs/02a_masks.ipynb #21ad1691

@@ -50,6 +50,76 @@ def test_a_stranger_is_not_flattered(share, cheaper):
     assert overlap_matrix(prices, mask.hidden).true[-1, :20].max() <= without_lines.max() + 0.01
 
 
+ZONES = [([20, 12, 8], .30), ([20, 12, 8], .16), ([20, 12, 8], .10), ([40], .3), ([5, 5], .3), ([6] * 8, .2),
+         ([40, 1], .3), ([4] * 15 + [1] * 15, .2)]
+each_company = pytest.mark.parametrize(("sizes", "differ"), ZONES)
+each_seed = pytest.mark.parametrize("seed", range(3))
+
+
+def company(sizes, differ, products=2000, own=0.03, clearance=0.005, seed=0):
+    "A made-up company: zones of `sizes` stores; (prices, zone, true store-priced lines, true clearance entries)."
+    rng = np.random.default_rng(seed)
+    zone = np.repeat(np.arange(len(sizes)), sizes)
+    lists = rng.integers(200, 2000, products) + (rng.random((len(sizes), products)) < differ) * rng.integers(
+        1, 400, (len(sizes), products)) * rng.choice([-1, 1], (len(sizes), products))
+    lists, own = np.abs(lists), rng.random(products) < own
+    prices = np.abs(lists[zone] + own * rng.integers(-40, 40, (len(zone), products)))
+    down, sold = rng.random(prices.shape) < clearance, rng.random(prices.shape) < 0.9
+    prices = np.where(sold, np.where(down, prices // 2, prices), NOT_SOLD).astype(np.int32)
+    return prices, zone, own, down & sold
+
+
+@each_company
+@each_seed
+def test_R4_store_priced_lines_are_found_and_no_others(sizes, differ, seed):
+    prices, _, own, _ = company(sizes, differ, seed=seed)
+    found = learn_mask(prices).store_priced
+    assert (found & own).sum() >= .95 * own.sum()
+    assert (found & own).sum() >= .95 * found.sum()
+
+
+@each_seed
+@pytest.mark.parametrize("sizes", [[20, 12, 8], [40], [6] * 8])
+def test_R4_clearance_is_found_and_little_else(sizes, seed):
+    prices, _, own, down = company(sizes, .2, seed=seed)
+    found = learn_mask(prices).clearance
+    assert not found[:, own].any()
+    assert (found & down).sum() >= .85 * (down & ~own).sum()
+    assert (found & down).sum() >= .95 * found.sum()
+
+
+@each_company
+@each_seed
+def test_R4_masked_matches_are_the_zones(sizes, differ, seed):
+    prices, zone, _, _ = company(sizes, differ, seed=seed)
+    masked = overlap_matrix(prices, learn_mask(prices).hidden)
+    upper = np.triu_indices(len(zone), 1)
+    threshold = auto_threshold(masked.true[upper])
+    np.testing.assert_array_equal(MatchRule(threshold.value).matches(masked), zone[:, None] == zone)
+    assert masked.true[zone[:, None] == zone].mean() > .985
+
+
+@each_seed
+@pytest.mark.parametrize("differ", [.08, .12, .2, .3])
+def test_R4_a_lone_store_of_another_zone_is_not_flattered(differ, seed):
+    prices, zone, _, _ = company([20, 15], .3, own=0, clearance=.003, seed=seed)
+    rng = np.random.default_rng(seed + 100)
+    kin = prices[zone == 0].max(axis=0)
+    change = rng.integers(1, 40, kin.size) * rng.choice([-1, 1], kin.size) * (rng.random(kin.size) < differ)
+    prices = np.vstack([prices, np.where(kin != NOT_SOLD, kin + change, NOT_SOLD)]).astype(np.int32)
+    mask = learn_mask(prices)
+    raw, masked = overlap_matrix(prices), overlap_matrix(prices, mask.hidden)
+    assert not mask.clearance[-1].any()
+    assert abs(masked.true[-1, :-1].max() - raw.true[-1, :-1].max()) < .01
+
+
+@each_seed
+@pytest.mark.parametrize("differ", [.3, .5, .9])
+def test_R4_stores_without_kin_teach_nothing(differ, seed):
+    mask = learn_mask(company([1] * 30, differ, seed=seed)[0])
+    assert not mask.store_priced.any() and not mask.clearance.any()
+
+
 @given(matrices())
 @settings(deadline=None)
 def test_any_matrix_gets_a_mask_within_its_bounds(prices):
