@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NOT_SOLD', 'SAMPLE', 'SAMPLED', 'MAX_PLANES', 'PLANE_COST', 'LINE', 'NO_PRICE', 'WORD', 'VECTOR', 'BLOCK', 'ROWS',
-           'COLUMNS', 'TILE', 'BAND', 'LEADERS', 'LEADER_SHARE', 'ROUNDING', 'MANY', 'int_prices', 'int_matrix',
-           'pair_counts_plain', 'common_prices', 'Codebook', 'codebook', 'Leftovers', 'leftovers', 'PricePlanes',
-           'join_planes', 'pack', 'price_planes', 'record_counts_plain', 'count_kernel', 'no_bar', 'count_bands',
-           'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts']
+           'COLUMNS', 'TILE', 'BAND', 'LEADERS', 'LEADER_SHARE', 'ROUNDING', 'MANY', 'FEW', 'int_prices', 'int_matrix',
+           'pair_counts_plain', 'common_prices', 'Codebook', 'codebook', 'popcount', 'Leftovers', 'leftovers',
+           'PricePlanes', 'join_planes', 'pack', 'price_planes', 'record_counts_plain', 'count_kernel', 'no_bar',
+           'count_bands', 'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts']
 
 # %% ../nbs/01a_planes.ipynb #ac033fc6
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -233,6 +233,12 @@ def _popcount(typing: Any, x: Any) -> Any:
         return _llvm(builder, "llvm.ctpop.i64", _I64, args[0])
     return types.int64(types.uint64), codegen
 
+# %% ../nbs/01a_planes.ipynb #bddcfcc5
+@njit(cache=True)
+def popcount(x: np.uint64) -> int:
+    "How many bits of a word are set; for use in numba."
+    return _popcount(x)
+
 # %% ../nbs/01a_planes.ipynb #53a7d53d
 @njit(cache=True)
 def _pack_word(row: np.ndarray, book_tables: np.ndarray, first: int, last: int, record: np.ndarray, at: int) -> tuple:
@@ -250,22 +256,27 @@ def _pack_word(row: np.ndarray, book_tables: np.ndarray, first: int, last: int, 
             plane += VECTOR
     return sold, coded
 
+@njit(cache=True)
+def _pack_store(prices: np.ndarray, s: int, columns: np.ndarray, starts: np.ndarray, first: np.ndarray,
+                tables: np.ndarray, records: np.ndarray, sold: np.ndarray, left: np.ndarray) -> None:
+    "Pack store `s` into its record (zeros before); count what it sells and what of it has no code."
+    row = np.empty(WORD, np.int32)
+    sells = uncoded = 0
+    for w in range(first.size - 1):
+        for k in range(WORD):
+            p = columns[w * WORD + k]
+            row[k] = prices[s, p] if p >= 0 else NOT_SOLD
+        at = starts[w // VECTOR] * VECTOR + w % VECTOR
+        has, coded = _pack_word(row, tables, first[w], first[w + 1], records[s], at)
+        sells += _popcount(has)
+        uncoded += _popcount(has & ~coded)
+    sold[s], left[s] = sells, uncoded
+
 @njit(parallel=True, cache=True)
 def _pack(prices: np.ndarray, columns: np.ndarray, starts: np.ndarray, first: np.ndarray, tables: np.ndarray,
           records: np.ndarray, sold: np.ndarray, left: np.ndarray) -> None:
-    "Pack each store into its record (zeros before); count what it sells and what of it has no code."
-    for s in prange(prices.shape[0]):
-        row = np.empty(WORD, np.int32)
-        sells = uncoded = 0
-        for w in range(first.size - 1):
-            for k in range(WORD):
-                p = columns[w * WORD + k]
-                row[k] = prices[s, p] if p >= 0 else NOT_SOLD
-            at = starts[w // VECTOR] * VECTOR + w % VECTOR
-            has, coded = _pack_word(row, tables, first[w], first[w + 1], records[s], at)
-            sells += _popcount(has)
-            uncoded += _popcount(has & ~coded)
-        sold[s], left[s] = sells, uncoded
+    "Pack all stores."
+    for s in prange(prices.shape[0]): _pack_store(prices, s, columns, starts, first, tables, records, sold, left)
 
 # %% ../nbs/01a_planes.ipynb #061c6874
 @dataclass(frozen=True, eq=False)
@@ -273,8 +284,8 @@ class Leftovers:
     "The prices without a code: who has them, by price and by store."
     keys: np.ndarray  # (m,) int64, ascending: product * 2**32 + price
     stores: np.ndarray  # (m,) int32: the store of each
-    group: np.ndarray  # (2, m) int32: where the entries of the same key begin and end
     places: np.ndarray  # (m,) int32: the entries of store 0, of store 1 and so on, by their position in `keys`
+    group: np.ndarray  # (2, m) int32: where the entries of the same key begin and end, in the order of `places`
     offsets: np.ndarray  # (n + 1,) int64: where each store begins in `places`
 
     def of_stores(self) -> np.ndarray:
@@ -298,8 +309,9 @@ def _leftovers(keys: np.ndarray, stores: np.ndarray, n: int) -> Leftovers:
     "The leftovers of `n` stores, from ascending keys and who holds them."
     begin = np.flatnonzero(np.diff(keys, prepend=-1))
     sizes = np.diff(np.append(begin, keys.size))
-    group = np.array([np.repeat(begin, sizes), np.repeat(begin + sizes, sizes)], np.int32).reshape(2, -1)
-    return Leftovers(keys, stores, group, *_places(stores, n))
+    places, offsets = _places(stores, n)
+    group = np.array([np.repeat(begin, sizes)[places], np.repeat(begin + sizes, sizes)[places]], np.int32)
+    return Leftovers(keys, stores, places, group, offsets)
 
 # %% ../nbs/01a_planes.ipynb #78e5c4c7
 @njit(parallel=True, cache=True)
@@ -317,27 +329,31 @@ def leftovers(
     products: int,  # of the price matrix
 ) -> Leftovers:
     "Sort what is left over by key."
-    order = _order(keys, products)
+    order = _order(keys, products) if keys.size > products else np.argsort(keys)  # few: plain sorting is quicker
     stores = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
     return _leftovers(keys[order], stores[order], counts.size)
 
 # %% ../nbs/01a_planes.ipynb #e41c98d0
+@njit(cache=True)
+def _left_of_store(prices: np.ndarray, s: int, columns: np.ndarray, starts: np.ndarray, records: np.ndarray,
+                   k: int, keys: np.ndarray) -> None:
+    "Write the key of each price of store `s` that is sold and has no code, from position `k` on."
+    one = np.uint64(1)
+    for w in range(columns.size // WORD):
+        b = w // VECTOR
+        rest = records[s, starts[b] * VECTOR + w % VECTOR]
+        for q in range(starts[b] + 1, starts[b + 1]): rest &= ~records[s, q * VECTOR + w % VECTOR]
+        while rest:
+            p = columns[w * WORD + _popcount((rest - one) & ~rest)]  # the lowest bit that is set
+            keys[k] = np.int64(p) << 32 | np.int64(prices[s, p])
+            rest &= rest - one
+            k += 1
+
 @njit(parallel=True, cache=True)
 def _left_over(prices: np.ndarray, columns: np.ndarray, starts: np.ndarray, records: np.ndarray,
                offsets: np.ndarray, keys: np.ndarray) -> None:
-    "Write the key of each price that is sold and has no code, store by store."
-    one = np.uint64(1)
-    for s in prange(prices.shape[0]):
-        k = offsets[s]
-        for w in range(columns.size // WORD):
-            b = w // VECTOR
-            rest = records[s, starts[b] * VECTOR + w % VECTOR]
-            for q in range(starts[b] + 1, starts[b + 1]): rest &= ~records[s, q * VECTOR + w % VECTOR]
-            while rest:
-                p = columns[w * WORD + _popcount((rest - one) & ~rest)]  # the lowest bit that is set
-                keys[k] = np.int64(p) << 32 | np.int64(prices[s, p])
-                rest &= rest - one
-                k += 1
+    "Write the keys of all stores, each from its offset on."
+    for s in prange(prices.shape[0]): _left_of_store(prices, s, columns, starts, records, offsets[s], keys)
 
 # %% ../nbs/01a_planes.ipynb #3222459c
 ROWS, COLUMNS = 2, 4  # stores that the kernel compares at a time: 2 with 4
@@ -407,9 +423,13 @@ def pack(
     n = len(prices)
     records = _empty_records(n, book.vectors)
     sold, left = np.zeros((2, n), np.int32)
-    _pack(prices, book.columns, book.starts, book.first, book.tables, records, sold, left)
-    keys = np.empty(left.sum(), np.int64)
-    _left_over(prices, book.columns, book.starts, records, np.cumsum(left) - left, keys)
+    one = n == 1  # waking the other cores for a single store takes longer than the work
+    how = book.columns, book.starts, book.first, book.tables, records, sold, left
+    if one: _pack_store(prices, 0, *how)
+    else: _pack(prices, *how)
+    keys, offsets = np.empty(left.sum(), np.int64), np.cumsum(left) - left
+    if one: _left_of_store(prices, 0, book.columns, book.starts, records, 0, keys)
+    else: _left_over(prices, book.columns, book.starts, records, offsets, keys)
     return PricePlanes(book, records, sold, leftovers(keys, left, book.products))
 
 
@@ -553,19 +573,18 @@ def _count_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, edg
 
 # %% ../nbs/01a_planes.ipynb #b7ca5dfb
 @njit(parallel=True, cache=True)
-def _add_leftovers(keys: np.ndarray, stores: np.ndarray, group: np.ndarray, places: np.ndarray, offsets: np.ndarray,
-                   part: np.ndarray, top: int, equal: np.ndarray) -> None:
+def _add_leftovers(keys: np.ndarray, stores: np.ndarray, group: np.ndarray, offsets: np.ndarray, part: np.ndarray,
+                   top: int, equal: np.ndarray) -> None:
     "Add one to equal (parts, rows, n) for each uncommon price that a store from `top` on shares with one after it."
     for i in prange(top, top + equal.shape[1]):
         for e in range(offsets[i], offsets[i + 1]):
-            k = places[e]
-            for m in range(group[0, k], group[1, k]):
-                if stores[m] >= i: equal[part[keys[k] >> 32], i - top, stores[m]] += 1
+            for m in range(group[0, e], group[1, e]):
+                if stores[m] >= i: equal[part[keys[m] >> 32], i - top, stores[m]] += 1
 
 def _add_left(planes: PricePlanes, part: np.ndarray, top: int, equal: np.ndarray) -> None:
     "Add the leftovers of the stores from `top` on to equal (parts, rows, n), by the `part` of each product."
     left = planes.left
-    _add_leftovers(left.keys, left.stores, left.group, left.places, left.offsets, part, top, equal)
+    _add_leftovers(left.keys, left.stores, left.group, left.offsets, part, top, equal)
 
 def _count_rows(planes: PricePlanes, top: int, shared: np.ndarray, equal: np.ndarray) -> None:
     "Fill (parts, rows, n) with the counts of the stores from `top` on with all after them."
@@ -728,6 +747,7 @@ def matching_pairs(
 
 # %% ../nbs/01a_planes.ipynb #fa36e16a
 MANY = 10_000  # stores; from here on a second core helps more than its start costs
+FEW = 50  # fewer than one store in 50: their leftovers are looked through one by one
 
 @njit(cache=True)
 def _row_counts(record: np.ndarray, i: int, records: np.ndarray, others: np.ndarray, planes: np.ndarray,
@@ -749,7 +769,20 @@ def _row_counts_by_all(record: np.ndarray, i: int, records: np.ndarray, others: 
 def _row_leftovers(mine: np.ndarray, keys: np.ndarray, stores: np.ndarray, equal: np.ndarray) -> None:
     "Add one to `equal` (n,) of each store that holds one of the keys `mine`."
     for key in mine:
-        for m in range(np.searchsorted(keys, key), np.searchsorted(keys, key + 1)): equal[stores[m]] += 1
+        m = np.searchsorted(keys, key)
+        while m < keys.size and keys[m] == key:
+            equal[stores[m]] += 1
+            m += 1
+
+@njit(cache=True)
+def _leftovers_of_few(mine: np.ndarray, keys: np.ndarray, places: np.ndarray, offsets: np.ndarray, others: np.ndarray,
+                      equal: np.ndarray) -> None:
+    "Add to `equal` (m,) how many of the ascending keys `mine` each of a few `others` holds."
+    for k in range(others.size):
+        for e in range(offsets[others[k]], offsets[others[k] + 1]):
+            key = keys[places[e]]
+            m = np.searchsorted(mine, key)
+            if m < mine.size and mine[m] == key: equal[k] += 1
 
 # %% ../nbs/01a_planes.ipynb #6ce14ea4
 def row_counts(
@@ -763,6 +796,12 @@ def row_counts(
     counts, book = np.empty((len(others), 2), np.int32), many.book
     count = _row_counts if len(others) < MANY else _row_counts_by_all
     count(one.records, i, many.records, others, book.planes, book.starts, counts)
-    left, equal = one.left, np.zeros(len(many), np.int32)
-    _row_leftovers(left.keys[left.places[left.offsets[i]:left.offsets[i + 1]]], many.left.keys, many.left.stores, equal)
-    return counts[:, 0], counts[:, 1] + equal[others]
+    mine, left = one.left.keys[one.left.places[one.left.offsets[i]:one.left.offsets[i + 1]]], many.left
+    if len(others) * FEW < len(many):
+        equal = np.zeros(len(others), np.int32)
+        _leftovers_of_few(mine, left.keys, left.places, left.offsets, others, equal)
+    else:
+        of_all = np.zeros(len(many), np.int32)
+        _row_leftovers(mine, left.keys, left.stores, of_all)
+        equal = of_all[others]
+    return counts[:, 0], counts[:, 1] + equal
