@@ -29,7 +29,8 @@ TEXTS = {
     "kernel": ("The kernel, on prepared bits",
                "The counting alone. NumKong and SimSIMD count the bits in which two stores differ; they get one bit "
                "for each product and price that occurs at two stores or more, and a second set for what is sold, as "
-               "both counts are needed. Each peer runs on two threads."),
+               "both counts are needed. Each peer runs on two threads. Ours is the loop alone; the second row adds the "
+               "prices without a code and fills both halves of the matrix, which the peers do not."),
     "threshold": ("Only the pairs that match",
                   "Pairs with a True Overlap of 0.95 or more, found exactly, but without counting the others to the "
                   "end; beside the full counts. The second row is how often faster that is."),

@@ -575,11 +575,14 @@ def _count_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, edg
 @njit(parallel=True, cache=True)
 def _add_leftovers(keys: np.ndarray, stores: np.ndarray, group: np.ndarray, offsets: np.ndarray, part: np.ndarray,
                    top: int, equal: np.ndarray) -> None:
-    "Add one to equal (parts, rows, n) for each uncommon price that a store from `top` on shares with one after it."
+    "Add one to equal (parts, rows, n) for each uncommon price that a store from `top` on shares with a later one."
     for i in prange(top, top + equal.shape[1]):
         for e in range(offsets[i], offsets[i + 1]):
-            for m in range(group[0, e], group[1, e]):
-                if stores[m] >= i: equal[part[keys[m] >> 32], i - top, stores[m]] += 1
+            first, last = group[0, e], group[1, e]
+            if last - first == 1: continue  # nobody else has it
+            s = part[keys[first] >> 32]
+            for m in range(first, last):
+                if stores[m] > i: equal[s, i - top, stores[m]] += 1
 
 def _add_left(planes: PricePlanes, part: np.ndarray, top: int, equal: np.ndarray) -> None:
     "Add the leftovers of the stores from `top` on to equal (parts, rows, n), by the `part` of each product."
@@ -592,6 +595,8 @@ def _count_rows(planes: PricePlanes, top: int, shared: np.ndarray, equal: np.nda
     tiles = _tiles(top, bottom, len(planes))
     _count_band(planes.records, book.planes, book.starts, book.edges, tiles, top, bottom, shared, equal)
     _add_left(planes, book.part, top, equal)
+    rows = np.arange(shared.shape[1])
+    equal[:, rows, top + rows] = shared[:, rows, top + rows]  # a store's prices are equal to its own, coded or not
 
 # %% ../nbs/01a_planes.ipynb #7197caa9
 BAND = 16 * TILE  # stores
