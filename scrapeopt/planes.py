@@ -284,13 +284,13 @@ class Leftovers:
     "The prices without a code: who has them, by price and by store."
     keys: np.ndarray  # (m,) int64, ascending: product * 2**32 + price
     stores: np.ndarray  # (m,) int32: the store of each
-    places: np.ndarray  # (m,) int32: the entries of store 0, of store 1 and so on, by their position in `keys`
-    group: np.ndarray  # (2, m) int32: where the entries of the same key begin and end, in the order of `places`
-    offsets: np.ndarray  # (n + 1,) int64: where each store begins in `places`
+    own: np.ndarray  # (m,) int64: the same keys by store: those of store 0, ascending, of store 1 and so on
+    group: np.ndarray  # (2, m) int32: for each in `own`, where the entries of that key begin and end in `keys`
+    offsets: np.ndarray  # (n + 1,) int64: where each store begins in `own`
 
-    def of_stores(self) -> np.ndarray:
-        "The keys of store 0, of store 1 and so on."
-        return self.keys[self.places]
+    def of(self, i: int) -> np.ndarray:
+        "The keys of store `i`, ascending."
+        return self.own[self.offsets[i]:self.offsets[i + 1]]
 
 
 @njit(cache=True)
@@ -311,7 +311,7 @@ def _leftovers(keys: np.ndarray, stores: np.ndarray, n: int) -> Leftovers:
     sizes = np.diff(np.append(begin, keys.size))
     places, offsets = _places(stores, n)
     group = np.array([np.repeat(begin, sizes)[places], np.repeat(begin + sizes, sizes)[places]], np.int32)
-    return Leftovers(keys, stores, places, group, offsets)
+    return Leftovers(keys, stores, keys[places], group, offsets)
 
 # %% ../nbs/01a_planes.ipynb #78e5c4c7
 @njit(parallel=True, cache=True)
@@ -386,7 +386,7 @@ class PricePlanes:
     def nbytes(self) -> int:
         "Bytes that the stores take, leftovers included."
         left = self.left
-        return sum(x.nbytes for x in (self.records, left.keys, left.stores, left.group, left.places, left.offsets))
+        return sum(x.nbytes for x in (self.records, left.keys, left.stores, left.own, left.group, left.offsets))
 
     def take(self, rows: np.ndarray) -> "PricePlanes":
         "The stores at the positions `rows`, none of them twice, in that order."
@@ -410,7 +410,7 @@ def join_planes(
     "All stores of several packs, in their order."
     records = _records(np.concatenate([p.records[:len(p)] for p in packs]))
     counts = np.concatenate([np.diff(p.left.offsets) for p in packs])
-    keys = np.concatenate([p.left.of_stores() for p in packs])
+    keys = np.concatenate([p.left.own for p in packs])
     book, sold = packs[0].book, np.concatenate([p.sold for p in packs])
     return PricePlanes(book, records, sold, leftovers(keys, counts, book.products))
 
@@ -452,10 +452,9 @@ def record_counts_plain(
     shared = equal = 0
     for start, end in zip(planes.book.starts[:-1], planes.book.starts[1:], strict=True):
         a, b = (planes.records[s, start * VECTOR:end * VECTOR].reshape(-1, VECTOR) for s in (i, j))
-        same = ~np.bitwise_or.reduce(a[1:] ^ b[1:])
-        coded = np.bitwise_or.reduce(a[1:])
+        coded, differ = np.bitwise_or.reduce(a[1:]), np.bitwise_or.reduce(a[1:] ^ b[1:])
         shared += int(np.bitwise_count(a[0] & b[0]).sum())
-        equal += int(np.bitwise_count(same & coded).sum())
+        equal += int(np.bitwise_count(coded & ~differ).sum())
     return shared, equal
 
 # %% ../nbs/01a_planes.ipynb #4d453553
@@ -492,49 +491,60 @@ class _Writer:
         return [_read(self.b, self.b.gep(r, [at]), _BITS) for r in records]
 
 # %% ../nbs/01a_planes.ipynb #c9c5261c
-def _write_counting(w: _Writer, a: list, b: list, planes: ir.Value, first: ir.Value, last: ir.Value,
+@njit(cache=True)
+def _write_coded(records: np.ndarray, i: int, planes: np.ndarray, starts: np.ndarray, coded: np.ndarray) -> None:
+    "Write where the stores i, i+1.. have a code: one vector a block to each row of `coded` (rows, words)."
+    for x in range(min(len(coded), len(records) - i)):
+        for b in range(planes.size):
+            for w in range(VECTOR):
+                at, some = starts[b] * VECTOR + w, np.uint64(0)
+                for q in range(1, planes[b] + 1): some |= records[i + x, at + q * VECTOR]
+                coded[x, b * VECTOR + w] = some
+
+# %% ../nbs/01a_planes.ipynb #62b69eee
+def _write_counting(w: _Writer, a: list, coded: list, b: list, planes: ir.Value, first: ir.Value, last: ir.Value,
                     at: ir.Value) -> list:
     "Write the loops that compare records `a` with records `b`; returns the cells of the sums, shared then equal."
     tile, one = [(x, y) for x in range(len(a)) for y in range(len(b))], ir.Constant(_I64, 1)
-    shared, equal, same, coded = w.cells(tile), w.cells(tile), w.cells(tile), w.cells(range(len(a)))
+    shared, equal, same = w.cells(tile), w.cells(tile), w.cells(tile)
     k = cgutils.alloca_once_value(w.b, at)  # the vector of the records that is read
     with cgutils.for_range_slice(w.b, first, last, one, _I64) as (block, _):
-        av, bv = w.read(a, w.b.load(k)), w.read(b, w.b.load(k))
+        av, bv, some = w.read(a, w.b.load(k)), w.read(b, w.b.load(k)), w.read(coded, block)
         for x, y in tile: w.update(shared[x, y], w.b.add, w.popcount(w.b.and_(av[x], bv[y])))
-        for cell in same.values(): w.b.store(ir.Constant(_BITS, [-1] * VECTOR), cell)
-        for cell in coded.values(): w.b.store(ir.Constant(_BITS, None), cell)
+        for x, y in tile: w.b.store(some[x], same[x, y])
         w.update(k, w.b.add, one)
         with cgutils.for_range(w.b, w.b.load(w.b.gep(planes, [block]))):
             av, bv = w.read(a, w.b.load(k)), w.read(b, w.b.load(k))
-            for x, cell in coded.items(): w.update(cell, w.b.or_, av[x])
             for x, y in tile: w.update(same[x, y], w.b.and_, w.b.not_(w.b.xor(av[x], bv[y])))
             w.update(k, w.b.add, one)
-        for x, y in tile: w.update(equal[x, y], w.b.add, w.popcount(w.b.and_(w.b.load(same[x, y]), w.b.load(coded[x]))))
+        for t in tile: w.update(equal[t], w.b.add, w.popcount(w.b.load(same[t])))
     return [*shared.values(), *equal.values()]
 
-# %% ../nbs/01a_planes.ipynb #62b69eee
+# %% ../nbs/01a_planes.ipynb #71f846bb
 def count_kernel(
     rows: int,  # stores on the one side
     columns: int,  # stores on the other
-) -> Callable:  # (a, i, b, j, planes, starts, first, last, sums), for use in numba
-    """Build the kernel that compares records i, i+1.. of `a` with records j, j+1.. of `b`.
+) -> Callable:  # (a, i, coded, b, j, planes, starts, first, last, sums), for use in numba
+    """Build the kernel that compares records i, i+1.. of `a`, with codes where `coded` tells, with j, j+1.. of `b`.
 
     It adds the counts of the blocks from `first` to before `last` to `sums`, int32: shared, then equal, row by row.
     """
     @intrinsic
-    def count(typing: Any, a: Any, i: Any, b: Any, j: Any, planes: Any, starts: Any, first: Any, last: Any,
+    def count(typing: Any, a: Any, i: Any, coded: Any, b: Any, j: Any, planes: Any, starts: Any, first: Any, last: Any,
               sums: Any) -> Any:
         def codegen(context: BaseContext, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            a, i, b, j, planes, starts, first, last, sums = args
+            a, i, coded, b, j, planes, starts, first, last, sums = args
             w, kinds = _Writer(builder), signature.args
-            here, there = w.records(context, kinds[0], a, i, rows), w.records(context, kinds[2], b, j, columns)
-            at = builder.load(builder.gep(_data(context, builder, kinds[5], starts), [first]))
-            cells = _write_counting(w, here, there, _data(context, builder, kinds[4], planes), first, last, at)
+            here, there = w.records(context, kinds[0], a, i, rows), w.records(context, kinds[3], b, j, columns)
+            some = w.records(context, kinds[2], coded, ir.Constant(_I64, 0), rows)
+            at = builder.load(builder.gep(_data(context, builder, kinds[6], starts), [first]))
+            cells = _write_counting(w, here, some, there, _data(context, builder, kinds[5], planes), first, last, at)
             for n, cell in enumerate(cells):
-                slot = builder.gep(_data(context, builder, kinds[8], sums), [ir.Constant(_I64, n)])
+                slot = builder.gep(_data(context, builder, kinds[9], sums), [ir.Constant(_I64, n)])
                 builder.store(builder.add(builder.load(slot), w.total(builder.load(cell))), slot)
             return context.get_dummy_value()
-        return types.void(a, types.intp, b, types.intp, planes, starts, types.intp, types.intp, sums), codegen
+        i_, j_ = types.intp, types.intp
+        return types.void(a, i_, coded, b, j_, planes, starts, types.intp, types.intp, sums), codegen
     return count
 
 _count_tile = count_kernel(ROWS, COLUMNS)
@@ -544,12 +554,12 @@ _count_pair = count_kernel(1, 1)
 TILE = 64  # stores; their records, some 10 kB each, stay in a core's cache
 
 @njit(cache=True)
-def _add_tile(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, edges: np.ndarray, i: int, j: int, top: int,
-              bottom: int, sums: np.ndarray, shared: np.ndarray, equal: np.ndarray) -> None:
+def _add_tile(records: np.ndarray, coded: np.ndarray, planes: np.ndarray, starts: np.ndarray, edges: np.ndarray, i: int,
+              j: int, top: int, bottom: int, sums: np.ndarray, shared: np.ndarray, equal: np.ndarray) -> None:
     "Add the counts of stores i, i+1 with j..j+3 to a band from `top` to `bottom`, part by part."
     for s in range(edges.size - 1):
         sums[:] = 0
-        _count_tile(records, i, records, j, planes, starts, edges[s], edges[s + 1], sums)
+        _count_tile(records, i, coded, records, j, planes, starts, edges[s], edges[s + 1], sums)
         for x in range(min(ROWS, bottom - i)):
             for y in range(min(COLUMNS, shared.shape[2] - j)):
                 shared[s, i + x - top, j + y] += sums[x * COLUMNS + y]
@@ -565,11 +575,12 @@ def _count_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, edg
                 top: int, bottom: int, shared: np.ndarray, equal: np.ndarray) -> None:
     "Add the counts of stores `top` to `bottom` with all stores after them to (parts, bottom - top, n)."
     for t in prange(len(tiles)):
-        sums = np.empty(2 * ROWS * COLUMNS, np.int32)
+        sums, coded = np.empty(2 * ROWS * COLUMNS, np.int32), np.empty((ROWS, planes.size * VECTOR), np.uint64)
         i0, j0 = tiles[t]
         for i in range(i0, min(i0 + TILE, bottom), ROWS):
+            _write_coded(records, i, planes, starts, coded)
             for j in range(max(j0, i // COLUMNS * COLUMNS), min(j0 + TILE, shared.shape[2]), COLUMNS):
-                _add_tile(records, planes, starts, edges, i, j, top, bottom, sums, shared, equal)
+                _add_tile(records, coded, planes, starts, edges, i, j, top, bottom, sums, shared, equal)
 
 # %% ../nbs/01a_planes.ipynb #b7ca5dfb
 @njit(parallel=True, cache=True)
@@ -657,12 +668,14 @@ LEADER_SHARE = 0.9  # of the first block's shared prices: from here on two store
 def _leaders(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
     "The leader that each store follows, by number."
     follows, leaders, k = np.zeros(n, np.int64), np.empty(LEADERS, np.int64), 0
-    sums = np.empty(2, np.int32)
+    sums, coded = np.empty(2, np.int32), np.empty((1, VECTOR), np.uint64)
+    some = planes[:1]
     for i in range(n):
         follows[i] = -1
+        _write_coded(records, i, some, starts, coded)
         for m in range(k):
             sums[:] = 0
-            _count_pair(records, i, records, leaders[m], planes, starts, 0, min(1, planes.size), sums)
+            _count_pair(records, i, coded, records, leaders[m], some, starts, 0, some.size, sums)
             if sums[1] >= LEADER_SHARE * sums[0]:
                 follows[i] = m
                 break
@@ -686,8 +699,9 @@ def _hopeless(sums: np.ndarray, sold: np.ndarray, i: int, j: int, slack: float) 
     return True
 
 @njit(cache=True)
-def _match_tile(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, sold: np.ndarray, i: int, j: int, top: int,
-                bottom: int, at_least: float, sums: np.ndarray, shared: np.ndarray, equal: np.ndarray) -> None:
+def _match_tile(records: np.ndarray, coded: np.ndarray, planes: np.ndarray, starts: np.ndarray, sold: np.ndarray,
+                i: int, j: int, top: int, bottom: int, at_least: float, sums: np.ndarray, shared: np.ndarray,
+                equal: np.ndarray) -> None:
     "Count stores i, i+1 with j..j+3 as long as one of them can match; write to a band (rows, n) what does."
     n, first = sold.size, 0
     for x in range(min(ROWS, bottom - i)):
@@ -695,7 +709,7 @@ def _match_tile(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, sol
             sums[x * COLUMNS + y], sums[(ROWS + x) * COLUMNS + y] = 0, equal[i + x - top, j + y]
     while first < planes.size and not (first and _hopeless(sums, sold, i, j, 1 - at_least)):
         last = min(planes.size, max(1, 2 * first))  # a look after 1, 2, 4, 8.. blocks
-        _count_tile(records, i, records, j, planes, starts, first, last, sums)
+        _count_tile(records, i, coded, records, j, planes, starts, first, last, sums)
         first = last
     if first < planes.size: return
     for x in range(min(ROWS, bottom - i)):
@@ -710,11 +724,12 @@ def _match_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, sol
     "Fill a band (rows, n) with the pairs that match, shared stays 0 elsewhere; equal holds the leftovers before."
     bottom = top + len(shared)
     for t in prange(len(tiles)):
-        sums = np.zeros(2 * ROWS * COLUMNS, np.int32)
+        sums, coded = np.zeros(2 * ROWS * COLUMNS, np.int32), np.empty((ROWS, planes.size * VECTOR), np.uint64)
         i0, j0 = tiles[t]
         for i in range(i0, min(i0 + TILE, bottom), ROWS):
+            _write_coded(records, i, planes, starts, coded)
             for j in range(max(j0, i // COLUMNS * COLUMNS), min(j0 + TILE, sold.size), COLUMNS):
-                _match_tile(records, planes, starts, sold, i, j, top, bottom, at_least, sums, shared, equal)
+                _match_tile(records, coded, planes, starts, sold, i, j, top, bottom, at_least, sums, shared, equal)
 
 # %% ../nbs/01a_planes.ipynb #1d219f8e
 @dataclass(frozen=True, eq=False)
@@ -758,9 +773,11 @@ FEW = 50  # fewer than one store in 50: their leftovers are looked through one b
 def _row_counts(record: np.ndarray, i: int, records: np.ndarray, others: np.ndarray, planes: np.ndarray,
                 starts: np.ndarray, counts: np.ndarray) -> None:
     "Counts (shared, equal) of record `i` with each of the `others`, the leftovers not included."
+    coded = np.empty((1, planes.size * VECTOR), np.uint64)
+    _write_coded(record, i, planes, starts, coded)
     for k in range(others.size):
         counts[k, :] = 0
-        _count_pair(record, i, records, others[k], planes, starts, 0, planes.size, counts[k])
+        _count_pair(record, i, coded, records, others[k], planes, starts, 0, planes.size, counts[k])
 
 @njit(parallel=True, cache=True)
 def _row_counts_by_all(record: np.ndarray, i: int, records: np.ndarray, others: np.ndarray, planes: np.ndarray,
@@ -780,14 +797,16 @@ def _row_leftovers(mine: np.ndarray, keys: np.ndarray, stores: np.ndarray, equal
             m += 1
 
 @njit(cache=True)
-def _leftovers_of_few(mine: np.ndarray, keys: np.ndarray, places: np.ndarray, offsets: np.ndarray, others: np.ndarray,
+def _leftovers_of_few(mine: np.ndarray, own: np.ndarray, offsets: np.ndarray, others: np.ndarray,
                       equal: np.ndarray) -> None:
     "Add to `equal` (m,) how many of the ascending keys `mine` each of a few `others` holds."
     for k in range(others.size):
-        for e in range(offsets[others[k]], offsets[others[k] + 1]):
-            key = keys[places[e]]
-            m = np.searchsorted(mine, key)
-            if m < mine.size and mine[m] == key: equal[k] += 1
+        e, m, last = offsets[others[k]], 0, offsets[others[k] + 1]
+        while e < last and m < mine.size:  # both ascend: the smaller of the two goes on, or both
+            theirs, ours = own[e], mine[m]
+            equal[k] += theirs == ours
+            e += theirs <= ours
+            m += ours <= theirs
 
 # %% ../nbs/01a_planes.ipynb #6ce14ea4
 def row_counts(
@@ -801,10 +820,10 @@ def row_counts(
     counts, book = np.empty((len(others), 2), np.int32), many.book
     count = _row_counts if len(others) < MANY else _row_counts_by_all
     count(one.records, i, many.records, others, book.planes, book.starts, counts)
-    mine, left = one.left.keys[one.left.places[one.left.offsets[i]:one.left.offsets[i + 1]]], many.left
+    mine, left = one.left.of(i), many.left
     if len(others) * FEW < len(many):
         equal = np.zeros(len(others), np.int32)
-        _leftovers_of_few(mine, left.keys, left.places, left.offsets, others, equal)
+        _leftovers_of_few(mine, left.own, left.offsets, others, equal)
     else:
         of_all = np.zeros(len(many), np.int32)
         _row_leftovers(mine, left.keys, left.stores, of_all)
