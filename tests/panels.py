@@ -55,4 +55,8 @@ def fuelwatch(brand):
 
 PANELS = {"walmart 11101": lambda: walmart(11101), "walmart 11620": lambda: walmart(11620), "konzum": konzum,
           "kroger": kroger, "kaufland": lambda: romania("KAUFLAND"), "profi": lambda: romania("PROFI")}
-FUEL = {f"fuel {brand}": lambda brand=brand: fuelwatch(brand) for brand in ("711", "VIB")}
+# More of them, for what needs no threshold.
+BRANDS = ("711", "VIB", "AMP", "REX")
+CHAINS = ("MEGA IMAGE SRL", "PENNY", "CARREFOUR", "AUCHAN", "SELGROS")
+MORE = {f"fuel {brand}": lambda brand=brand: fuelwatch(brand) for brand in BRANDS} | {
+    chain: lambda chain=chain: romania(chain) for chain in CHAINS} | {"walmart 11401": lambda: walmart(11401)}

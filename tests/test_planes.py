@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from panels import FUEL, PANELS
+from panels import MORE, PANELS
 from price_matrices import INT32_MAX, matrices
 
 from scrapeopt.planes import (
@@ -82,9 +82,9 @@ def test_a_thousand_prices_of_one_product():
     check_all(np.repeat(prices[:, :1], 3, axis=1))
 
 
-@pytest.mark.parametrize("name", PANELS | FUEL)
+@pytest.mark.parametrize("name", PANELS | MORE)
 def test_recorded_panels(name):
-    prices = (PANELS | FUEL)[name]().prices
+    prices = (PANELS | MORE)[name]().prices
     assert len(prices) >= 4
     check_all(prices)
 
