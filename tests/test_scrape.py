@@ -199,9 +199,10 @@ def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path):
         """)
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(f"""
-        import json, pathlib, sys
+        import json, pathlib, signal, sys
         from scrapeopt.discovery import ScrapeTask
         from scrapeopt.scrape import scrape_queue
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
         class Folder:
             path = pathlib.Path({str(tmp_path / 'ws')!r})
             def record_failures(self, results): print("heard", sorted(results.items()), flush=True)
