@@ -57,7 +57,7 @@ pytest: $(DEV)  ## the tests, and each notebook's cells with the exported packag
 drills: $(DEV)  ## the long tests that make test leaves out
 	@$(PY) -m pytest -m drill --hypothesis-profile search
 
-bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about half an hour
+bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about ten minutes
 	@$(PY) -m benchmarks.overlap
 
 lab: $(DEV)  ## JupyterLab on the notebooks

@@ -114,12 +114,7 @@ def counts_of_pairs(n: int, i: np.ndarray, j: np.ndarray, shared: np.ndarray, eq
 
 def duckdb_pairs(prices: np.ndarray) -> Counts:
     "A self-join on the product, in DuckDB."
-    import duckdb
-
-    con = duckdb.connect(config={"threads": THREADS})
-    con.register("source", pd.DataFrame(long_table(prices)))
-    con.execute("create table t as select * from source")
-    found = con.execute("""
+    found = duckdb_table(prices).execute("""
         select a.store i, b.store j, count(*) shared, count(*) filter (a.price = b.price) equal
         from t a join t b on a.product = b.product and a.store <= b.store group by all""").fetchnumpy()
     return counts_of_pairs(len(prices), *(found[k] for k in ("i", "j", "shared", "equal")))
@@ -193,7 +188,7 @@ def from_bit_differences(sold_differs: np.ndarray, hot_differs: np.ndarray, sold
 # One store against many
 
 def duckdb_table(prices: np.ndarray) -> Any:
-    "A connection that holds the Ambassadors as a table."
+    "A connection that holds the prices as a table."
     import duckdb
 
     con = duckdb.connect(config={"threads": THREADS})

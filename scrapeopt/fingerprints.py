@@ -188,6 +188,9 @@ class ProductSketch:
     def sign(self, prices: np.ndarray) -> np.ndarray:
         "uint64 (8, 4, n): eight steps of a sold plane and three code planes, 64 bits each."
         if self.chosen is None: self.chosen = sketch_products(range(prices.shape[1]))
+        if self.chosen.max(initial=-1) >= prices.shape[1]:
+            raise InputError(f"products: this sketch is of a larger catalogue than these {prices.shape[1]} products; "
+                             "give each index a ProductSketch of its own, with the ids of its catalogue.")
         sketches = np.zeros((LOOKS, 4, len(prices)), np.uint64)
         _sketch(prices, self.chosen, sketches)
         return sketches

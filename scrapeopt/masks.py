@@ -53,11 +53,10 @@ CLEARANCE_SHARE = 0.05  # of a store's lines; a store that departs from its neig
 
 def _agreed(others: np.ndarray) -> np.ndarray:
     "The price of each product that all of the `others` (k, products) have, or all but one; -1 where there is none."
-    top = np.where(others == NOT_SOLD, np.int32(NOT_SOLD), others)
-    sold = (top != NOT_SOLD).sum(0)
+    sold = (others != NOT_SOLD).sum(0)
     best, votes = np.full((2, others.shape[1]), NOT_SOLD, np.int32)
-    for candidate in top:
-        n = ((top == candidate) & (candidate != NOT_SOLD)).sum(0)
+    for candidate in others:
+        n = ((others == candidate) & (candidate != NOT_SOLD)).sum(0)
         better = n > votes
         best, votes = np.where(better, candidate, best), np.where(better, n, votes)
     return np.where((sold >= WITNESSES) & (votes >= sold - 1), best, NOT_SOLD)
@@ -101,7 +100,8 @@ def learn_mask(
 ) -> LineMask:
     "Learn from a company's comparable snapshots which prices to leave out; InputError as `overlap_matrix`."
     prices = int_matrix(prices)
-    if near < 1: raise InputError(f"near: at least 1 neighbour is needed, got {near!r}.")
+    if not isinstance(near, int) or near < 1:
+        raise InputError(f"near: a whole number of neighbours, at least 1, is needed, got {near!r}.")
     m = overlap_matrix(prices) if m is None else m
     if len(m.sold) != len(prices):
         raise InputError(f"m: overlaps of the {len(prices)} stores are needed, these are of {len(m.sold)}.")

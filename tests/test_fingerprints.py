@@ -111,6 +111,13 @@ def test_ids_set_strictness_and_own_kinds():
     assert len(FingerprintIndex(SimHash(64)).add(prices).propose(prices[5])) == 12
 
 
+def test_a_sketch_of_a_larger_catalogue_is_refused():
+    prices = mixed_chain(5, 900, 2, seed=1)
+    sketch = ProductSketch([f"p{i}" for i in range(900)])
+    FingerprintIndex(sketch).add(prices)
+    with pytest.raises(InputError, match=r"^products: "): FingerprintIndex(sketch).add(prices[:, :100])
+
+
 @pytest.mark.parametrize(("act", "argument"), [
     (lambda index, p: FingerprintIndex("md5"), "kind"), (lambda index, p: index.add(p[:, 1:]), "prices"),
     (lambda index, p: index.add(p / 2), "prices"), (lambda index, p: index.add(p[0]), "prices"),

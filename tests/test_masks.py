@@ -152,5 +152,6 @@ def test_recorded_walmart_is_no_less_alike_under_its_mask():
 def test_wrong_input_names_the_argument():
     prices = chain((6,), seed=0)[0]
     m = overlap_matrix(prices)
-    for args, name in (((prices / 2,), "prices"), ((prices, m, 0), "near"), ((prices[1:], m), "m")):
+    for args, name in (((prices / 2,), "prices"), ((prices, m, 0), "near"), ((prices, m, "5"), "near"),
+                       ((prices[1:], m), "m")):
         with pytest.raises(InputError, match=rf"^{name}: "): learn_mask(*args)
