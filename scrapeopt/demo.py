@@ -21,6 +21,7 @@ from .clustering import InputError
 from .discovery import ScrapeTask
 from .overview import draw_maps
 from .scrape import scrape_queue
+from .settings import WEEKDAYS
 from .twin import Twin, perth_stores, save_twins
 from .update import update_db
 from .workspace import Workspace, read_stores
@@ -63,7 +64,7 @@ def make_workspace(
     workspace = Workspace.create(folder)
     with (workspace.path / "scrapeopt.toml").open("a", encoding="utf-8") as settings:
         for company, twin in twins.items():
-            day = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")[twin.chain.changeover]
+            day = "none" if twin.chain.changeover is None else WEEKDAYS[twin.chain.changeover]
             settings.write(f'\n[companies."{company}"]\ntimezone = "{twin.chain.timezone}"\nchangeover = "{day}"\n')
     workspace = Workspace.open(folder)
     workspace.import_stores(pd.concat([t.stores.reset_index() for t in twins.values()], ignore_index=True))

