@@ -145,8 +145,8 @@ class Replay:
         "One step's money and rounds; the clock stands still."
         self.purse.earn()
         done: set[str] = set()
-        for _ in range(len(self.world.stores) + 1):
-            p = self.purse
+        probes = hasattr(self.agent, "take_probes")
+        while (p := self.purse).affordable or (probes and p.money > EPSILON):
             plan = self.agent.plan(Today(self.world.now, p.affordable, p.money, p.income, p.cap))
             if not plan or not self.round(plan, done): break
 
