@@ -125,7 +125,7 @@ def _units(frame: pd.DataFrame) -> tuple[np.ndarray, int]:  # int32 units, and t
         if not off.any(): break
     else: raise InputError(f"prices: the price in {_row(frame, int(off.argmax()))} has more than 4 decimals; round it")
     if (units > LARGEST).any():
-        raise InputError(f"prices: the price in {_row(frame, int(units.argmax()))} is too large for {decimals} decimals")
+        raise InputError(f"prices: the price in {_row(frame, int(units.argmax()))} is too large; is it a price?")
     return units.astype(np.int32), decimals
 
 # %% ../nbs/09c_panel.ipynb #6e0ba0d8
@@ -181,7 +181,7 @@ def _store_table(
                          lon=pd.to_numeric(table["lon"], errors="coerce"))
     if (twice := table["store_id"].duplicated()).any():
         at = int(twice.to_numpy().argmax())
-        raise InputError(f"stores: row {at + 1} repeats store_id {table['store_id'].iloc[at]!r}; keep one row per store")
+        raise InputError(f"stores: row {at + 1} repeats store {table['store_id'].iloc[at]!r}; keep one row per store")
     return table.set_index("store_id")
 
 
@@ -224,7 +224,8 @@ class _Recorded:
     def __init__(self, frame: pd.DataFrame, stores: pd.DataFrame | str | Path | None) -> None:
         self.currency = _one_currency(frame)
         units, self.decimals = _units(frame)
-        (date, times), (store, store_ids), (product, ids) = _dates(frame), _ids(frame, "store"), _ids(frame, "product")
+        date, times = _dates(frame)
+        (store, store_ids), (product, ids) = _ids(frame, "store"), _ids(frame, "product")
         visit = store * np.int64(len(times)) + date
         order = _only_once(frame, visit * len(ids) + product)
         self.stores, self.products = _stores(frame, store, store_ids, stores), _products(frame, product, ids)
