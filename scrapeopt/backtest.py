@@ -293,7 +293,7 @@ COLOURS = {"round_robin": "#999999", "freshness": "#E69F00", "document": "#0072B
 def _axes(ax: "Axes | None") -> "Axes":
     "The axes to draw on, new ones for None."
     import matplotlib.pyplot as plt
-    return ax or plt.subplots(figsize=(7, 3.4))[1]
+    return ax or plt.subplots(figsize=(6, 3))[1]
 
 
 def plot_daily(

@@ -166,8 +166,8 @@ def _companies(
     first = np.zeros(n, np.int64)
     first[codes[::-1]] = number[::-1]  # the first row of a store is written last
     if (other := number != first[codes]).any():
-        raise InputError(f"prices: {_row(frame, int(other.argmax()))} is of {named[number[other.argmax()]]}, other rows "
-                         "of this store are not; give the stores of different companies different ids")
+        raise InputError(f"prices: {_row(frame, int(other.argmax()))} is of {named[number[other.argmax()]]}, others "
+                         "of its store are not; give the stores of different companies different ids")
     return named[first]
 
 
@@ -177,11 +177,11 @@ def _store_table(
     "The table of stores by id."
     if isinstance(given, pd.DataFrame) and given.index.name == "store_id": given = given.reset_index()
     table = _read(given, "stores", ("store_id", "lat", "lon"))
-    table = table.assign(store_id=_as_text(table["store_id"]), lat=pd.to_numeric(table["lat"], errors="coerce"),
-                         lon=pd.to_numeric(table["lon"], errors="coerce"))
-    if (twice := table["store_id"].duplicated()).any():
-        at = int(twice.to_numpy().argmax())
-        raise InputError(f"stores: row {at + 1} repeats store {table['store_id'].iloc[at]!r}; keep one row per store")
+    where = {axis: pd.to_numeric(table[axis], errors="coerce") for axis in ("lat", "lon")}
+    table = table.assign(store_id=_as_text(table["store_id"]), **where)
+    if (twice := table["store_id"].duplicated().to_numpy()).any():
+        at = int(twice.argmax())
+        raise InputError(f"stores: row {at + 1} repeats store {table['store_id'].iloc[at]!r}; keep one row of it")
     return table.set_index("store_id")
 
 
