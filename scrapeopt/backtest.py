@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EPSILON', 'BINS', 'COLOURS', 'Budget', 'Purse', 'count_right', 'count_sure', 'calibration_error', 'Replay',
-           'final_groups', 'day_row', 'BacktestResult', 'backtest', 'plot_daily', 'PerZone', 'figures', 'Job', 'sweep',
-           'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
+           'take_step', 'final_groups', 'day_row', 'BacktestResult', 'backtest', 'plot_daily', 'PerZone', 'figures',
+           'Job', 'sweep', 'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting',
+           'Today', 'World']
 
 # %% ../nbs/10_backtest.ipynb #e600f7bf
 import copy
@@ -141,14 +142,15 @@ class Replay:
         if stores: self.agent.take_in(self.world.now, self.scrape(stores))
         return bool(stores or answers)
 
-    def step(self) -> None:
-        "One step's money and rounds; the clock stands still."
-        self.purse.earn()
-        done: set[str] = set()
-        probes = hasattr(self.agent, "take_probes")
-        while (p := self.purse).affordable or (probes and p.money > EPSILON):
-            plan = self.agent.plan(Today(self.world.now, p.affordable, p.money, p.income, p.cap))
-            if not plan or not self.round(plan, done): break
+# %% ../nbs/10_backtest.ipynb #6d3460dd
+def take_step(replay: Replay) -> None:
+    "One step's money and rounds; the clock stands still."
+    purse, probes = replay.purse, hasattr(replay.agent, "take_probes")
+    purse.earn()
+    done: set[str] = set()
+    while purse.affordable or (probes and purse.money > EPSILON):
+        plan = replay.agent.plan(Today(replay.world.now, purse.affordable, purse.money, purse.income, purse.cap))
+        if not plan or not replay.round(plan, done): break
 
 # %% ../nbs/10_backtest.ipynb #fdb2fb1e
 def final_groups(agent: Agent) -> pd.Series:  # store id -> label, -1 = outlier
@@ -274,7 +276,7 @@ def backtest(
     if baseline == "scraped": agent.take_in(world.now, replay.scrape(map(str, world.stores.index)))
     rows, counts = {}, np.zeros((3, BINS))
     for i in _steps(n, progress, name):
-        replay.step()
+        take_step(replay)
         if (i + 1) % per_row == 0:
             day = int(i * pd.Timedelta(step) // pd.Timedelta(days=1))
             rows[day], sure = day_row(replay)

@@ -170,7 +170,7 @@ def _companies(
                          "of its store are not; give the stores of different companies different ids")
     return named[first]
 
-
+# %% ../nbs/09c_panel.ipynb #376e8dc1
 def _store_table(
     given: pd.DataFrame | str | Path,  # store_id, lat, lon, optional company
 ) -> pd.DataFrame:  # index store_id
@@ -248,27 +248,16 @@ class _Recorded:
         return out
 
 # %% ../nbs/09c_panel.ipynb #f0b9655f
-class Panel(_Recorded):
-    """Recorded prices as a `World`; `InputError` names the row that cannot be used, and why.
+class _Clock(_Recorded):
+    "The snapshots that stand at one moment."
 
-    The clock `now` starts on the first date (at noon UTC, when the dates have no time of day); `end` is the last one.
-    Copies share the recorded rows and have a clock of their own."""
-
-    def __init__(
-        self,
-        prices: pd.DataFrame | str | Path,  # store, product, date, price; optional category, currency, company
-        stores: pd.DataFrame | str | Path | None = None,  # store_id, lat, lon; optional company
-    ):
-        super().__init__(_read(prices, "prices", PANEL_COLUMNS), stores)
+    def __init__(self, frame: pd.DataFrame, stores: pd.DataFrame | str | Path | None) -> None:
+        super().__init__(frame, stores)
         self._row = dict(zip(self.stores.index, range(len(self.stores)), strict=True))
         self._standing = np.full(len(self.stores), -1)
         self._truth = np.full((len(self.stores), len(self.products)), -1, np.int32)
         self.now = self.start
         self._catch_up()
-
-    def __repr__(self) -> str:
-        return (f"Panel({len(self.stores):,} stores, {len(self.products):,} products, {len(self._units):,} prices, "
-                f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d})")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = object.__new__(type(self))
@@ -285,6 +274,24 @@ class Panel(_Recorded):
             self._truth = self._truth.copy()
             for i in new: self._truth[i] = self.snapshot(standing[i])
         self._standing = standing
+
+# %% ../nbs/09c_panel.ipynb #36993976
+class Panel(_Clock):
+    """Recorded prices as a `World`; `InputError` names the row that cannot be used, and why.
+
+    The clock `now` starts on the first date (at noon UTC, when the dates have no time of day); `end` is the last one.
+    Copies share the recorded rows and have a clock of their own."""
+
+    def __init__(
+        self,
+        prices: pd.DataFrame | str | Path,  # store, product, date, price; optional category, currency, company
+        stores: pd.DataFrame | str | Path | None = None,  # store_id, lat, lon; optional company
+    ):
+        super().__init__(_read(prices, "prices", PANEL_COLUMNS), stores)
+
+    def __repr__(self) -> str:
+        return (f"Panel({len(self.stores):,} stores, {len(self.products):,} products, {len(self._units):,} prices, "
+                f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d})")
 
     def advance(self, step: pd.Timedelta) -> None:
         "Let `step` pass."

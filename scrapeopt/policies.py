@@ -6,8 +6,9 @@
 __all__ = ['Factory', 'POLICIES', 'NEVER', 'VISITS', 'UNSEEN', 'DRIZZLE', 'LEAST', 'WORTH', 'Today', 'Probe', 'Agent',
            'BacktestSettings', 'backtest_settings', 'Setting', 'policy', 'find_policy', 'instant', 'Memory',
            'RoundRobin', 'round_robin', 'azar_rates', 'change_rates', 'Freshness', 'freshness', 'place_stores',
-           'History', 'Said', 'Company', 'serve_store', 'newer_views', 'serve_company', 'Document', 'document',
-           'Oracle', 'best_mends', 'days_to_changeover', 'PlanningOracle', 'oracle']
+           'History', 'Said', 'newest_snapshots', 'Company', 'serve_store', 'newer_views', 'serve_company', 'serve_all',
+           'Document', 'document', 'stale_share', 'Oracle', 'best_mends', 'days_to_changeover', 'PlanningOracle',
+           'oracle']
 
 # %% ../nbs/09d_policies.ipynb #eb4426cd
 from collections import defaultdict
@@ -97,7 +98,7 @@ class BacktestSettings:
         rule = MatchRule(range_threshold=self.range_threshold, min_shared=self.min_shared)
         return GroupOrchestrator(rule, self.window, self.match_threshold, self.seeding)
 
-
+# %% ../nbs/09d_policies.ipynb #851e2c9f
 def backtest_settings(
     given: BacktestSettings | Mapping[str, Any] | None,  # names as in `BacktestSettings`
 ) -> BacktestSettings:
@@ -278,7 +279,7 @@ class Freshness(Memory):
         order = np.lexsort((self.rank, -phase, np.minimum(self.failures, MAX_FAILURES)))
         return self.ask(order[:today.affordable])
 
-
+# %% ../nbs/09d_policies.ipynb #7846b357
 @policy
 def freshness(s: Setting) -> Agent:
     "Scrape rates that are optimal for each store's own learned change rate; no price is inferred."
@@ -354,7 +355,20 @@ class Said:
     inferred: np.ndarray  # bool
     share: np.ndarray  # float32: what is left of the confidence in a direct price
 
+# %% ../nbs/09d_policies.ipynb #daf3bb14
+def newest_snapshots(
+    c: "Company",
+    since: np.datetime64 | None,  # leave out older ones; None: all
+) -> PriceMatrix:
+    "The newest snapshots side by side, as `update_db` picks them: what cannot be compared any more is left out."
+    active = [g for g in c.state.groups.values() if g.is_active]
+    always = {g.ambassador for g in active}.union(*(g.members for g in active if g.category))
+    last = {s: c.history.snapshots[s][-1] for s in c.ids if s in c.history.snapshots}
+    known = [s for s, (taken, _) in last.items() if since is None or taken >= since or s in always]
+    return PriceMatrix(np.array(known), np.array([last[s][0] for s in known], "datetime64[ns]"),
+                       np.stack([last[s][1] for s in known]), c.products, c.categories)
 
+# %% ../nbs/09d_policies.ipynb #8e248540
 class Company:
     "The document's rules over one company of a backtest."
 
@@ -376,15 +390,6 @@ class Company:
         before = self.history.snapshots.get(store)
         return not before or (prices >= 0).sum() >= self.s.settings.min_size_share * (before[-1][1] >= 0).sum()
 
-    def newest(self, since: np.datetime64 | None) -> PriceMatrix:
-        "The newest snapshots side by side, as `update_db` picks them: what cannot be compared any more is left out."
-        active = [g for g in self.state.groups.values() if g.is_active]
-        always = {g.ambassador for g in active}.union(*(g.members for g in active if g.category))
-        last = {s: self.history.snapshots[s][-1] for s in self.ids if s in self.history.snapshots}
-        known = [s for s, (taken, _) in last.items() if since is None or taken >= since or s in always]
-        return PriceMatrix(np.array(known), np.array([last[s][0] for s in known], "datetime64[ns]"),
-                           np.stack([last[s][1] for s in known]), self.products, self.categories)
-
     def take_in(self, now: pd.Timestamp, scraped: dict[str, np.ndarray], failed: set[str]) -> list[Event]:
         "Let the rules run over a batch; what happened."
         at = self.table["store_id"]
@@ -396,7 +401,7 @@ class Company:
         forming = to_be_formed(self.table, self.state)
         if not (fresh := fresh or forming): return []
         since = None if forming else instant(now) - self.how.window.span
-        events = self.how.run(self.state, self.newest(since), fresh, self.table)
+        events = self.how.run(self.state, newest_snapshots(self, since), fresh, self.table)
         self.state = self.state.replay(events)
         self.history.note(events)
         return events
@@ -419,7 +424,7 @@ def serve_store(
     inferred = (view >= 0) & (((own >= 0) & ~kept) | ((own < 0) & new))
     return np.where(inferred, view, own), inferred
 
-
+# %% ../nbs/09d_policies.ipynb #ed1976e5
 def newer_views(c: Company) -> list[tuple[int, str, StoreGroup, np.ndarray]]:
     "The row and the id of each store whose group has a newer view, the group, and the columns it speaks for."
     last = {s: kept[-1][0] for s, kept in c.history.snapshots.items()}
@@ -429,7 +434,7 @@ def newer_views(c: Company) -> list[tuple[int, str, StoreGroup, np.ndarray]]:
             for g, columns in ([(whole[s], everything)] if s in whole else [p for p in partly if s in p[0].members])
             if g.ambassador in last and last[g.ambassador] > last[s]]
 
-
+# %% ../nbs/09d_policies.ipynb #e5c834eb
 def _said(
     c: Company, store: str, group: StoreGroup,
     at: np.ndarray,  # the columns that the group speaks for
@@ -469,6 +474,22 @@ def serve_company(
         prices[i, at], sure[i, at] = said.prices, np.where(said.inferred, trust, right[store] * said.share)
 
 # %% ../nbs/09d_policies.ipynb #d783cb8d
+def serve_all(
+    parts: list[Company],
+    row: Mapping[str, int],  # of each store in the result
+    now: pd.Timestamp,
+) -> tuple[np.ndarray, np.ndarray]:  # prices, confidence
+    "The served prices of all companies."
+    prices = np.full((len(row), len(parts[0].products)), -1, np.int32)
+    sure = np.zeros(prices.shape, np.float32)
+    for part in parts:
+        rows = np.array([row[s] for s in part.ids])
+        block, trust = prices[rows], sure[rows]
+        serve_company(part, now, block, trust)
+        prices[rows], sure[rows] = block, trust
+    return prices, sure
+
+# %% ../nbs/09d_policies.ipynb #21bcd382
 class Document:
     "Policy `document` inside a backtest: R4a-R8 and R12 through the production code, company by company."
 
@@ -501,14 +522,7 @@ class Document:
         "The prices of all stores, and how sure they are."
         key = (self.rounds, tuple(part.how.window.price_week(now).item() for part in self.parts), now.date())
         if self.cache is None or self.cache[0] != key:
-            prices = np.full((len(self.row), len(self.s.products)), -1, np.int32)
-            sure = np.zeros(prices.shape, np.float32)
-            for part in self.parts:
-                rows = np.array([self.row[s] for s in part.ids])
-                block, trust = prices[rows], sure[rows]
-                serve_company(part, now, block, trust)
-                prices[rows], sure[rows] = block, trust
-            self.cache = key, prices, sure
+            self.cache = key, *serve_all(self.parts, self.row, now)
         return self.cache[1:]
 
     @property
@@ -517,7 +531,7 @@ class Document:
         home = {s: g.name for part in self.parts for g in part.state.active() for s in g.members}
         return {s: home.get(s, -1) for s in self.row}
 
-
+# %% ../nbs/09d_policies.ipynb #5f512526
 @policy
 def document(s: Setting) -> Agent:
     "R12 with R4a-R8, to the letter."
@@ -537,7 +551,20 @@ def _needs(world: World | None, *names: str) -> Any:
         if (value := getattr(holder, last, None)) is not None: return value
     return None
 
+# %% ../nbs/09d_policies.ipynb #17f1c8a3
+def stale_share(
+    window: SyncWindow,  # knows the changeover
+    seen: np.ndarray,  # datetime64: when each price was seen, NaT: never
+    now: pd.Timestamp,
+) -> np.ndarray:  # float in [0, 1]
+    "The share of such prices that should be wrong by now."
+    then, at = np.unique(seen, return_inverse=True)
+    passed = changeovers_passed(window, pd.Series(then), utc_times(now)[()]).astype(float)
+    days = (instant(now) - then).astype("timedelta64[ns]").astype(float) / 864e11
+    share = 1 - SURVIVE_CHANGEOVER**passed * np.exp(-DRIZZLE * days)
+    return np.where(np.isnat(then), 1.0, share)[at]
 
+# %% ../nbs/09d_policies.ipynb #964a4b17
 class Oracle(Memory):
     "Knows every store's zone and the changeover; spends each scrape where it mends most prices."
     groups: dict[str, str | int]
@@ -573,14 +600,6 @@ class Oracle(Memory):
             self.view[zone][sold], self.seen[zone][sold] = prices[sold], instant(now)
         super().take_in(now, scraped)
 
-    def stale(self, zone: Any, now: pd.Timestamp) -> np.ndarray:
-        "The share of the zone's prices that should be wrong by now, product by product."
-        then, at = np.unique(self.seen[zone], return_inverse=True)
-        passed = changeovers_passed(self.window, pd.Series(then), instant(now)).astype(float)
-        days = (instant(now) - then).astype("timedelta64[ns]").astype(float) / 864e11
-        share = 1 - SURVIVE_CHANGEOVER**passed * np.exp(-DRIZZLE * days)
-        return np.where(np.isnat(then), 1.0, share)[at]
-
     def served(self, now: pd.Timestamp) -> tuple[np.ndarray, np.ndarray | None]:
         "Every store is served the view of its zone."
         return np.stack([self.view[z] for z in self.zones()]), None
@@ -610,13 +629,13 @@ def best_mends(
         value[best] = -1
     return picks
 
-
+# %% ../nbs/09d_policies.ipynb #4f0f7a0a
 def days_to_changeover(window: SyncWindow, now: pd.Timestamp) -> float | None:
     "Days until the next changeover; None while it is unknown."
     last = window.last_changeover(now)
     return None if last is None else (last + pd.Timedelta(days=7) - now) / pd.Timedelta(days=1)
 
-
+# %% ../nbs/09d_policies.ipynb #84c25416
 class PlanningOracle(Oracle):
     "The oracle with its plan."
 
@@ -624,11 +643,12 @@ class PlanningOracle(Oracle):
         "The best scrapes for now, with the prices each would mend."
         labels, zones = np.unique(self.zones().astype(str), return_inverse=True)
         by_text = {str(z): z for z in self.view}
-        stale = np.stack([self.stale(by_text[z], today.now) for z in labels]).astype(np.float32)
+        stale = np.stack([stale_share(self.window, self.seen[by_text[z]], today.now) for z in labels])
         unknown = np.isnat(self.times)
         sells = np.where(unknown[:, None], 1, self.prices >= 0).astype(np.float32)
         order = np.lexsort((self.rank, -self.age(today.now)))
-        return best_mends(zones, sells, stale, np.argsort(order), today.affordable, self.age(today.now) == 0)
+        return best_mends(zones, sells, stale.astype(np.float32), np.argsort(order), today.affordable,
+                          self.age(today.now) == 0)
 
     def plan(self, today: Today) -> list[str]:
         "The scrapes that mend most, as long as they are worth more than waiting for the changeover."
@@ -645,7 +665,7 @@ class PlanningOracle(Oracle):
         sizes = np.sort(pd.Series(sold).groupby(self.zones().astype(str)).sum().to_numpy())[::-1]
         return float(sizes[min(max(k, 1), len(sizes)) - 1])
 
-
+# %% ../nbs/09d_policies.ipynb #c06809ac
 @policy
 def oracle(s: Setting) -> Agent:
     "Knows every store's zone at all times and the changeover: the yardstick. Needs a world with `zones`."
