@@ -18,6 +18,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from scrapeopt.consensus import (
+    AGREEMENT,
     NEVER,
     UNKNOWN,
     View,
@@ -71,15 +72,17 @@ class GroupsMerged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ChangesSeen(Event):
-    "A store was scraped again: so many of its prices had changed."
+    "A store was scraped: so many prices had changed since it, or the newest other of its group, was scraped before."
     store: str
+    against: str  # the store itself, or one of its group
     since: int  # local day of the scrape before, days since 1970
     until: int  # local day of this one
     shared: int  # products sold both times
     changed: int
 
     def words(self) -> str:
-        return f"{self.store}: {self.changed:,} of {self.shared:,} prices changed in {self.until - self.since} days"
+        whom = "" if self.against == self.store else f" against {self.against}"
+        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {self.until - self.since} days"
 
 
 EVENTS |= {kind.__name__: kind for kind in (GroupsMerged, ChangesSeen)}
@@ -407,14 +410,18 @@ LEAST_LEAN = 0.3  # True Overlap below which an outlier resembles nobody
 
 
 def note_change(r: Run, store: str, prices: np.ndarray) -> None:
-    "Write down how many prices changed since the store's last snapshot."
-    i = r.book.row[store]
-    last, last_day = r.book.prices[i], int(r.book.days[i])
-    if last_day == NEVER or r.day <= last_day: return
-    both = (last != NOT_SOLD) & (prices != NOT_SOLD)
-    shared, changed = int(both.sum()), int((both & (last != prices)).sum())
-    r.emit(ChangesSeen, store=store, since=last_day, until=r.day, shared=shared, changed=changed)
-    r.book.changes = r.book.changes.add(last_day, r.day, shared, changed)
+    "Write down how many prices changed since the last snapshot of the store, and of its group."
+    group = r.state.group_of(store)
+    others = sorted(group.members - group.candidates - {store}) if group else []
+    before = [store, *sorted(others, key=lambda s: -r.book.days[r.book.row[s]])[:1]]
+    for other in before:
+        last, since = r.book.prices[r.book.row[other]], int(r.book.days[r.book.row[other]])
+        if since == NEVER or r.day <= since: continue
+        both = (last != NOT_SOLD) & (prices != NOT_SOLD)
+        shared, changed = int(both.sum()), int((both & (last != prices)).sum())
+        if other != store: changed = max(0, round(shared - (shared - changed) / AGREEMENT))  # they differ anyway
+        r.emit(ChangesSeen, store=store, against=other, since=since, until=r.day, shared=shared, changed=changed)
+        r.book.changes = r.book.changes.add(since, r.day, shared, changed)
 
 
 def take_in(r: Run, store: str, prices: np.ndarray) -> None:

@@ -117,9 +117,11 @@ def learn_price_week(
     counts: ChangeCounts,
 ) -> PriceWeek:
     "The likeliest price week behind pairs of scrapes (expectation-maximisation over seven weekday hazards)."
+    if not counts.seen.any(): return PriceWeek()
     first, length = np.nonzero(counts.seen)
-    if not len(first): return PriceWeek()
-    seen, changed = counts.seen[first, length], counts.changed[first, length]
+    first, length = np.append(first, 0), np.append(length, LONGEST)  # the prior
+    seen = np.append(counts.seen[first[:-1], length[:-1]], PRIOR)
+    changed = np.append(counts.changed[first[:-1], length[:-1]], PRIOR / 2)
     nights = length[:, None] // 7 + ((np.arange(7) - first[:, None] - 1) % 7 < length[:, None] % 7)
     best, found = -np.inf, PriceWeek()
     for movable in MOVABLE:
@@ -127,7 +129,7 @@ def learn_price_week(
         q = np.clip(movable * -np.expm1(-nights @ h), 1e-6, 1 - 1e-6)
         likelihood = float(changed @ np.log(q) + (seen - changed) @ np.log(1 - q))
         if likelihood > best:
-            best, found = likelihood, PriceWeek(tuple(h.tolist()), float(movable), float(seen.sum()))
+            best, found = likelihood, PriceWeek(tuple(h.tolist()), float(movable), float(counts.seen.sum()))
     return found
 
 # %% ../nbs/01c_priceweek.ipynb #1074cca4

@@ -29,6 +29,7 @@ class Standings:
     follows: np.ndarray  # (n,) share of its prices that are served from the group
     open: np.ndarray  # (n,) bool: its group waits for a tie-breaker
     doubt: np.ndarray  # (n,) chance that it left its group lately, with others
+    answers: np.ndarray  # (n,) chance that a scrape of it brings something; 0: not to be asked today
 
 # %% ../nbs/04a_value.ipynb #edbd2181
 @dataclass
@@ -45,7 +46,7 @@ class Weights:
         self.own = (1 - self.at.follows) * (1 - self.week.survival(self.at.day, self.today))
         idle = np.clip((self.today - self.at.day) / 7, 0, 52)
         self.check = STRAYED * LASTS * np.where(self.at.group >= 0, STRAY_RATE * idle + self.at.doubt, 0)
-        self.worth = self.at.size * np.where(self.at.day == self.today, 0, self.own + self.check)
+        self.worth = self.at.answers * self.at.size * np.where(self.at.day == self.today, 0, self.own + self.check)
         self.alone = self.worth.copy()
         for members in self.groups: self.weigh(members)
 
@@ -63,7 +64,7 @@ class Weights:
         mends = follow * (stale + polish) * np.minimum(size / size.max(initial=1), 1)
         mends = mends + np.where(at.open[members] & (day < self.since), follow * STRAYED / 2, 0)
         blocked = self.taken[members] | (day == self.today)
-        self.worth[members] = np.where(blocked, 0, self.alone[members] + mends)
+        self.worth[members] = np.where(blocked, 0, self.alone[members] + at.answers[members] * mends)
 
     def take(self, store: int) -> None:
         "Reckon with a scrape of this store."
@@ -91,5 +92,6 @@ def to_spend(
 ) -> int:
     "How many scrapes to make today; the others wait for the changeover."
     left = week.days_left(day)
-    if week.changeover is None or left == 7: return int(means.money + 1e-9)
+    if week.changeover is None: return int(means.money + 1e-9) * (means.income >= 1 or day * 7 % 10 >= 3)
+    if left == 7: return int(means.money + 1e-9)
     return int(min(max(means.money + left * means.income - means.cap, 0), means.money) + 1e-9)
