@@ -16,7 +16,7 @@ import pandas as pd
 from .belief import Tallies, audit, believe
 from .consensus import AGREED, NEVER, View, comparable_since
 from .delegation import Book, Delegation
-from .discovery import MAX_FAILURES, discovery_queue
+from .discovery import discovery_queue
 from scrapeopt.groups import (
     DIVERGENCE_DETECTED,
     CandidateConfirmed,
@@ -164,7 +164,7 @@ class Serving(Learning):
         "The next scrapes with what they are worth, best first: unknown stores before all, then as long as it pays."
         self.day = int(local_day(now, self.s.window.timezone))
         never = [s for s in self.book.stores if self.book.days[self.book.row[s]] == NEVER]
-        if wanted := [s for s in never if self.failures[s] < MAX_FAILURES]:
+        if wanted := [s for s in never if not self.failures[s]]:
             known = [s for s in self.book.stores if s not in set(wanted)]
             for task in discovery_queue(self.table, known, len(wanted), seed=self.s.seed): yield np.inf, task.store_id
             return
