@@ -44,6 +44,12 @@ class Tallies:
         "The share of right ones."
         return self.counts[..., 0] / self.counts[..., 1]
 
+    @property
+    def carried(self) -> float:
+        "Of the changes that a group showed after a member had agreed with it: the share that the member made, too."
+        right, n = self.counts[0, :, AGREED + 1, DIFFER, GROUP].sum(0)
+        return float(right / n)
+
 # %% ../nbs/03c_belief.ipynb #e0750faf
 FADE = 0.9  # of `agreed`, at each audit
 

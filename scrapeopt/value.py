@@ -30,6 +30,7 @@ class Standings:
     open: np.ndarray  # (n,) bool: its group waits for a tie-breaker
     doubt: np.ndarray  # (n,) chance that it left its group lately, with others
     trust: np.ndarray  # (n,) share of the prices that follow that a present view of the group has right
+    carries: np.ndarray  # (n,) share of the prices a view has changed that changed with it
     answers: np.ndarray  # (n,) chance that a scrape of it brings something; 0: not to be asked today
 
 # %% ../nbs/04a_value.ipynb #edbd2181
@@ -63,7 +64,7 @@ class Weights:
         there = int((day[whole] >= self.since).sum())
         polish = POLISH[min(there, len(POLISH) - 1)] * (1 - float(at.trust[members[0]]))
         follow = float((size * at.follows[members]).sum())
-        mends = follow * (stale + polish) * np.minimum(size / size.max(initial=1), 1)
+        mends = follow * (stale * float(at.carries[members[0]]) + polish) * np.minimum(size / size.max(initial=1), 1)
         mends = mends + np.where(at.open[members] & (day < self.since), follow * STRAYED / 2, 0)
         blocked = self.taken[members] | (day == self.today)
         self.worth[members] = np.where(blocked, 0, self.alone[members] + at.answers[members] * mends)
