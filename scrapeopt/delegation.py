@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['EVENTS', 'STANDS_BY', 'ENOUGH_WITNESSES', 'OLD_MARGIN', 'LEARN_AGAIN', 'LEAST_LEAN', 'GroupsMerged', 'ChangesSeen',
            'Book', 'Run', 'overlaps', 'best_home', 'friends', 'lead', 'cast_out', 'close_case', 'confirm', 'disagree',
-           'stacked', 'with_last', 'first_of_week', 'on_probation', 'judge', 'old_home', 'settle', 'gather', 'merge',
-           'learn_match', 'let_go', 'note_change', 'take_in', 'note_standing', 'Delegation']
+           'stacked', 'with_last', 'first_of_week', 'on_probation', 'judge', 'old_home', 'settle', 'epochs', 'gather',
+           'found', 'last_epoch', 'merge', 'learn_match', 'let_go', 'note_change', 'take_in', 'note_standing',
+           'Delegation']
 
 # %% ../nbs/03b_delegation.ipynb #4790829e
 from collections.abc import Iterable, Mapping
@@ -314,7 +315,7 @@ def judge(r: Run, name: str, store: str, last: np.ndarray, last_day: int) -> Non
     first_of_week(r, name, store, last, last_day)
 
 # %% ../nbs/03b_delegation.ipynb #4a43a6b2
-OLD_MARGIN = 0.08  # True Overlap below the threshold at which old prices, corrected for their age, still count as a match
+OLD_MARGIN = 0.03  # True Overlap below the threshold at which old prices, corrected for their age, still count as a match
 
 
 def old_home(r: Run, store: str) -> tuple[str, float] | None:
@@ -339,17 +340,33 @@ def settle(r: Run, stores: Iterable[str]) -> None:
     for store in loose:
         if home := best_home(r, store):
             r.emit(StoreJoined, home[0], store=store, against=str(r.state.groups[home[0]].ambassador), overlap=home[1])
+        elif home := old_home(r, store): on_probation(r, store, *home)
     gather(r)
-    for store in loose:
-        if r.state.group_of(store) is None and (home := old_home(r, store)): on_probation(r, store, *home)
     for store in loose:
         if r.state.group_of(store) is None:
             r.emit(OutlierKept, store=store, groups_tried=len(r.state.active()), outliers_tried=0)
 
 # %% ../nbs/03b_delegation.ipynb #76e043bb
-def gather(r: Run) -> None:
-    "Found groups of the stores without one that match each other: average linkage of True Overlap, cut at the threshold."
-    loose = r.fresh(set(r.book.stores) - r.state.housed())
+def epochs(r: Run, stores: Iterable[str]) -> list[list[str]]:
+    "Stores whose snapshots may be compared with each other, newest first; each is with those of its own price week."
+    left = sorted((s for s in stores if r.book.days[r.book.row[s]] > NEVER), key=lambda s: (-r.book.days[r.book.row[s]], s))
+    found = []
+    while left:
+        days = r.book.days[[r.book.row[s] for s in left]]
+        n = int(r.book.week.comparable(days, days[0]).sum())
+        found.append(left[:n])
+        left = left[n:]
+    return found
+
+
+def gather(r: Run, everywhere: bool = False) -> None:
+    "Found groups of stores without one that match each other, today or, once the price week is known, in any past one."
+    loose = set(r.book.stores) - r.state.housed()
+    for together in epochs(r, loose) if everywhere else [r.fresh(loose)]: found(r, together)
+
+
+def found(r: Run, loose: list[str]) -> None:
+    "Found groups by average linkage of True Overlap, cut at the threshold."
     if len(loose) < 2: return
     m = overlap_matrix(np.stack([r.prices(s) for s in loose]))
     enough = (m.shared > 0) & (m.shared >= r.rule.needed(m.sold[:, None], m.sold[None, :]))
@@ -364,18 +381,30 @@ def gather(r: Run) -> None:
                overlap=float(np.nanmean(np.delete(alike[best], best))))
 
 
-def merge(r: Run, changed: Iterable[str]) -> None:
-    "Join groups whose present views match; only pairs with one that changed are looked at."
+def last_epoch(r: Run, name: str) -> tuple[int, View]:
+    "The newest day on which a group was seen, and its view by the snapshots of that price week."
+    group = r.state.groups[name]
+    newest = epochs(r, group.members - group.candidates or group.members)[0]
+    return int(r.book.days[r.book.row[newest[0]]]), r.book.view(newest, r.day)
+
+
+def merge(r: Run, changed: Iterable[str], everywhere: bool = False) -> None:
+    "Join groups that match today or, `everywhere`, did when both were last seen; only pairs with one that changed."
+    if everywhere: seen = {g.name: last_epoch(r, g.name) for g in r.state.active()}
+    else: seen = {g.name: (r.day, r.present(g.name)) for g in r.state.active() if r.witnesses(g.name)}
     for name in sorted(changed):
-        if not r.state.groups[name].is_active or not r.witnesses(name): continue
-        others = [g.name for g in r.state.active() if g.name != name and r.witnesses(g.name)]
-        if not others: continue
-        true, _, match = overlaps(r, r.present(name).prices, np.stack([r.present(n).prices for n in others]))
-        if not match.any(): continue
-        best = int(np.where(match, true, -1).argmax())
-        small, large = sorted((name, others[best]), key=lambda n: (len(r.state.groups[n].members), n))
-        r.emit(GroupsMerged, large, other=small, members=tuple(sorted(r.state.groups[small].members)),
-               overlap=float(true[best]))
+        while name in seen:
+            day, view = seen[name]
+            others = [n for n, (at, _) in seen.items() if n != name and r.book.week.comparable(at, day)]
+            if not others: break
+            true, _, match = overlaps(r, view.prices, np.stack([seen[n][1].prices for n in others]))
+            if not match.any(): break
+            best = int(np.where(match, true, -1).argmax())
+            small, large = sorted((name, others[best]), key=lambda n: (len(r.state.groups[n].members), n))
+            r.emit(GroupsMerged, large, other=small, members=tuple(sorted(r.state.groups[small].members)),
+                   overlap=float(true[best]))
+            seen.pop(small)
+            seen[large], name = (last_epoch(r, large) if everywhere else (r.day, r.present(large))), large
 
 # %% ../nbs/03b_delegation.ipynb #13c5924e
 LEARN_AGAIN = 4  # times as many comparable pairs
@@ -471,6 +500,7 @@ class Delegation:
         "The events of one batch; `state.replay(events)` is the next state."
         r = Run(state, book, self.rule, day, at, place)
         for store, prices in sorted(scraped.items()): note_change(r, store, prices)
+        before = book.week.changeover
         if any(isinstance(e, ChangesSeen) for e in r.events): book.week = learn_price_week(book.changes)
         r = Run(r.state, book, self.rule, day, at, place, r.events)  # the week decides what is present
         let_go(r)
@@ -478,6 +508,7 @@ class Delegation:
         for store, prices in sorted(scraped.items()): take_in(r, store, np.asarray(prices, np.int32))
         learn_match(r, None if self.threshold == "auto" else float(self.threshold))
         settle(r, set(book.stores) - r.state.housed())
-        merge(r, {g.name for g in r.state.active() if g.members & scraped.keys()})
+        if anew := book.week.changeover != before: gather(r, everywhere=True)
+        merge(r, {g.name for g in r.state.active() if anew or g.members & scraped.keys()}, anew)
         note_standing(r, scraped)
         return r.events
