@@ -22,12 +22,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 # %% auto #0
-__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'SECTORS', 'SMALL_FORMATS', 'RIVALS', 'ARCHETYPES', 'text_keys', 'draw',
+__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'SECTORS', 'SMALL_FORMATS', 'RIVALS', 'RATES', 'ARCHETYPES', 'text_keys', 'draw',
            'ChainModel', 'premium', 'chain_model', 'Lines', 'came', 'gone', 'chain_lines', 'Chain', 'shelf_price',
            'on_special', 'price_period', 'regular_price', 'Site', 'zone_factor', 'price_lists', 'zone_prices', 'sold',
            'in_clearance', 'chain_prices', 'store_prices', 'perth_stores', 'australian_stores', 'store_areas',
-           'store_sites', 'ZoneSplit', 'ZoneMerge', 'site_lives', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin',
-           'save_twins', 'load_twin', 'scrape_lines']
+           'store_sites', 'ZoneSplit', 'ZoneMerge', 'site_lives', 'ScrapeFailed', 'scraped', 'ChainWorld', 'Twin',
+           'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #46d55997
 if TYPE_CHECKING:  # the command-line scraper starts hundreds of times: pandas is loaded only by what returns frames
@@ -541,6 +541,21 @@ def australian_stores(
     chosen = pd.concat([usual, country])
     return _named(chosen.assign(format=np.where(chosen.index.isin(small), word, "supermarket")), company, key)
 
+# %% ../nbs/09_twin.ipynb #a0af56d8
+def nearest_capital(lat: np.ndarray, lon: np.ndarray) -> list[str]:
+    "The state whose capital is nearest to each place."
+    from scrapeopt.clustering import haversine_km
+    km = haversine_km(lat[:, None], lon[:, None], *np.array(list(CAPITALS.values())).T)
+    return [list(CAPITALS)[k] for k in km.argmin(axis=1)]
+
+
+def _remote(stores: pd.DataFrame, states: list[str], model: ChainModel) -> np.ndarray:  # "remote" or ""
+    "Which stores are far from their state's capital, where that makes a difference."
+    from scrapeopt.clustering import haversine_km
+    capital = np.array([CAPITALS.get(s, (np.nan, np.nan)) for s in states])
+    km = haversine_km(stores["lat"].to_numpy(), stores["lon"].to_numpy(), *capital.T)
+    return np.where((km > model.remote_km) & (model.remote_premium > 0), "remote", "")
+
 # %% ../nbs/09_twin.ipynb #b15afceb
 SECTORS = {"ACT": 1, "NSW": 4, "NT": 1, "QLD": 2, "SA": 1, "TAS": 1, "VIC": 3, "WA": 2}  # areas of each capital's city
 
@@ -562,21 +577,6 @@ def store_areas(
     keys = text_keys(stores.index)[:, 0]
     turn = np.where(draw(chain.key, "off zone", keys) < m.off_zone, draw(chain.key, "rival", keys), turn)
     return [f"{c} {'ABCD'[int(SECTORS[c] * t)]}" for c, t in zip(city, turn, strict=True)]
-
-# %% ../nbs/09_twin.ipynb #a0af56d8
-def nearest_capital(lat: np.ndarray, lon: np.ndarray) -> list[str]:
-    "The state whose capital is nearest to each place."
-    from scrapeopt.clustering import haversine_km
-    km = haversine_km(lat[:, None], lon[:, None], *np.array(list(CAPITALS.values())).T)
-    return [list(CAPITALS)[k] for k in km.argmin(axis=1)]
-
-
-def _remote(stores: pd.DataFrame, states: list[str], model: ChainModel) -> np.ndarray:  # "remote" or ""
-    "Which stores are far from their state's capital, where that makes a difference."
-    from scrapeopt.clustering import haversine_km
-    capital = np.array([CAPITALS.get(s, (np.nan, np.nan)) for s in states])
-    km = haversine_km(stores["lat"].to_numpy(), stores["lon"].to_numpy(), *capital.T)
-    return np.where((km > model.remote_km) & (model.remote_premium > 0), "remote", "")
 
 # %% ../nbs/09_twin.ipynb #059981c7
 SMALL_FORMATS = ("metro", "local")  # the inner-city stores of the two chains
@@ -701,13 +701,16 @@ def _company_stores(
     return frame
 
 # %% ../nbs/09_twin.ipynb #f18f6a74
+RATES = ("fail_rate", "partial_rate", "launched", "delisted", "opening", "closing", "moving")
+
+
 def _checked(chain: Chain) -> Chain:
     "`chain`, if its settings make sense."
     if chain.n_products < 1: raise _input_error(f"n_products must be 1 or more, got {chain.n_products}")
     if chain.changeover is not None and chain.changeover not in range(7):
         raise _input_error(f"changeover must be a weekday, 0 (Monday) to 6, got {chain.changeover!r}")
-    for name, rate in (("fail_rate", chain.fail_rate), ("partial_rate", chain.partial_rate)):
-        if not 0 <= rate <= 1: raise _input_error(f"{name} must be between 0 and 1, got {rate}")
+    for name, rate in (asdict(chain.model) | asdict(chain)).items():
+        if name in RATES and not 0 <= rate <= 1: raise _input_error(f"{name} must be between 0 and 1, got {rate}")
     try: ZoneInfo(chain.timezone)
     except (KeyError, ValueError): raise _input_error(f"timezone {chain.timezone!r} is not known") from None
     try: chain.date_day(chain.since)
@@ -749,21 +752,61 @@ def scraped(
     chain: Chain,
     site: Site,
     at: datetime,  # with its timezone
+    whole: bool = True,  # the whole store; False: a few products, of which no part is lost
 ) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold, or not seen
     "What a scrape of `site` brings home at the moment `at`; `ScrapeFailed` when nothing."
     moment = int(at.timestamp())
     def lot(what: str) -> float: return float(draw(chain.key, what, site.store_id, moment))
-    if lot("fail") < chain.fail_rate: raise ScrapeFailed(f"the shop of {site.store_id} answered 503 (as drilled)")
+    if lot("fail") < chain.fail_rate: raise ScrapeFailed(f"the shop of {site.store_id} answered 503 (a drill)")
     prices = store_prices(chain, site, chain.day(at))
-    if lot("partial") < chain.partial_rate:
+    if whole and lot("partial") < chain.partial_rate:
         first, share = lot("partial from"), 0.2 + 0.5 * lot("partial share")
         place = (np.arange(chain.n_products) / chain.n_products - first) % 1
         prices[place < share] = -1
     return prices
 
-# %% ../nbs/09_twin.ipynb #f472181e
-class Twin:
-    "A chain with a clock, a `World`. `InputError` for unusable settings or an unknown store."
+# %% ../nbs/09_twin.ipynb #e21457b6
+class ChainWorld:
+    "A chain with a clock, a `World`. `InputError` for an unknown store."
+
+    chain: Chain
+    stores: pd.DataFrame  # index store_id; company, lat, lon, ...
+    sites: dict[str, Site]  # by store_id, in the order of `stores`
+    products: pd.DataFrame  # index product_id; category, name
+    now: pd.Timestamp  # UTC
+
+    @property
+    def zones(self) -> pd.Series:  # index store_id
+        "The true zone of each store, now."
+        day = self.chain.day(self.now)
+        return self.stores.index.to_series(name="zone").map({i: s.on(day).zone for i, s in self.sites.items()})
+
+    def advance(self, step: pd.Timedelta) -> None:
+        "Let `step` pass."
+        self.now += step
+
+    def site(self, store_id: str) -> Site:
+        "How the price model sees a store."
+        if store_id not in self.sites: raise _input_error(f"{self.chain.company} has no store {store_id!r}")
+        return self.sites[store_id]
+
+    def scrape(self, store_id: str) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
+        "Every price of a store, now; `ScrapeFailed` and missing parts at the rates of the chain."
+        return scraped(self.chain, self.site(store_id), self.now)
+
+    def probe(self, store_id: str, products: np.ndarray) -> np.ndarray:  # int32 cents, -1 = not sold
+        "The prices of a few products of a store, now; `products` are positions in the products table."
+        return scraped(self.chain, self.site(store_id), self.now, whole=False)[products]
+
+    def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
+        "Every price of every store, now; the scorer alone may ask."
+        day, sites = self.chain.day(self.now), list(self.sites.values())
+        rows = max(1, 100_000 // self.chain.n_products)  # what fits a processor's cache
+        return np.concatenate([chain_prices(self.chain, sites[k : k + rows], day) for k in range(0, len(sites), rows)])
+
+# %% ../nbs/09_twin.ipynb #b7138b8b
+class Twin(ChainWorld):
+    "A chain of which everything is known. `InputError` for unusable settings."
 
     def __init__(
         self,
@@ -791,33 +834,6 @@ class Twin:
         self.products = _products(self.chain)
         self.now = _utc(start)
 
-    @property
-    def zones(self) -> pd.Series:  # index store_id
-        "The true zone of each store, now; one that is not open yet is in none and has its own id."
-        day = self.chain.day(self.now)
-        now = {i: s.on(day).zone if s.opens <= day else i for i, s in self.sites.items()}
-        return self.stores.index.to_series(name="zone").map(now)
-
-    def advance(self, step: pd.Timedelta) -> None:
-        "Let `step` pass."
-        self.now += step
-
-    def scrape(self, store_id: str) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
-        "Every price of a store, now; `ScrapeFailed` and missing parts at the rates of the chain."
-        if store_id not in self.sites: raise _input_error(f"{self.chain.company} has no store {store_id!r}")
-        return scraped(self.chain, self.sites[store_id], self.now)
-
-    def probe(self, store_id: str, products: np.ndarray) -> np.ndarray:  # int32 cents, -1 = not sold
-        "The prices of a few products of a store, now; `products` are positions in the products table."
-        return self.scrape(store_id)[products]
-
-    def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
-        "Every price of every store, now; the scorer alone may ask."
-        day, sites = self.chain.day(self.now), list(self.sites.values())
-        rows = max(1, 100_000 // self.chain.n_products)  # what fits a processor's cache
-        parts = [chain_prices(self.chain, sites[k : k + rows], day) for k in range(0, len(sites), rows)]
-        return np.concatenate(parts)
-
 # %% ../nbs/09_twin.ipynb #98d7c175
 _CHANGING = ChainModel(missing_weeks=26, launched=0.04, delisted=0.04, opening=0.015, closing=0.015, moving=0.05)
 ARCHETYPES: dict[str, ChainModel] = {
@@ -831,7 +847,26 @@ ARCHETYPES: dict[str, ChainModel] = {
                            state_steps=(0.95, 1.0, 1.0, 1.05), restless=True, small_premium=0.0, remote_premium=0.0),
 }
 
+# %% ../nbs/09_twin.ipynb #1ee90bf6
+def _archetype(
+    name: str,
+    company: str,
+    changes: dict[str, Any],  # of single fields
+) -> ChainModel:
+    "The model of an archetype for `company`, whose small stores may take no premium."
+    if name not in ARCHETYPES: raise _input_error(f"no archetype {name!r} (there: {', '.join(ARCHETYPES)})")
+    if unknown := changes.keys() - asdict(ChainModel()).keys():
+        raise _input_error(f"archetype_twin: {min(unknown)!r} is no option and no field of ChainModel")
+    model = ARCHETYPES[name]
+    return replace(model, **{"small_premium": min(model.small_premium, chain_model(company).small_premium), **changes})
 
+
+def _listed(events: Any) -> list[Any]:
+    "None, one event or several, as a list."
+    if events is None: return []
+    return list(events) if isinstance(events, Iterable) else [events]
+
+# %% ../nbs/09_twin.ipynb #51f5b8d1
 def archetype_twin(
     archetype: str,  # a key of `ARCHETYPES`
     n_stores: int = 240,
@@ -844,19 +879,16 @@ def archetype_twin(
     company: str = "Woolworths",
     timezone: str = "Australia/Sydney",
     stores: pd.DataFrame | None = None,  # None: `australian_stores`
-    fail_rate: float = 0.0,
-    partial_rate: float = 0.0,
-    **changes: Any,  # of the archetype's model: moving=0.2
+    fail_rate: float = 0.0,  # share of scrapes that fail
+    partial_rate: float = 0.0,  # share of scrapes that lack a part
+    **changes: Any,  # of fields of the archetype's model, such as moving=0.2
 ) -> Twin:
-    "A ready chain that prices as `archetype` says, over several cities; `InputError` when there is no such archetype."
-    if archetype not in ARCHETYPES:
-        raise _input_error(f"no archetype {archetype!r} (there: {', '.join(ARCHETYPES)})")
-    def several(events: Any) -> list: return list(events) if isinstance(events, list | tuple) else [events]
+    "A ready chain that prices as `archetype` says, all over Australia; `InputError` when there is no such archetype."
+    model = _archetype(archetype, company, changes)
     if stores is None: stores = australian_stores(company, n_stores, seed)
-    return Twin(stores, company=company, n_products=n_products, seed=seed, start=start, timezone=timezone,
-                model=replace(ARCHETYPES[archetype], **changes), since=str(_utc(start).tz_convert(timezone).date()),
-                events=[e for e in several(split) + several(merge) if e], fail_rate=fail_rate,
-                partial_rate=partial_rate)
+    return Twin(stores, company=company, n_products=n_products, seed=seed, start=start, timezone=timezone, model=model,
+                since=str(_utc(start).tz_convert(timezone).date()), events=_listed(split) + _listed(merge),
+                fail_rate=fail_rate, partial_rate=partial_rate)
 
 # %% ../nbs/09_twin.ipynb #17728fa3
 def _file(

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapeopt.clustering import InputError
-from scrapeopt.twin import (Chain, ChainModel, Site, Twin, load_twin, perth_stores, save_twins, store_prices,
+from scrapeopt.twin import (ARCHETYPES, Chain, ChainModel, ScrapeFailed, Site, Twin, ZoneMerge, ZoneSplit,
+                            archetype_twin, australian_stores, load_twin, perth_stores, save_twins, store_prices,
                             zone_prices)
 
 STORES = pd.DataFrame({
@@ -219,3 +221,231 @@ def test_drills_depend_on_store_and_time_alone(tmp_path):
     def drill(day): return cli(*command, "--at", f"202611{day:02d}T000000Z").returncode
     codes = [drill(d) for d in range(1, 9)]
     assert set(codes) == {0, 1} and codes == [drill(d) for d in range(1, 9)]
+
+
+each_archetype = pytest.mark.parametrize("archetype", list(ARCHETYPES))
+LIVELY = {"moving": 0.5, "opening": 0.2, "closing": 0.2, "launched": 0.3, "delisted": 0.3}
+DAY = pd.Timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def places(): return australian_stores(n=60)
+
+
+@pytest.fixture(scope="module")
+def lively(places):
+    "A zone pricer in which much happens; the clock may be turned, the fixture's users set it."
+    return archetype_twin("state_zones", n_products=300, stores=places, split=ZoneSplit("2026-11-25", "NSW"),
+                          merge=ZoneMerge("2027-02-04", "QLD", "VIC"), **LIVELY)  # a Thursday: no store moves
+
+
+def test_the_prices_of_a_plain_twin_are_as_ever():
+    "Recorded before there were archetypes: workspaces and reports made on a twin stay comparable."
+    seen = hashlib.sha256()
+    world = Twin(company="Coles", seed=3, n_products=500, start="2026-11-04 03:00")
+    for _ in range(5):
+        seen.update(world.truth().tobytes())
+        world.advance(3 * DAY)
+    assert seen.hexdigest().startswith("51fa47d6d36736f1")
+
+
+@each_archetype
+def test_every_archetype_is_a_world_that_jumps(archetype, places):
+    walked = archetype_twin(archetype, n_products=200, stores=places, **LIVELY)
+    jumped = archetype_twin(archetype, n_products=200, stores=places, **LIVELY)
+    for days in (1, 40, 0.3, 160): walked.advance(days * DAY)
+    jumped.advance(201.3 * DAY)
+    truth = walked.truth()
+    assert (truth == jumped.truth()).all() and walked.zones.equals(jumped.zones)
+    assert truth.dtype == np.int32 and truth.shape == (60, 200) and ((truth == -1) | (truth > 0)).all()
+    assert (truth == np.array([walked.scrape(s) for s in walked.stores.index])).all()
+    assert walked.chain.timezone == "Australia/Sydney"
+    assert walked.chain.changeover == (None if archetype == "algorithmic" else 2)
+
+
+@each_archetype
+def test_a_saved_archetype_is_the_same(archetype, places, tmp_path):
+    world = archetype_twin(archetype, n_products=50, stores=places, fail_rate=0.2, partial_rate=0.3, **LIVELY)
+    world.advance(100 * DAY)
+    save_twins(tmp_path, world)
+    again = load_twin(tmp_path, "Woolworths")
+    assert again.chain == world.chain and again.sites == world.sites and again.now == world.now
+    assert (again.truth() == world.truth()).all() and again.zones.equals(world.zones)
+
+
+@each_archetype
+def test_stores_of_one_zone_differ_in_fresh_lines_alone(archetype, places):
+    world = archetype_twin(archetype, n_products=400, stores=places, clearance=0.0)
+    world.advance(300 * DAY)
+    truth, stable = world.truth(), ~world.chain.lines.fresh
+    for _, rows in pd.Series(range(60), world.zones.to_numpy()).groupby(level=0):
+        prices = np.ma.masked_less(truth[rows][:, stable], 0)
+        assert (prices.max(axis=0) == prices.min(axis=0)).filled(True).all()
+
+
+def at(world, local_date):
+    "Put the clock of `world` at noon of a local date."
+    world.now = pd.Timestamp(f"{local_date} 12:00", tz=world.chain.timezone).tz_convert("UTC")
+    return world
+
+
+def test_a_split_begins_at_midnight_of_its_date(lively):
+    label = "NSW from 2026-11-25"
+    midnight = pd.Timestamp("2026-11-25", tz="Australia/Sydney").tz_convert("UTC")
+    lively.now = midnight - pd.Timedelta(seconds=1)
+    before = lively.zones
+    lively.now = midnight
+    after = lively.zones
+    assert not (before == label).any()
+    assert (after == label).sum() == round((before == "NSW").sum() / 2)
+    assert (before[after == label] == "NSW").all()
+    left, stayed = (next(lively.sites[s] for s in after.index[after == zone]) for zone in (label, "NSW"))
+    day = lively.chain.day(midnight)
+    assert (zone_prices(lively.chain, left, day - 1) == zone_prices(lively.chain, stayed, day - 1)).all()
+    assert 0.5 < (zone_prices(lively.chain, left, day) == zone_prices(lively.chain, stayed, day)).mean() < 0.85
+
+
+def test_a_merger_leaves_no_store_behind(lively):
+    before, after = (at(lively, d).zones for d in ("2027-02-03", "2027-02-04"))
+    joined = before.index[before == "QLD"]
+    assert len(joined) and (after[joined] == "VIC").all() and not (after == "QLD").any()
+    lists = [zone_prices(lively.chain, lively.sites[s], lively.chain.day(lively.now)) for s in joined]
+    victorian = after.index[(after == "VIC") & (before == "VIC")][0]
+    want = zone_prices(lively.chain, lively.sites[victorian], lively.chain.day(lively.now))
+    assert all((own == want).all() for own in lists)
+
+
+def test_a_split_zone_splits_again_and_merges_back(places):
+    first, second = ZoneSplit("2026-11-25", "NSW", 0.6), ZoneSplit("2026-12-02", "NSW from 2026-11-25", 0.5)
+    back = ZoneMerge("2026-12-09", "NSW from 2026-11-25 from 2026-12-02", "NSW")
+    world = archetype_twin("state_zones", n_products=50, stores=places, split=[second, first], merge=back, moving=0)
+    sizes = [at(world, d).zones.str.startswith("NSW from").sum() for d in ("2026-12-01", "2026-12-08", "2026-12-09")]
+    assert sizes[0] == sizes[1] > sizes[2] > 0
+    assert at(world, "2026-12-08").zones.eq("NSW from 2026-11-25 from 2026-12-02").any()
+
+
+def test_a_closed_store_sells_nothing(lively):
+    stays, day = lively.sites, lively.chain.day
+    for when in ("2026-11-03", "2027-04-01", "2028-04-01"):
+        truth, today = at(lively, when).truth(), day(lively.now)
+        is_open = np.array([s.opens <= today < s.closes for s in stays.values()])
+        assert ((truth >= 0).any(axis=1) == is_open).all()
+        assert is_open.any() and not is_open.all()
+    closed = lively.stores.index[~is_open][0]
+    assert (lively.scrape(closed) == -1).all() and closed in lively.stores.index
+
+
+def test_rates_are_about_what_they_say():
+    stores = australian_stores(n=600)
+    world = archetype_twin("state_zones", n_products=2000, stores=stores, moving=0.2, opening=0.1, closing=0.1,
+                           launched=0.1, delisted=0.2)
+    since, lines = world.chain.date_day(world.chain.since), world.chain.lines
+    sites = [s for s in world.sites.values() if not s.autonomous]
+    def share(of): return sum(map(bool, of)) / 600
+    assert 0.07 < share(since <= s.opens < since + 365 for s in world.sites.values()) < 0.13
+    assert 0.07 < share(s.closes < since + 365 for s in world.sites.values()) < 0.13
+    for year in range(3):
+        start = since + 365 * year
+        assert 0.15 < share(start <= m[0] < start + 365 for s in sites for m in s.moves) < 0.25
+    assert 0.08 < ((lines.launch >= 0) & (lines.launch < 365)).mean() < 0.12
+    assert 0.17 < (lines.delist < 365).mean() < 0.23
+    assert all(m[0] % 7 == 0 for s in sites for m in s.moves), "stores move at a changeover"
+
+
+def test_nothing_moves_in_a_plain_twin():
+    world = twin()
+    lines, zones, sold = world.chain.lines, world.zones, world.truth() >= 0
+    world.advance(3000 * DAY)
+    assert world.zones.equals(zones) and ((world.truth() >= 0) == sold).all()
+    assert (lines.launch < 0).all() and lines.delist.min() > 10**6
+
+
+def test_lines_enter_and_leave_a_stores_range(places):
+    world = archetype_twin("uniform", n_products=500, stores=places, missing=0.05, launched=0, delisted=0, opening=0,
+                           closing=0)
+    month = []
+    for _ in range(27):
+        month.append(world.truth() >= 0)
+        world.advance(7 * DAY)
+    gone = np.array([(a & ~b).sum() for a, b in itertools.pairwise(month)])
+    back = np.array([(b & ~a).sum() for a, b in itertools.pairwise(month)])
+    large = month[0][[not s.small for s in world.sites.values()]]
+    assert 0.93 < large.mean() < 0.97 and (gone > 0).all() and (back > 0).all()
+    assert 0.8 < gone.sum() / back.sum() < 1.25
+
+
+def test_scrapes_fail_and_lose_parts_at_their_rates(places):
+    world = archetype_twin("uniform", n_products=300, stores=places, fail_rate=0.2, partial_rate=0.25,
+                           opening=0)
+    truth, few = world.truth(), np.array([5, 70, 299])
+
+    def visit(k, store_id):
+        try: scraped = world.scrape(store_id)
+        except ScrapeFailed: return "failed"
+        assert (world.probe(store_id, few) == truth[k][few]).all()
+        if (scraped == truth[k]).all(): return "whole"
+        lost = scraped != truth[k]
+        assert (scraped[lost] == -1).all() and 0.1 < lost.sum() / (truth[k] >= 0).sum() < 0.8
+        return "partial"
+
+    seen = []
+    for _ in range(20):
+        at_once = [visit(k, s) for k, s in enumerate(world.stores.index)]
+        assert at_once == [visit(k, s) for k, s in enumerate(world.stores.index)]
+        seen += at_once
+        world.advance(pd.Timedelta(minutes=7))
+    counts = pd.Series(seen).value_counts(normalize=True)
+    assert abs(counts["failed"] - 0.2) < 0.04 and abs(counts["partial"] - 0.8 * 0.25) < 0.04
+    assert issubclass(ScrapeFailed, OSError)
+
+
+def test_the_command_honours_rates_splits_and_closed_stores(tmp_path, places):
+    world = archetype_twin("state_zones", n_products=60, stores=places, fail_rate=0.5, partial_rate=0.5,
+                           split=ZoneSplit("2026-11-04", "NSW"), closing=0.5)
+    save_twins(tmp_path, world)
+    at(world, "2026-12-24")
+    today, stamp = world.chain.day(world.now), world.now.strftime("%Y%m%dT%H%M%SZ")
+    closed = next(s.store_id for s in world.sites.values() if s.closes <= today)
+    codes = set()
+    for store_id in [*world.zones.index[world.zones.str.contains("from")][:6], closed]:
+        run = cli(tmp_path, "Woolworths", store_id, "-", "--at", stamp)
+        codes.add(run.returncode)
+        try: want = pd.Series(world.scrape(store_id), world.products.index)
+        except ScrapeFailed:
+            assert run.returncode == 1 and f"the shop of {store_id} answered 503" in run.stderr
+            continue
+        rows = [json.loads(line) for line in run.stdout.splitlines()]
+        assert {r["product_id"]: round(float(r["price"]) * 100) for r in rows} == want[want >= 0].to_dict()
+    assert codes == {0, 1}
+    assert cli(tmp_path, "Woolworths", closed, "-", "--at", stamp, "--fail-rate", "0").stdout == ""
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"split": ZoneSplit("2026-11-25", "Utopia")}, "no zone 'Utopia' then"),
+    ({"split": ZoneSplit("soon", "NSW")}, "'soon' is not a date"),
+    ({"split": ZoneSplit("2026-11-25", "NSW", 0)}, "share must be above 0"),
+    ({"merge": ZoneMerge("2026-11-25", "NSW", "Utopia")}, "no zone 'Utopia' then"),
+    ({"fail_rate": 2}, "fail_rate must be between 0 and 1"), ({"closing": -1}, "closing must be between 0 and 1"),
+    ({"zoning": "county"}, "zoning must be state, one, city or cell"), ({"n_stores": 0}, "n must lie between 1")])
+def test_bad_archetype_settings_are_one_sentence(options, said):
+    with pytest.raises(InputError, match=said): archetype_twin("state_zones", n_products=10, **options)
+
+
+@pytest.mark.parametrize("company", ["Woolworths", "Coles"])
+def test_australian_stores_hold_the_stores_contract(company):
+    from scrapeopt.clustering import check_stores
+    stores = australian_stores(company, 300, seed=1)
+    check_stores(stores)
+    assert len(stores) == 300 and not stores.duplicated(["lat", "lon"]).any() and stores["state"].nunique() >= 7
+    small = archetype_twin("state_zones", 300, 10, 1, company=company).zones.str.contains("small")
+    assert small.any() == (company == "Woolworths"), "Coles takes no premium in its small stores"
+
+
+def test_a_whole_chain_is_told_quickly():
+    world, best = archetype_twin("autonomy", 300), 9.0
+    for _ in range(5):
+        start = time.perf_counter()
+        world.truth()
+        best = min(best, time.perf_counter() - start)
+        world.advance(DAY)
+    assert best < 0.12  # 0.02 on an idle core
