@@ -13,7 +13,7 @@ import numpy as np
 from .priceweek import PriceWeek
 
 # %% ../nbs/04a_value.ipynb #7c6cb181
-POLISH = (0.0, 0.02, 0.008, 0.004)  # of the prices that follow a view: what one more witness mends, by those there are
+POLISH = (0.0, 0.6, 0.25, 0.12)  # of what a present view has wrong: mended by one more witness, by those there are
 STRAY_RATE = 0.001  # chance that a store leaves its group within a week: about 5 % a year
 STRAYED = 0.35  # of a store's prices: wrong when it strayed
 LASTS = 4.0  # weeks that a stray would stay unnoticed otherwise; a refresh lasts one
@@ -29,6 +29,8 @@ class Standings:
     follows: np.ndarray  # (n,) share of its prices that are served from the group
     open: np.ndarray  # (n,) bool: its group waits for a tie-breaker
     doubt: np.ndarray  # (n,) chance that it left its group lately, with others
+    trust: np.ndarray  # (n,) share of the prices that follow that a present view of the group has right
+    carries: np.ndarray  # (n,) share of the prices a view has changed that changed with it
     answers: np.ndarray  # (n,) chance that a scrape of it brings something; 0: not to be asked today
 
 # %% ../nbs/04a_value.ipynb #edbd2181
@@ -43,7 +45,8 @@ class Weights:
         self.groups = [np.flatnonzero(self.at.group == g) for g in range(int(self.at.group.max(initial=-1)) + 1)]
         self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today)).max())
         self.taken = np.zeros(len(self.at.day), bool)
-        self.own = (1 - self.at.follows) * (1 - self.week.survival(self.at.day, self.today))
+        kept, follows = self.week.survival(self.at.day, self.today), self.at.follows
+        self.own = (1 - follows) * (1 - kept) + follows * (1 - np.maximum(kept, self.at.trust))
         idle = np.clip((self.today - self.at.day) / 7, 0, 52)
         self.check = STRAYED * LASTS * np.where(self.at.group >= 0, STRAY_RATE * idle + self.at.doubt, 0)
         self.worth = self.at.answers * self.at.size * np.where(self.at.day == self.today, 0, self.own + self.check)
@@ -59,9 +62,9 @@ class Weights:
         newest = day[whole].max()
         stale = 1 - float(self.week.survival(newest, self.today))
         there = int((day[whole] >= self.since).sum())
-        polish = POLISH[min(there, len(POLISH) - 1)]
+        polish = POLISH[min(there, len(POLISH) - 1)] * (1 - float(at.trust[members[0]]))
         follow = float((size * at.follows[members]).sum())
-        mends = follow * (stale + polish) * np.minimum(size / size.max(initial=1), 1)
+        mends = follow * (stale * float(at.carries[members[0]]) + polish) * np.minimum(size / size.max(initial=1), 1)
         mends = mends + np.where(at.open[members] & (day < self.since), follow * STRAYED / 2, 0)
         blocked = self.taken[members] | (day == self.today)
         self.worth[members] = np.where(blocked, 0, self.alone[members] + at.answers[members] * mends)
