@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'root', 'open_workspace', 'show', 'records', 'init',
-           'import_stores', 'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status',
-           'explain', 'prices', 'twin_create', 'demo', 'main']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'TwinOption', 'PanelOption', 'PlacesOption', 'StoresOption',
+           'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
+           'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
+           'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'explain',
+           'prices', 'twin_create', 'demo', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -375,6 +377,220 @@ def demo(
     from scrapeopt.demo import run_demo, summary
     result = run_demo(folder, weeks=weeks, seed=seed, tell=typer.echo)
     for line in summary(result): typer.echo(line)
+
+# %% ../nbs/12_cli.ipynb #01318bf5
+TwinOption = Annotated[str, typer.Option(
+    "--twin", metavar="ARCHETYPE", help="A twin: uniform, state_zones, autonomy, dominicks or algorithmic.")]
+PanelOption = Annotated[Path | None, typer.Option(
+    "--panel", metavar="FILE", help="Recorded prices instead: .parquet or .csv with store, product, date, price.",
+    show_default="a twin")]
+PlacesOption = Annotated[Path | None, typer.Option(
+    "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon.", show_default="unknown")]
+StoresOption = Annotated[int, typer.Option(min=2, help="Stores of the twin.")]
+ProductsOption = Annotated[int, typer.Option(min=1, help="Products of the twin.")]
+DaysOption = Annotated[int | None, typer.Option(
+    min=1, help="Days to replay.", show_default="56, or all that the panel has")]
+WarmupOption = Annotated[int | None, typer.Option(
+    min=0, help="First days that do not count.", show_default="28, or half of a shorter run")]
+BaselineOption = Annotated[str, typer.Option(
+    help="scraped: all stores scraped once, for free. none: discovery is part of the game.")]
+SaveOption = Annotated[float, typer.Option(
+    min=0, help="How many days' unspent budget may wait; 7 lets a week's wait for the changeover.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Another seed, other luck and another twin.")]
+WindowOption = Annotated[float | None, typer.Option(
+    min=0, help="Hours: snapshots further apart are not compared.", show_default="48")]
+ChangeoverOption = Annotated[str | None, typer.Option(
+    metavar="WEEKDAY", help="The day on which prices change, where you know it.", show_default="unknown")]
+PlotOption = Annotated[Path | None, typer.Option(
+    "--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.", show_default=False)]
+
+# %% ../nbs/12_cli.ipynb #60ae2c1c
+def _checked_suffix(path: Path | None, *allowed: str) -> None:
+    "`InputError` for a file of an unknown kind, before hours of work and not after."
+    from scrapeopt.clustering import InputError
+    if path and path.suffix not in allowed:
+        raise InputError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(allowed)}")
+
+
+def _listed(text: str, what: str) -> list[str]:
+    "What stands between commas."
+    from scrapeopt.clustering import InputError
+    if found := [part.strip() for part in text.split(",") if part.strip()]: return found
+    raise InputError(f"{what} is empty: name at least one")
+
+
+def _number(text: str, what: str) -> float:
+    "A number from the command line."
+    from scrapeopt.clustering import InputError
+    try: return float(text)
+    except ValueError: raise InputError(f"{what}: {text!r} is no number") from None
+
+
+def _makes_world(twin: str, panel: Path | None, places: Path | None, n_stores: int, n_products: int) -> Any:
+    "What makes the world that was asked for."
+    from scrapeopt.clustering import InputError
+    from scrapeopt.tuning import Panel, Recorded, TwinWorld
+    if panel is None and places is not None: raise InputError("--stores goes with --panel")
+    if panel is None: return TwinWorld(twin, n_stores, n_products)
+    recorded = Panel(panel, places)
+    return Recorded(recorded, f"{panel.resolve()}, {panel.stat().st_mtime_ns}")
+
+
+def _length(world: Any, days: int | None, warmup: int | None) -> dict[str, int]:
+    "How long to replay, and what does not count."
+    from scrapeopt.clustering import InputError
+    end = getattr(world, "end", None)
+    longest = None if end is None else max(int((end - world.now).days) + 1, 1)
+    if days and longest and days > longest: raise InputError(f"--days {days}: the panel has {longest}")
+    days = days or longest or 56
+    warmup = min(28, days // 2) if warmup is None else warmup
+    if warmup >= days: raise InputError(f"--warmup-days {warmup}: nothing is left of {days} days")
+    return {"days": days, "warmup_days": warmup}
+
+
+def _known(world: Any, **given: Any) -> dict[str, Any]:
+    "Settings of a backtest: what the world knows, and what was given."
+    from scrapeopt.tuning import world_settings
+    return world_settings(world) | {k: v for k, v in given.items() if v is not None}
+
+# %% ../nbs/12_cli.ipynb #527b03a0
+def _save_plot(path: Path, draw: Any) -> None:
+    "Let `draw(axes)` draw, and write the picture."
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    draw(figure.subplots())
+    figure.savefig(path, dpi=120)
+    typer.echo(f"drew {path}", err=True)
+
+
+def _bar(what: str, as_json: bool) -> Any:
+    "A progress bar on standard error, for people at a terminal."
+    if as_json or not sys.stderr.isatty(): return iter
+    from rich.console import Console
+    from rich.progress import track
+    return lambda jobs: track(jobs, what, console=Console(stderr=True))
+
+
+def _write_daily(path: Path, results: Sequence[Any]) -> None:
+    "The course of each policy, a row a day."
+    import pandas as pd
+    rows = pd.concat([r.daily.reset_index().assign(policy=r.policy) for r in results], ignore_index=True)
+    rows = rows[["policy", *rows.columns.drop("policy")]]
+    rows.to_parquet(path, index=False) if path.suffix == ".parquet" else rows.to_csv(path, index=False)
+    typer.echo(f"wrote {len(rows):,} days to {path}", err=True)
+
+# %% ../nbs/12_cli.ipynb #f8119dae
+@app.command()
+def backtest(
+    twin: TwinOption = "state_zones",
+    panel: PanelOption = None,
+    places: PlacesOption = None,
+    policy: Annotated[str, typer.Option(
+        metavar="P[,P2]", help="round_robin, freshness, document, delegated, oracle.")] = "document,delegated",
+    budget: Annotated[float | None, typer.Option(
+        min=0, help="Store scrapes a day.", show_default="a tenth of the stores")] = None,
+    days: DaysOption = None,
+    warmup_days: WarmupOption = None,
+    baseline: BaselineOption = "scraped",
+    save_days: SaveOption = 1.0,
+    threshold: Annotated[str | None, typer.Option(
+        metavar="SHARE|auto", help="True Overlap of a match.", show_default="auto")] = None,
+    window_hours: WindowOption = None,
+    changeover: ChangeoverOption = None,
+    n_stores: StoresOption = 120,
+    n_products: ProductsOption = 1000,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write every day's figures: .parquet or .csv.", show_default=False)] = None,
+    plot: PlotOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    "Replay a twin or recorded prices under one policy or several: what would they have got right?"
+    _checked_suffix(out, ".parquet", ".csv")
+    _checked_suffix(plot, ".png", ".svg", ".pdf")
+    world = _makes_world(twin, panel, places, n_stores, n_products)(seed)
+    options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days, "seed": seed}
+    options["settings"] = _known(world, match_threshold=_threshold(threshold), window_hours=window_hours,
+                                 changeover=changeover)
+    _tell_backtests(world, _listed(policy, "--policy"), budget, options, out, plot, as_json)
+
+# %% ../nbs/12_cli.ipynb #e8843c60
+def _threshold(text: str | None) -> float | str | None:
+    "A match threshold from the command line."
+    return text if text in (None, "auto") else _number(str(text), "threshold")
+
+
+def _tell_backtests(world: Any, policies: list[str], budget: float | None, options: dict[str, Any], out: Path | None,
+                    plot: Path | None, as_json: bool) -> None:
+    "Run the backtests one after the other, print a row for each, write what was asked for."
+    from scrapeopt.backtest import backtest as replay, figures, plot_daily
+    from scrapeopt.policies import find_policy
+    for policy in policies: find_policy(policy)
+    budget = max(len(world.stores) / 10, 1) if budget is None else budget
+    shows = not as_json and sys.stdout.isatty()
+    results = [replay(world, p, budget=budget, progress=shows, **options) for p in policies]
+    show([{"policy": r.policy, "budget": budget} | {k: None if v != v else float(v) for k, v in figures(r).items()}
+          for r in results], as_json)
+    if not as_json: typer.echo(f"{len(world.stores)} stores, {options['days']} days, the first "
+                               f"{options['warmup_days']} not counted; accuracy: share of all prices served right")
+    if out: _write_daily(out, results)
+    if plot: _save_plot(plot, lambda ax: plot_daily(results, ax=ax))
+
+# %% ../nbs/12_cli.ipynb #dd106743
+@app.command()
+def tune(
+    twin: TwinOption = "state_zones",
+    panel: PanelOption = None,
+    places: PlacesOption = None,
+    policies: Annotated[str, typer.Option(
+        metavar="P,P2", help="round_robin, freshness, document, delegated; oracle as a yardstick."
+    )] = "round_robin,freshness,document,delegated",
+    budgets: Annotated[str | None, typer.Option(
+        metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20 % of the stores")] = None,
+    thresholds: Annotated[str, typer.Option(
+        metavar="T,T2", help="Match thresholds to try: auto or a share such as 0.95.")] = "auto",
+    target: Annotated[float | None, typer.Option(
+        min=0, max=1, help="The accuracy you need.", show_default="within 0.01 of the best")] = None,
+    days: DaysOption = None,
+    warmup_days: WarmupOption = None,
+    baseline: BaselineOption = "scraped",
+    save_days: SaveOption = 1.0,
+    window_hours: WindowOption = None,
+    changeover: ChangeoverOption = None,
+    n_stores: StoresOption = 120,
+    n_products: ProductsOption = 1000,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each setting, each with another seed.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes; -1: one a core.")] = -1,
+    cache: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False)] = None,
+    plot: PlotOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
+    _checked_suffix(plot, ".png", ".svg", ".pdf")
+    make = _makes_world(twin, panel, places, n_stores, n_products)
+    world = make(0)
+    options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days}
+    _tell_tuning(make, _listed(policies, "--policies"), _listed(thresholds, "--thresholds"), {
+        "budgets": [_number(b, "--budgets") for b in _listed(budgets, "--budgets")] if budgets is not None else [],
+        "settings": _known(world, window_hours=window_hours, changeover=changeover), "seeds": range(seeds),
+        "target": target, "n_jobs": jobs, "cache": cache, **options}, plot, as_json)
+
+# %% ../nbs/12_cli.ipynb #17308250
+def _tell_tuning(make: Any, policies: list[str], thresholds: list[str], options: dict[str, Any], plot: Path | None,
+                 as_json: bool) -> None:
+    "Measure, print, draw."
+    from dataclasses import asdict
+
+    from scrapeopt.tuning import plot_tuning, tune as measure
+    tried = [t for t in map(_threshold, thresholds) if t is not None]
+    found = measure(make, policies, thresholds=tried, track=_bar("tuning", as_json), **options)
+    rows = records(found.frontier.drop(columns=["money"]))
+    if as_json: typer.echo(json.dumps({"settings": rows, "recommended": asdict(found.choice)}, indent=1))
+    else:
+        show(rows, as_json)
+        typer.echo(f"Recommended: {found.choice}. {found.choice.reason}")
+    if plot: _save_plot(plot, lambda ax: plot_tuning(found.frontier, found.choice, ax))
 
 # %% ../nbs/12_cli.ipynb #de15ae00
 def main(
