@@ -50,7 +50,8 @@ ClusterOption = Annotated[list[str] | None, typer.Option(
     "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all")]
 ModeOption = Annotated[str, typer.Option(
     help="auto, discovery or optimization. auto discovers until every store is known, then optimizes.")]
-PolicyOption = Annotated[str, typer.Option(help="How optimization chooses.")]
+PolicyOption = Annotated[str | None, typer.Option(
+    help="How optimization chooses: document or delegated.", show_default=TOML)]
 
 # %% ../nbs/12_cli.ipynb #a9abdab2
 @app.callback(invoke_without_command=True)
@@ -195,7 +196,7 @@ def queue(
     n: NumberOption = 10,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
-    policy: PolicyOption = "document",
+    policy: PolicyOption = None,
     cluster: ClusterOption = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
@@ -216,7 +217,7 @@ def scrape(
     update: Annotated[bool, typer.Option("--update", help="Run update-db afterwards.")] = False,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
-    policy: PolicyOption = "document",
+    policy: PolicyOption = None,
     cluster: ClusterOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)] = None,

@@ -19,7 +19,9 @@ import pandas as pd
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from .book import run_delegated
 from .clustering import InputError
+from .delegation import Delegation
 from .discovery import discovery_complete
 from .groups import Event, GroupOrchestrator, GroupState
 from .snapshots import SCRAPE_SUFFIXES, Expected, Scrape, folder_name, read_scrape, read_text, scrape_time
@@ -173,10 +175,10 @@ def _remember(
     session: Session,
     company: Company,
     taken: Iterable[Taken],  # in the order of time
-) -> list[str]:  # fresh stores: they have a new newest snapshot
+) -> dict[str, pd.Timestamp | None]:  # stores with a new newest snapshot -> the time of the one before
     "Write snapshots and products into the state."
     stores = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
-    fresh, products = set(), dict[str, dict[str, Any]]()
+    fresh, products = dict[str, pd.Timestamp | None](), dict[str, dict[str, Any]]()
     for t in taken:
         if t.kept is None: continue
         store = stores[t.file.store_id]
@@ -185,12 +187,12 @@ def _remember(
         products.update({p: {"company_id": company.id, "product_id": p, "name": name, "category": category,
                              "first_seen": t.file.at} for p, (name, category) in t.products.items()})
         if not t.kept.partial and (store.last_scraped is None or t.file.at > store.last_scraped):
+            fresh.setdefault(t.file.store_id, store.last_scraped)
             store.last_scraped, store.failures = t.file.at, 0
-            fresh.add(t.file.store_id)
         elif t.kept.partial: store.failures += 1  # as good as none: the store must be scraped again, but not for ever
     _remember_products(session, company, products)
     session.flush()
-    return sorted(fresh)
+    return fresh
 
 # %% ../nbs/07_update.ipynb #7efc919b
 def _remember_products(session: Session, company: Company, products: Mapping[str, dict[str, Any]]) -> None:
@@ -219,11 +221,27 @@ def run_rules(
     workspace: Workspace,
     session: Session,
     company: Company,
-    fresh: list[str],  # stores with a new newest snapshot
+    fresh: Mapping[str, pd.Timestamp | None],  # stores with a new newest snapshot -> the time of the one before
 ) -> list[Event]:
-    "Run R4a to R8 on what is new, and write the outcome into the state."
+    "Run the rules of the policy on what is new, and write the outcome into the state."
     if company.clustering is None: return []
     stores, before = store_table(session, company), read_groups(session, company)
+    if workspace.settings.policy == "delegated": events = _delegated(workspace, session, company, before, fresh, stores)
+    else: events = _document(workspace, session, company, before, sorted(fresh), stores)
+    save_events(session, company, before, events)
+    return events
+
+
+def _delegated(workspace: Workspace, session: Session, company: Company, before: GroupState,
+               fresh: Mapping[str, pd.Timestamp | None], stores: pd.DataFrame) -> list[Event]:
+    "Policy `delegated`: every scrape is evidence."
+    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold)
+    return run_delegated(session, workspace.path, company, before, fresh, stores, workspace.window_of(company), how)
+
+
+def _document(workspace: Workspace, session: Session, company: Company, before: GroupState, fresh: list[str],
+              stores: pd.DataFrame) -> list[Event]:
+    "Policy `document`: R4a to R8."
     forming = to_be_formed(stores, before)
     if not (fresh := fresh or forming): return []
     window = workspace.window_of(company)
@@ -234,9 +252,7 @@ def run_rules(
     settings = workspace.settings
     rules = GroupOrchestrator(workspace.rule_of(company), window,
                               threshold=settings.match_threshold, seeding=settings.seeding)
-    events = rules.run(before, prices, fresh, stores)
-    save_events(session, company, before, events)
-    return events
+    return rules.run(before, prices, fresh, stores)
 
 # %% ../nbs/07_update.ipynb #58ac5c9b
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 __all__ = ['POLISH', 'STRAY_RATE', 'STRAYED', 'LASTS', 'FULL', 'Standings', 'Weights', 'Means', 'to_spend']
 
 # %% ../nbs/04a_value.ipynb #9a4e6693
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from .priceweek import PriceWeek
 
 # %% ../nbs/04a_value.ipynb #7c6cb181
-POLISH = (0.0, 0.6, 0.25, 0.12)  # of what a present view has wrong: mended by one more witness, by those there are
+POLISH = (0.0, 0.02, 0.008, 0.004)  # of the prices that follow a view: what one more witness mends, by those there are
 STRAY_RATE = 0.001  # chance that a store leaves its group within a week: about 5 % a year
 STRAYED = 0.35  # of a store's prices: wrong when it strayed
 LASTS = 4.0  # weeks that a stray would stay unnoticed otherwise; a refresh lasts one
@@ -29,9 +30,6 @@ class Standings:
     follows: np.ndarray  # (n,) share of its prices that are served from the group
     open: np.ndarray  # (n,) bool: its group waits for a tie-breaker
     doubt: np.ndarray  # (n,) chance that it left its group lately, with others
-    trust: np.ndarray  # (n,) share of the prices that follow that a present view of the group has right
-    carries: np.ndarray  # (n,) share of the prices a view has changed that changed with it
-    answers: np.ndarray  # (n,) chance that a scrape of it brings something; 0: not to be asked today
 
 # %% ../nbs/04a_value.ipynb #edbd2181
 @dataclass
@@ -42,37 +40,49 @@ class Weights:
     today: int  # local day
 
     def __post_init__(self) -> None:
-        self.groups = [np.flatnonzero(self.at.group == g) for g in range(int(self.at.group.max(initial=-1)) + 1)]
+        group = self.at.group
+        grouped = np.argsort(group, kind="stable")[int((group < 0).sum()):]
+        ends = np.searchsorted(group[grouped], np.arange(int(group.max(initial=-1)) + 2))
+        self.groups = [grouped[a:b] for a, b in itertools.pairwise(ends)]
         self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today)).max())
-        self.taken = np.zeros(len(self.at.day), bool)
-        kept, follows = self.week.survival(self.at.day, self.today), self.at.follows
-        self.own = (1 - follows) * (1 - kept) + follows * (1 - np.maximum(kept, self.at.trust))
+        self.taken, self.closed = np.zeros(len(group), bool), self.at.day == self.today
+        self.own = (1 - self.at.follows) * (1 - self.week.survival(self.at.day, self.today))
         idle = np.clip((self.today - self.at.day) / 7, 0, 52)
-        self.check = STRAYED * LASTS * np.where(self.at.group >= 0, STRAY_RATE * idle + self.at.doubt, 0)
-        self.worth = self.at.answers * self.at.size * np.where(self.at.day == self.today, 0, self.own + self.check)
-        self.alone = self.worth.copy()
-        for members in self.groups: self.weigh(members)
+        self.check = STRAYED * LASTS * np.where(group >= 0, STRAY_RATE * idle + self.at.doubt, 0)
+        self.alone = self.at.size * (self.own + self.check)
+        self.worth = np.where(self.closed, 0, self.alone)
+        self.weigh(grouped)
 
-    def weigh(self, members: np.ndarray) -> None:
-        "Work out what a scrape of each member is worth to the group."
-        if not len(members): return
-        at, day = self.at, np.where(self.taken, self.today, self.at.day)[members]
-        size = at.size[members]
-        whole = size >= FULL * size.max(initial=1)
-        newest = day[whole].max()
-        stale = 1 - float(self.week.survival(newest, self.today))
-        there = int((day[whole] >= self.since).sum())
-        polish = POLISH[min(there, len(POLISH) - 1)] * (1 - float(at.trust[members[0]]))
-        follow = float((size * at.follows[members]).sum())
-        mends = follow * (stale * float(at.carries[members[0]]) + polish) * np.minimum(size / size.max(initial=1), 1)
-        mends = mends + np.where(at.open[members] & (day < self.since), follow * STRAYED / 2, 0)
-        blocked = self.taken[members] | (day == self.today)
-        self.worth[members] = np.where(blocked, 0, self.alone[members] + at.answers[members] * mends)
+    def weigh(self, rows: np.ndarray) -> None:
+        "Work out what a scrape of each store is worth to its group; `rows` are whole groups, one after the other."
+        if not len(rows): return
+        at, day = self.at, np.where(self.taken[rows], self.today, self.at.day[rows])
+        first = np.flatnonzero(np.diff(at.group[rows], prepend=-1))
+        each = np.repeat(np.arange(len(first)), np.diff(first, append=len(rows)))
+        size, largest = at.size[rows], np.maximum(np.maximum.reduceat(at.size[rows], first), 1)[each]
+        whole = size >= FULL * largest
+        newest = np.maximum.reduceat(np.where(whole, day, day.min()), first)
+        there = np.add.reduceat((whole & (day >= self.since)).astype(np.int64), first)
+        gain = 1 - self.week.survival(newest, self.today) + np.take(POLISH, np.minimum(there, len(POLISH) - 1))
+        follow = np.add.reduceat(size * at.follows[rows], first)
+        mends = (follow * gain)[each] * np.minimum(size / largest, 1)
+        mends += np.where(at.open[rows] & (day < self.since), follow[each] * STRAYED / 2, 0)
+        self.worth[rows] = np.where(self.taken[rows] | self.closed[rows], 0, self.alone[rows] + mends)
 
     def take(self, store: int) -> None:
         "Reckon with a scrape of this store."
         self.taken[store], self.worth[store] = True, 0
         if self.at.group[store] >= 0: self.weigh(self.groups[self.at.group[store]])
+
+    def leave_out(self, stores: np.ndarray) -> None:
+        "Let nobody ask these stores (bool) today; their groups still know what they said."
+        self.closed = self.closed | stores
+        self.worth[self.closed] = 0
+
+    def present(self, store: int) -> bool:
+        "Whether somebody of the store's group was scraped since the changeover, or is taken."
+        members = self.groups[self.at.group[store]]
+        return bool((self.taken[members] | (self.at.day[members] >= self.since)).any())
 
     def best(self) -> int | None:
         "The store whose scrape is worth most; None when nothing is worth one."
@@ -95,6 +105,5 @@ def to_spend(
 ) -> int:
     "How many scrapes to make today; the others wait for the changeover."
     left = week.days_left(day)
-    if week.changeover is None: return int(means.money + 1e-9) * (means.income >= 1 or day * 7 % 10 >= 3)
-    if left == 7: return int(means.money + 1e-9)
+    if week.changeover is None or left == 7: return int(means.money + 1e-9)
     return int(min(max(means.money + left * means.income - means.cap, 0), means.money) + 1e-9)

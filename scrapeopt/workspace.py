@@ -25,7 +25,9 @@ from sqlalchemy.orm import Session, selectinload, sessionmaker
 from .clustering import InputError, check_stores, cluster_stores
 from .discovery import ScrapeTask, SyncWindow
 from .groups import Event, GroupState, StoreGroup, event_from_record, event_record
+from .learned import learned_week
 from .overlap import MatchRule, PriceMatrix, price_matrix
+from .priceweek import sync_window
 from .scheduler import ScrapeScheduler
 from .served import as_frame, served
 from .settings import TEMPLATE, CompanySettings, Settings, read_settings
@@ -33,7 +35,7 @@ from .snapshots import folder_name, read_snapshot
 from .state import STATE_VERSION, Cluster, Company, GroupEvent, Snapshot, Store, UTCTime
 from .state import StoreGroup as GroupRow
 from .state import connect, migrate, state_version
-from .views import own_snapshots, query_frame, speaking
+from .views import own_snapshots, query_frame, speaking, store_facts
 
 if TYPE_CHECKING: import pyarrow as pa
 
@@ -131,6 +133,12 @@ class _Companies(_Folder):
 
     def window_of(self, row: Company) -> SyncWindow:
         return SyncWindow(self.settings.window_hours, row.changeover, row.timezone)
+
+    def learned_window(self, session: Session, row: Company) -> SyncWindow:
+        "The window, under policy `delegated` with the changeover that was learned where the settings name none."
+        window = self.window_of(row)
+        if self.settings.policy == "document": return window
+        return sync_window(learned_week(session, row, window), window)
 
     def rule(self, company: str) -> MatchRule:
         "When two of its stores match: with the threshold of the settings, or else the learned one."
@@ -436,7 +444,7 @@ class _Prices(_Groups):
             here = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
             if store is not None and not session.scalar(here.limit(1)):
                 raise InputError(f"no store {store!r} in {' or '.join(names)}")
-            tables = [speaking(session, row, store, self.window_of(row), self.rule_of(row).match_threshold, at)
+            tables = [speaking(session, row, store, self.learned_window(session, row), self.rule_of(row).match_threshold, at)
                       for row in rows]
         own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
         with served(own, views, news, product) as reader: yield reader
@@ -525,15 +533,19 @@ class Workspace(_Writing):
         company: str,
         now: pd.Timestamp | None = None,  # UTC; None: the present
         clusters: Collection[str] | None = None,  # names of a pilot's clusters
-        policy: str = "document",  # how optimization chooses
+        policy: str | None = None,  # how optimization chooses; None: as the settings say
     ) -> ScrapeScheduler:
         "The scheduler of a company, built from the state; `InputError` while its stores are not clustered."
         with self.begin() as session:
             row = self.company(session, company)
             if row.clustering is None:
                 raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
-            return ScrapeScheduler(store_table(session, row), read_groups(session, row),
-                                   now=pd.Timestamp.now("UTC") if now is None else now, window=self.window_of(row),
+            stores, window, week = store_table(session, row), self.window_of(row), None
+            if (policy := policy or self.settings.policy) == "delegated":
+                stores = stores.join(store_facts(session, row, self.rule_of(row).match_threshold), on="store_id")
+                week = learned_week(session, row, window)
+            return ScrapeScheduler(stores, read_groups(session, row), week=week,
+                                   now=pd.Timestamp.now("UTC") if now is None else now, window=window,
                                    policy=policy, seed=self.settings.seed, clusters=clusters)
 
     def queue(
@@ -543,7 +555,7 @@ class Workspace(_Writing):
         mode: str = "auto",  # "discovery", "optimization", or "auto": as far as each company is
         clusters: Collection[str] | None = None,  # names of a pilot's clusters
         now: pd.Timestamp | None = None,  # UTC; None: the present
-        policy: str = "document",  # how optimization chooses
+        policy: str | None = None,  # how optimization chooses; None: as the settings say
     ) -> list[ScrapeTask]:
         "The next `n` stores to scrape, and why; fewer when there is no reason for more."
         names = [company] if company else self._in_turn(clusters)
