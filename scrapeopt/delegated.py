@@ -166,7 +166,7 @@ class Serving(Learning):
         never, usual = book.days == NEVER, float(np.median(size[size > 0])) if size.any() else 1.0
         return Standings(group, book.days, np.where(never, usual, size), follows, is_open[group], unsure,
                          np.where(group >= 0, *self.tallies.agreed),
-                         np.full(len(group), self.tallies.carried), self.answers())
+                         self.tallies.carried, self.answers())
 
     def answers(self) -> np.ndarray:
         "The chance that a scrape of each store brings something: halved by each failure, growing again week by week."

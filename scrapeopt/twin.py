@@ -777,9 +777,10 @@ class ChainWorld:
 
     @property
     def zones(self) -> pd.Series:  # index store_id
-        "The true zone of each store, now."
+        "The true zone of each store, now; one that is not open yet is in none and has its own id."
         day = self.chain.day(self.now)
-        return self.stores.index.to_series(name="zone").map({i: s.on(day).zone for i, s in self.sites.items()})
+        now = {i: s.on(day).zone if s.opens <= day else i for i, s in self.sites.items()}
+        return self.stores.index.to_series(name="zone").map(now)
 
     def advance(self, step: pd.Timedelta) -> None:
         "Let `step` pass."

@@ -14,7 +14,7 @@ import numpy as np
 from .priceweek import PriceWeek
 
 # %% ../nbs/04a_value.ipynb #7c6cb181
-POLISH = (0.0, 0.02, 0.008, 0.004)  # of the prices that follow a view: what one more witness mends, by those there are
+POLISH = (0.0, 0.6, 0.25, 0.12)  # of what a present view has wrong: mended by one more witness, by those there are
 STRAY_RATE = 0.001  # chance that a store leaves its group within a week: about 5 % a year
 STRAYED = 0.35  # of a store's prices: wrong when it strayed
 LASTS = 4.0  # weeks that a stray would stay unnoticed otherwise; a refresh lasts one
@@ -30,6 +30,9 @@ class Standings:
     follows: np.ndarray  # (n,) share of its prices that are served from the group
     open: np.ndarray  # (n,) bool: its group waits for a tie-breaker
     doubt: np.ndarray  # (n,) chance that it left its group lately, with others
+    trust: np.ndarray | float = 0.97  # share of the prices that follow that a present view of the group has right
+    carries: float = 0.95  # share of the prices a view has changed that changed with it
+    answers: np.ndarray | float = 1.0  # chance that a scrape brings something; 0: not to be asked today
 
 # %% ../nbs/04a_value.ipynb #edbd2181
 @dataclass
@@ -40,17 +43,19 @@ class Weights:
     today: int  # local day
 
     def __post_init__(self) -> None:
-        group = self.at.group
+        at, group = self.at, self.at.group
+        self.trust, self.answers = (np.broadcast_to(x, group.shape) for x in (at.trust, at.answers))
         grouped = np.argsort(group, kind="stable")[int((group < 0).sum()):]
         ends = np.searchsorted(group[grouped], np.arange(int(group.max(initial=-1)) + 2))
         self.groups = [grouped[a:b] for a, b in itertools.pairwise(ends)]
         self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today)).max())
-        self.taken, self.closed = np.zeros(len(group), bool), self.at.day == self.today
-        self.own = (1 - self.at.follows) * (1 - self.week.survival(self.at.day, self.today))
-        idle = np.clip((self.today - self.at.day) / 7, 0, 52)
-        self.check = STRAYED * LASTS * np.where(group >= 0, STRAY_RATE * idle + self.at.doubt, 0)
-        self.alone = self.at.size * (self.own + self.check)
-        self.worth = np.where(self.closed, 0, self.alone)
+        self.taken, self.closed = np.zeros(len(group), bool), (at.day == self.today) | (self.answers == 0)
+        kept = self.week.survival(at.day, self.today)
+        self.own = (1 - at.follows) * (1 - kept) + at.follows * (1 - np.maximum(kept, self.trust))
+        idle = np.clip((self.today - at.day) / 7, 0, 52)
+        self.check = STRAYED * LASTS * np.where(group >= 0, STRAY_RATE * idle + at.doubt, 0)
+        self.alone = at.size * (self.own + self.check)
+        self.worth = np.where(self.closed, 0, self.answers * self.alone)
         self.weigh(grouped)
 
     def weigh(self, rows: np.ndarray) -> None:
@@ -63,11 +68,13 @@ class Weights:
         whole = size >= FULL * largest
         newest = np.maximum.reduceat(np.where(whole, day, day.min()), first)
         there = np.add.reduceat((whole & (day >= self.since)).astype(np.int64), first)
-        gain = 1 - self.week.survival(newest, self.today) + np.take(POLISH, np.minimum(there, len(POLISH) - 1))
+        polish = np.take(POLISH, np.minimum(there, len(POLISH) - 1)) * (1 - self.trust[rows][first])
+        gain = at.carries * (1 - self.week.survival(newest, self.today)) + polish
         follow = np.add.reduceat(size * at.follows[rows], first)
         mends = (follow * gain)[each] * np.minimum(size / largest, 1)
         mends += np.where(at.open[rows] & (day < self.since), follow[each] * STRAYED / 2, 0)
-        self.worth[rows] = np.where(self.taken[rows] | self.closed[rows], 0, self.alone[rows] + mends)
+        worth = self.answers[rows] * (self.alone[rows] + mends)
+        self.worth[rows] = np.where(self.taken[rows] | self.closed[rows], 0, worth)
 
     def take(self, store: int) -> None:
         "Reckon with a scrape of this store."
@@ -105,5 +112,6 @@ def to_spend(
 ) -> int:
     "How many scrapes to make today; the others wait for the changeover."
     left = week.days_left(day)
-    if week.changeover is None or left == 7: return int(means.money + 1e-9)
+    if week.changeover is None: return int(means.money + 1e-9) * (means.income >= 1 or day * 7 % 10 >= 3)
+    if left == 7: return int(means.money + 1e-9)
     return int(min(max(means.money + left * means.income - means.cap, 0), means.money) + 1e-9)
