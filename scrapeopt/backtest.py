@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EPSILON', 'BINS', 'COLOURS', 'Budget', 'Purse', 'count_right', 'count_sure', 'calibration_error', 'Replay',
            'take_step', 'final_groups', 'day_row', 'BacktestResult', 'backtest', 'plot_daily', 'PerZone', 'figures',
-           'Job', 'sweep', 'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting',
-           'Today', 'World']
+           'Job', 'sweep', 'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Delegated', 'Panel', 'Probe',
+           'Setting', 'Today', 'World']
 
 # %% ../nbs/10_backtest.ipynb #e600f7bf
 import copy
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .clustering import InputError
+from .delegated import Delegated
 from .panel import Panel, World
 from .planes import no_bar
 from .policies import (POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today, backtest_settings,
@@ -31,7 +32,7 @@ from .policies import (POLICIES, Agent, BacktestSettings, Factory, Probe, Settin
 if TYPE_CHECKING: from matplotlib.axes import Axes
 
 # %% ../nbs/10_backtest.ipynb #2281ca98
-_all_ = ["POLICIES", "Agent", "BacktestSettings", "Panel", "Probe", "Setting", "Today", "World"]
+_all_ = ["POLICIES", "Agent", "BacktestSettings", "Delegated", "Panel", "Probe", "Setting", "Today", "World"]
 
 # %% ../nbs/10_backtest.ipynb #177ce5d2
 EPSILON = 1e-9  # sums of floats must not cost a scrape

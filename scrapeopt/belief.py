@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['MOST_WEEKS', 'GUESS', 'KEEP', 'GROUP', 'OWN', 'SAME', 'DIFFER', 'FADE', 'first_guess', 'Tallies', 'audit', 'believe']
 
-# %% ../nbs/03c_belief.ipynb #bdb92e66
+# %% ../nbs/03c_belief.ipynb #878a9692
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .consensus import AGREED, APART, NEVER, UNKNOWN, View, fading
+from .consensus import AGREED, APART, UNKNOWN, View, fading
 from .planes import NOT_SOLD
 from .priceweek import PriceWeek
 
@@ -23,7 +23,7 @@ SAME, DIFFER = 0, 1
 
 
 def first_guess() -> np.ndarray:  # (2, MOST_WEEKS + 1, 3, 2, 2, 2)
-    "Counts before any audit: member or leaning, changeovers, standing + 1, same or differ, group or own; right and all."
+    "Before any audit: member or leaning, changeovers, standing + 1, same or differ, group or own; right and all."
     share = np.empty((2, MOST_WEEKS + 1, 3, 2, 2))
     share[0, :, :, SAME], share[1, :, :, SAME] = 0.98, 0.95
     share[:, 0, :, DIFFER] = 0.3, 0.6  # no changeover since: one of the two is out of the ordinary

@@ -5,10 +5,8 @@
 # %% auto #0
 __all__ = ['DOUBT', 'TRUST', 'CLEAR', 'AGAIN', 'BATCH', 'doubts', 'Part', 'Learning', 'Serving', 'Delegated', 'delegated']
 
-# %% ../nbs/09e_delegated.ipynb #3c94cdc5
+# %% ../nbs/09e_delegated.ipynb #55f00e3f
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,13 +46,13 @@ def doubts(
         elif isinstance(e, GroupDissolved | GroupFounded): now.pop(name, None)
     return {name: doubt for name, doubt in now.items() if doubt > 0.01}
 
-# %% ../nbs/09e_delegated.ipynb #8cf13571
+# %% ../nbs/09e_delegated.ipynb #be872c66
 class Part:
     "One company under policy `delegated`."
 
     def __init__(self, s: Setting, part: pd.DataFrame) -> None:
         self.s, self.company = s, str(part["company"].iloc[0])
-        self.table = place_stores(part, s.settings).assign(last_scraped=pd.NaT, failures=0)
+        self.table = place_stores(part, s.settings).assign(failures=0)
         self.place = dict(zip(self.table["store_id"], self.table["cluster_name"], strict=True))
         self.book = Book.empty(self.table["store_id"], len(s.products))
         self.state, self.tallies, self.doubt = GroupState(self.company), Tallies(), dict[str, float]()
@@ -138,7 +136,7 @@ class Serving(Learning):
                                                   book.week, self.day, flags, self.tallies)
 
     def telling(self, known: list[str]) -> str | None:
-        "During discovery: a store scraped lately whose second scrape says most about the price week, while that is unknown."
+        "During discovery: a store scraped lately, to be scraped again while the price week is unknown."
         book = self.book
         if book.week.changeover is not None or book.week.evidence >= CLEAR: return None
         days = {s: int(book.days[book.row[s]]) for s in known if book.days[book.row[s]] > NEVER}
@@ -214,7 +212,8 @@ class Delegated:
     def plan(self, today: Today) -> list[str]:
         "The scrapes of all companies that are worth most."
         means = Means(today.purse, today.income, today.cap)
-        wanted = [(-worth, i, store) for part in self.parts for i, (worth, store) in enumerate(part.picks(today.now, means))]
+        queues = [part.picks(today.now, means) for part in self.parts]
+        wanted = [(-worth, i, store) for queue in queues for i, (worth, store) in enumerate(queue)]
         n = min(today.affordable, max(1, round(BATCH * max(today.income, today.affordable))))
         chosen = [store for *_, store in sorted(wanted, key=lambda pick: pick[:2])[:n]]
         self.asked = set(chosen)

@@ -9,7 +9,7 @@ __all__ = ['EVENTS', 'STANDS_BY', 'ENOUGH_WITNESSES', 'OLD_MARGIN', 'LEARN_AGAIN
            'found', 'last_epoch', 'merge', 'learn_match', 'let_go', 'note_change', 'take_in', 'note_standing',
            'Delegation']
 
-# %% ../nbs/03b_delegation.ipynb #4790829e
+# %% ../nbs/03b_delegation.ipynb #f98f6600
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -50,7 +50,7 @@ from scrapeopt.groups import (
     new_name,
 )
 from .overlap import MatchRule, auto_threshold, overlap_matrix
-from .planes import NOT_SOLD, ROUNDING
+from .planes import NOT_SOLD
 from .priceweek import ChangeCounts, PriceWeek, learn_price_week
 
 # %% ../nbs/03b_delegation.ipynb #918b1a42
@@ -83,7 +83,8 @@ class ChangesSeen(Event):
 
     def words(self) -> str:
         whom = "" if self.against == self.store else f" against {self.against}"
-        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {self.until - self.since} days"
+        days = self.until - self.since
+        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
 
 
 EVENTS |= {kind.__name__: kind for kind in (GroupsMerged, ChangesSeen)}
@@ -108,7 +109,8 @@ class Book:
         "A book with nothing in it."
         names = tuple(stores)
         shape = len(names), products
-        return cls(names, np.full(shape, NOT_SOLD, np.int32), np.full(shape[0], NEVER), np.full(shape, UNKNOWN, np.int8))
+        prices, stands = np.full(shape, NOT_SOLD, np.int32), np.full(shape, UNKNOWN, np.int8)
+        return cls(names, prices, np.full(shape[0], NEVER), stands)
 
     def view(
         self,
@@ -180,13 +182,14 @@ def overlaps(
     r: Run,
     own: np.ndarray,  # (products,) int32
     others: np.ndarray,  # (k, products) int32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # True Overlap (NaN: nothing shared), whether it counts, whether it matches
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # True Overlap, whether it counts, whether it matches
     "Compare prices with several views (R4)."
     both = (others != NOT_SOLD) & (own != NOT_SOLD)
     shared, equal = both.sum(1), (both & (others == own)).sum(1)
     sold = int((own != NOT_SOLD).sum()), (others != NOT_SOLD).sum(1)
     counts = (shared > 0) & (shared >= r.rule.needed(*sold))
-    return np.where(shared > 0, equal / np.maximum(shared, 1), np.nan), counts, counts & r.rule.match(shared, equal, *sold)
+    true = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
+    return true, counts, counts & r.rule.match(shared, equal, *sold)
 
 
 def best_home(
@@ -315,7 +318,7 @@ def judge(r: Run, name: str, store: str, last: np.ndarray, last_day: int) -> Non
     first_of_week(r, name, store, last, last_day)
 
 # %% ../nbs/03b_delegation.ipynb #4a43a6b2
-OLD_MARGIN = 0.03  # True Overlap below the threshold at which old prices, corrected for their age, still count as a match
+OLD_MARGIN = 0.03  # True Overlap below the threshold that old prices, corrected for their age, may have
 
 
 def old_home(r: Run, store: str) -> tuple[str, float] | None:
@@ -349,7 +352,8 @@ def settle(r: Run, stores: Iterable[str]) -> None:
 # %% ../nbs/03b_delegation.ipynb #76e043bb
 def epochs(r: Run, stores: Iterable[str]) -> list[list[str]]:
     "Stores whose snapshots may be compared with each other, newest first; each is with those of its own price week."
-    left = sorted((s for s in stores if r.book.days[r.book.row[s]] > NEVER), key=lambda s: (-r.book.days[r.book.row[s]], s))
+    day = {s: int(r.book.days[r.book.row[s]]) for s in stores}
+    left = sorted((s for s in day if day[s] > NEVER), key=lambda s: (-day[s], s))
     found = []
     while left:
         days = r.book.days[[r.book.row[s] for s in left]]
@@ -371,7 +375,8 @@ def found(r: Run, loose: list[str]) -> None:
     m = overlap_matrix(np.stack([r.prices(s) for s in loose]))
     enough = (m.shared > 0) & (m.shared >= r.rule.needed(m.sold[:, None], m.sold[None, :]))
     distance = 1 - np.where(enough, np.nan_to_num(m.true), 0).astype(float)
-    labels = fcluster(linkage(squareform(distance, checks=False), "average"), 1 - r.rule.match_threshold + 1e-6, "distance")
+    tree = linkage(squareform(distance, checks=False), "average")
+    labels = fcluster(tree, 1 - r.rule.match_threshold + 1e-6, "distance")
     for label in np.unique(labels):
         if (mine := np.flatnonzero(labels == label)).size < 2: continue
         alike = m.true[np.ix_(mine, mine)]
@@ -464,7 +469,7 @@ def take_in(r: Run, store: str, prices: np.ndarray) -> None:
 
 
 def note_standing(r: Run, stores: Iterable[str]) -> None:
-    "Write down how the prices of freshly scraped stores stand to those of their group, or of the one they resemble most."
+    "Write down how the prices of fresh stores stand to those of their group, or of the one they resemble most."
     active = r.state.active()
     named = [g.name for g in active if r.witnesses(g.name)]
     for store in stores:

@@ -24,7 +24,8 @@ STORE_WEIGHT = 200.0  # prices; the lines of one store change together, so a pai
 @dataclass(frozen=True, eq=False)
 class ChangeCounts:
     "Pairs of scrapes added up: prices seen again, and those that had changed."
-    seen: np.ndarray = field(default_factory=lambda: np.zeros((7, LONGEST + 1)))  # by weekday of the first, days between
+    # by weekday of the first, and days between
+    seen: np.ndarray = field(default_factory=lambda: np.zeros((7, LONGEST + 1)))
     changed: np.ndarray = field(default_factory=lambda: np.zeros((7, LONGEST + 1)))
 
     def add(

@@ -48,7 +48,8 @@ class Weights:
         grouped = np.argsort(group, kind="stable")[int((group < 0).sum()):]
         ends = np.searchsorted(group[grouped], np.arange(int(group.max(initial=-1)) + 2))
         self.groups = [grouped[a:b] for a, b in itertools.pairwise(ends)]
-        self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today)).max())
+        back = np.arange(60)
+        self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - back, self.today)).max())
         self.taken, self.closed = np.zeros(len(group), bool), (at.day == self.today) | (self.answers == 0)
         kept = self.week.survival(at.day, self.today)
         self.own = (1 - at.follows) * (1 - kept) + at.follows * (1 - np.maximum(kept, self.trust))
