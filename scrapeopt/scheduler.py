@@ -181,7 +181,8 @@ def standings(
 ) -> tuple[np.ndarray, Standings]:  # positions in `at.order` of the stores that were ever scraped; what is known of them
     "What the worth of scrapes is worked out from."
     number, rank = np.full(len(at.order), -1), at.rank
-    for k, group in enumerate(groups): number[[rank[s] for s in group.members if s in rank]] = k
+    members = np.array([rank.get(s, -1) for g in groups for s in g.members], np.int64)
+    number[members[members >= 0]] = np.repeat(np.arange(len(groups)), [len(g.members) for g in groups])[members >= 0]
     times = utc_times(at.table["last_scraped"])[at.rows]
     known = np.flatnonzero(~np.isnat(times))
     group = number[known]

@@ -35,7 +35,7 @@ from .snapshots import folder_name, read_snapshot
 from .state import STATE_VERSION, Cluster, Company, GroupEvent, Snapshot, Store, UTCTime
 from .state import StoreGroup as GroupRow
 from .state import connect, migrate, state_version
-from .views import own_snapshots, query_frame, speaking, store_facts
+from .views import audit_table, own_snapshots, query_frame, speaking, store_facts
 
 if TYPE_CHECKING: import pyarrow as pa
 
@@ -431,6 +431,11 @@ class _Prices(_Groups):
     ) -> PriceMatrix:
         "The newest usable snapshots of a company, side by side."
         with self.begin() as session: return newest_prices(session, self.path, self.company(session, company), since)
+
+    def audits(self, company: str) -> pd.DataFrame:
+        """What scrapes found of the prices that had been inferred (R10), oldest first: store_id, at (UTC), group, source,
+        prices, right, timely (the view could be compared with the scrape), confidence (mean of what was served)."""
+        with self.begin() as session: return audit_table(session, self.company(session, company))
 
     @contextmanager
     def serve(self, company: str | None = None, store: str | None = None, product: str | None = None,
