@@ -56,7 +56,8 @@ def hold_against(
     shown = served_then.assign(shown=served_then["product_id"].map(pd.Series(cents, products))).dropna(subset="shown")
     shown = shown.assign(right=shown["shown"] == shown["cents"])
     found = shown.groupby(["group", "source"], as_index=False).agg(
-        prices=("right", "size"), right=("right", "sum"), confidence=("confidence", "mean"), seen=("scraped_at", "max"))
+        prices=("right", "size"), right=("right", "sum"), confidence=("confidence", "mean"),
+        seen=("scraped_at", "max"))
     return found.assign(timely=[bool(window.comparable(seen, at)) for seen in found["seen"]]).drop(columns="seen")
 
 
@@ -69,20 +70,17 @@ def audit_scrapes(
     threshold: float,  # the company's match threshold
 ) -> None:
     "Audit new snapshots; to be called before the state knows them."
-    known = dict(session.execute(select(Store.store_id, Store.last_scraped).where(Store.company_id == company.id)).all())
-    new = [s for s in scrapes if known[s[0]] is not None and s[1] > known[s[0]]]
+    known = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
+    new = [(s, at, path) for s, at, path in scrapes if (last := known[s].last_scraped) is not None and at > last]
     if not new: return
     now = max(at for _, at, _ in new)
     claims = dict(tuple(being_served(session, folder, company, {s for s, *_ in new}, window, threshold, now)
                         .groupby("store_id")))
-    keys = dict(session.execute(select(Store.store_id, Store.id).where(Store.company_id == company.id)).all())
     for store, at, path in new:
         if store not in claims: continue
         products, cents, _ = read_snapshot(folder / path)
-        for row in hold_against(claims[store], products, cents, at, window).itertuples():
-            session.add(InferenceAudit(store_pk=keys[store], at=at, group_name=row.group, source=row.source,
-                                       prices=int(row.prices), right=int(row.right), timely=bool(row.timely),
-                                       confidence=float(row.confidence)))
+        for row in hold_against(claims[store], products, cents, at, window).to_dict("records"):
+            session.add(InferenceAudit(store_pk=known[store].id, at=at, group_name=row.pop("group"), **row))
 
 # %% ../nbs/06h_audits.ipynb #bedaf3a5
 NEWEST, FEWEST_PRICES, DEVIATIONS, STORE_WEIGHT = 3, 100, 3.0, 200.0

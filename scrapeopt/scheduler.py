@@ -56,7 +56,7 @@ class Situation:
     groups: list[StoreGroup]  # active ones, longest without a check first
     table: pd.DataFrame = field(default_factory=pd.DataFrame)  # the store table
     week: PriceWeek = field(default_factory=PriceWeek)
-    now: pd.Timestamp = pd.NaT  # UTC
+    now: pd.Timestamp = field(default_factory=lambda: pd.Timestamp(0, tz="UTC"))
     timezone: str = "UTC"  # of the company
 
     @cached_property
@@ -272,7 +272,7 @@ class ScrapeScheduler:
 
     def __init__(
         self,
-        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); optional failures, products
+        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); failures, products if known
         groups: GroupState | Mapping[str, StoreGroup] | Iterable[StoreGroup],
         *,
         now: pd.Timestamp,  # UTC
