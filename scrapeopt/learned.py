@@ -6,7 +6,6 @@
 __all__ = ['NEWEST_CHANGES', 'logged', 'change_counts', 'known_week', 'learned_week', 'pairs_behind_threshold']
 
 # %% ../nbs/06da_learned.ipynb #8e0512fd
-import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .audits import weak_groups
 from .clustering import InputError, clusters_html, plot_clusters
 from .discovery import MAX_FAILURES, discovery_complete
 from .groups import DIVERGENCE_DETECTED, GroupState
@@ -22,11 +23,21 @@ def status(
     workspace: Workspace,
     company: str | None = None,  # None: all
 ) -> pd.DataFrame:
-    "How far each company is: stores, scraped, mode, groups, diverged, outliers, threshold, last_scrape (UTC)."
+    """How far each company is: stores, scraped, mode, groups, diverged, outliers, threshold, last_scrape (UTC); of the
+    inferred prices how many were audited, the share that was right, and the groups below the floor or falling (R10)."""
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
-               "last_scrape"]
-    companies = [company] if company else workspace.companies()
-    return pd.DataFrame([_status_row(c, workspace.stores(c), workspace.groups(c)) for c in companies], columns=columns)
+               "last_scrape", "audited", "right", "weak"]
+    companies, floor = [company] if company else workspace.companies(), workspace.settings.accuracy_floor
+    rows = [_status_row(c, workspace.stores(c), workspace.groups(c)) | _audit_row(workspace.audits(c), floor)
+            for c in companies]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _audit_row(audits: pd.DataFrame, floor: float) -> dict[str, object]:
+    "What the audits of one company say."
+    prices = int(audits["prices"].sum())
+    return {"audited": prices, "right": float(audits["right"].sum()) / prices if prices else None,
+            "weak": sorted(weak_groups(audits, floor))}
 
 
 def _status_row(company: str, stores: pd.DataFrame, state: GroupState) -> dict[str, object]:

@@ -56,7 +56,7 @@ class Situation:
     groups: list[StoreGroup]  # active ones, longest without a check first
     table: pd.DataFrame = field(default_factory=pd.DataFrame)  # the store table
     week: PriceWeek = field(default_factory=PriceWeek)
-    now: pd.Timestamp = pd.NaT  # UTC
+    now: pd.Timestamp = field(default_factory=lambda: pd.Timestamp(0, tz="UTC"))
     timezone: str = "UTC"  # of the company
 
     @cached_property
@@ -181,7 +181,8 @@ def standings(
 ) -> tuple[np.ndarray, Standings]:  # positions in `at.order` of the stores that were ever scraped; what is known of them
     "What the worth of scrapes is worked out from."
     number, rank = np.full(len(at.order), -1), at.rank
-    for k, group in enumerate(groups): number[[rank[s] for s in group.members if s in rank]] = k
+    members = np.array([rank.get(s, -1) for g in groups for s in g.members], np.int64)
+    number[members[members >= 0]] = np.repeat(np.arange(len(groups)), [len(g.members) for g in groups])[members >= 0]
     times = utc_times(at.table["last_scraped"])[at.rows]
     known = np.flatnonzero(~np.isnat(times))
     group = number[known]
@@ -271,7 +272,7 @@ class ScrapeScheduler:
 
     def __init__(
         self,
-        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); optional failures, products
+        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); failures, products if known
         groups: GroupState | Mapping[str, StoreGroup] | Iterable[StoreGroup],
         *,
         now: pd.Timestamp,  # UTC

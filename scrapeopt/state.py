@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['candidate_link', 'BUSY_TIMEOUT_S', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot',
-           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'connect', 'state_version', 'migrate']
+           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'InferenceAudit', 'connect', 'state_version',
+           'migrate']
 
 # %% ../nbs/06a_state.ipynb #ea29af44
 from importlib.resources import files
@@ -148,6 +149,21 @@ class GroupEvent(Base):
     overlap: Mapped[float | None]  # measured True Overlap
     record: Mapped[dict[str, Any]]  # all its fields
 
+# %% ../nbs/06a_state.ipynb #47d3b854
+class InferenceAudit(Base):
+    "How many of the prices that were inferred for a store a scrape found right."
+    __tablename__ = "inference_audit"
+    __table_args__ = (UniqueConstraint("store_pk", "at", "group_name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"))
+    at: Mapped[pd.Timestamp]  # of the scrape
+    group_name: Mapped[str]  # that the prices were inferred from
+    source: Mapped[str]  # inferred_group or inferred_category
+    prices: Mapped[int]  # compared
+    right: Mapped[int]
+    timely: Mapped[bool]  # whether the group's view could be compared with the scrape (R3)
+    confidence: Mapped[float]  # mean of what they were served with
+
 # %% ../nbs/06a_state.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database
 
@@ -186,7 +202,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}") from e
 
 # %% ../nbs/06a_state.ipynb #e75f891d
-STATE_VERSION = "0001"  # the newest migration
+STATE_VERSION = "0002"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:

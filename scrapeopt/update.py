@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from .audits import audit_scrapes
 from .book import run_delegated
 from .clustering import InputError
 from .delegation import Delegation
@@ -327,6 +328,9 @@ def _update_company(
         except InputError as e: rejected.append(reject(workspace, file.path, str(e)))
     with workspace.begin() as session:
         company = workspace.company(session, name)
+        usable = [(t.file.store_id, t.file.at, t.path) for t in taken if t.kept is not None and not t.kept.partial]
+        audit_scrapes(session, workspace.path, company, usable, workspace.learned_window(session, company),
+                      workspace.rule_of(company).match_threshold)
         events = run_rules(workspace, session, company, _remember(session, company, taken))
     for t in taken: _clear(workspace, t.file.path)
     kept = [t.kept for t in taken if t.kept is not None]

@@ -35,7 +35,7 @@ from .snapshots import folder_name, read_snapshot
 from .state import STATE_VERSION, Cluster, Company, GroupEvent, Snapshot, Store, UTCTime
 from .state import StoreGroup as GroupRow
 from .state import connect, migrate, state_version
-from .views import own_snapshots, query_frame, speaking, store_facts
+from .views import audit_table, own_snapshots, query_frame, speaking, store_facts
 
 if TYPE_CHECKING: import pyarrow as pa
 
@@ -432,6 +432,11 @@ class _Prices(_Groups):
         "The newest usable snapshots of a company, side by side."
         with self.begin() as session: return newest_prices(session, self.path, self.company(session, company), since)
 
+    def audits(self, company: str) -> pd.DataFrame:
+        """What scrapes found of the prices that had been inferred (R10), oldest first: store_id, at (UTC), group,
+        source, prices, right, timely (the view could be compared with the scrape), confidence (mean, as served)."""
+        with self.begin() as session: return audit_table(session, self.company(session, company))
+
     @contextmanager
     def serve(self, company: str | None = None, store: str | None = None, product: str | None = None,
               now: pd.Timestamp | None = None) -> Iterator["pa.RecordBatchReader"]:
@@ -444,8 +449,8 @@ class _Prices(_Groups):
             here = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
             if store is not None and not session.scalar(here.limit(1)):
                 raise InputError(f"no store {store!r} in {' or '.join(names)}")
-            tables = [speaking(session, row, store, self.learned_window(session, row), self.rule_of(row).match_threshold, at)
-                      for row in rows]
+            tables = [speaking(session, row, store, self.learned_window(session, row),
+                               self.rule_of(row).match_threshold, at) for row in rows]
         own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
         with served(own, views, news, product) as reader: yield reader
 
