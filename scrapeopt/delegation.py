@@ -385,7 +385,7 @@ def found(r: Run, loose: list[str]) -> None:
         r.emit(GroupFounded, new_name(r.state, there), members=tuple(members), ambassador=members[best],
                overlap=float(np.nanmean(np.delete(alike[best], best))))
 
-
+# %% ../nbs/03b_delegation.ipynb #f26e93c8
 def last_epoch(r: Run, name: str) -> tuple[int, View]:
     "The newest day on which a group was seen, and its view by the snapshots of that price week."
     group = r.state.groups[name]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'STORE_WEIGHT', 'COMPARABLE', 'PEAK', 'IN_QUESTION', 'PRIOR', 'PRIOR_RATE', 'ROUNDS', 'MOVABLE', 'HIGHEST',
-           'ChangeCounts', 'weekday', 'PriceWeek', 'learn_price_week', 'local_day', 'sync_window']
+           'ChangeCounts', 'weekday', 'Hazards', 'PriceWeek', 'learn_price_week', 'local_day', 'sync_window']
 
 # %% ../nbs/01c_priceweek.ipynb #67a10dbd
 from dataclasses import dataclass, field
@@ -54,8 +54,8 @@ IN_QUESTION = 3  # weekdays in a row that may share it while nobody has looked b
 
 
 @dataclass(frozen=True)
-class PriceWeek:
-    "When a company changes its prices; times are local days (int, days since 1970)."
+class Hazards:
+    "How prices fade; times are local days (int, days since 1970)."
     hazard: tuple[float, ...] = (0.1,) * 7  # rate of change at the midnight before each weekday, 0 = Monday
     movable: float = 1.0  # share of lines that move at all
     evidence: float = 0.0  # prices that it was learned from, weighted
@@ -82,6 +82,11 @@ class PriceWeek:
     def comparable(self, a: Any, b: Any) -> np.ndarray:
         "Whether snapshots of two days may be compared: nearly all prices survive from one to the other."
         return self.survival(np.minimum(a, b), np.maximum(a, b)) >= COMPARABLE
+
+# %% ../nbs/01c_priceweek.ipynb #63ae1c94
+@dataclass(frozen=True)
+class PriceWeek(Hazards):
+    "When a company changes its prices; times are local days (int, days since 1970)."
 
     @property
     def changeover(self) -> int | None:
