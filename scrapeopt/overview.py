@@ -24,8 +24,8 @@ def status(
     company: str | None = None,  # None: all
 ) -> pd.DataFrame:
     """How far each company is: stores, scraped, mode, groups, diverged, outliers, threshold, last_scrape (UTC); of the
-    inferred prices how many were audited, the share that was right, and the groups below the floor or falling since their last
-    re-analysis (R10); when all groups were last analysed again (R11)."""
+    inferred prices how many were audited, the share that was right, and the groups below the floor or falling since
+    their last re-analysis (R10); when all groups were last analysed again (R11)."""
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
                "last_scrape", "audited", "right", "weak", "reanalysed"]
     companies = [company] if company else workspace.companies()

@@ -44,7 +44,8 @@ class Weights:
         grouped = np.argsort(group, kind="stable")[int((group < 0).sum()):]
         ends = np.searchsorted(group[grouped], np.arange(int(group.max(initial=-1)) + 2))
         self.groups = [grouped[a:b] for a, b in itertools.pairwise(ends)]
-        self.since = self.today - int(np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today)).max())
+        back = np.flatnonzero(self.week.comparable(self.today - np.arange(60), self.today))
+        self.since = self.today - int(back.max())
         self.taken, self.closed = np.zeros(len(group), bool), self.at.day == self.today
         self.own = (1 - self.at.follows) * (1 - self.week.survival(self.at.day, self.today))
         idle = np.clip((self.today - self.at.day) / 7, 0, 52)

@@ -48,11 +48,11 @@ def live(ws: Workspace, days: int = DAYS) -> tuple[list[list], float]:
         queues.append(ws.queue(PER_DAY, now=world.now))
         for task in queues[-1]: land(ws, world, task.store_id)
         update_db(ws)
-    served = ws.prices(now=world.now).pivot(index="store_id", columns="product_id", values="price").astype(float)
-    truth = pd.DataFrame(world.truth(), world.stores.index, world.products.index)
-    truth = truth.where(truth >= 0)
-    found = (served.reindex_like(truth) * 100).round()
-    return queues, float((found == truth).to_numpy().sum() / truth.notna().to_numpy().sum())
+    served = ws.prices(now=world.now).set_index(["store_id", "product_id"])["price"].astype(float)
+    shops = pd.MultiIndex.from_product([world.stores.index, world.products.index])
+    true = pd.Series(world.truth().ravel(), shops)
+    true = true[true >= 0]
+    return queues, float(((served * 100).round().reindex(true.index) == true).mean())
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,8 @@ def test_R10_an_audit_is_what_was_served_against_what_came(tmp_path):
     cents = np.array([shown[p] for p in claimed.product_id])
     right = (cents == (claimed.price.astype(float) * 100).round().to_numpy()) & (cents >= 0)
     audit = ws.audits(W).iloc[-1]
-    assert (audit.store_id, audit.group, audit.prices, audit.right) == (second, group.name, (cents >= 0).sum(), right.sum())
+    assert (audit.store_id, audit.group) == (second, group.name)
+    assert (audit.prices, audit.right) == ((cents >= 0).sum(), right.sum())
     assert audit.timely
 
 
