@@ -80,7 +80,8 @@ def audit_scrapes(
         if store not in claims: continue
         products, cents, _ = read_snapshot(folder / path)
         for row in hold_against(claims[store], products, cents, at, window).to_dict("records"):
-            session.add(InferenceAudit(store_pk=known[store].id, at=at, group_name=row.pop("group"), **row))
+            session.add(InferenceAudit(store_pk=known[store].id, at=at, group_name=row["group"],
+                                       **{str(k): v for k, v in row.items() if k != "group"}))
 
 # %% ../nbs/06h_audits.ipynb #bedaf3a5
 NEWEST, FEWEST_PRICES, DEVIATIONS, STORE_WEIGHT = 3, 100, 3.0, 200.0

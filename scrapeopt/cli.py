@@ -7,8 +7,8 @@ __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonO
            'ClusterOption', 'ModeOption', 'PolicyOption', 'TwinOption', 'PanelOption', 'PlacesOption', 'StoresOption',
            'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
            'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
-           'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'explain',
-           'prices', 'twin_create', 'demo', 'backtest', 'tune', 'main']
+           'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'reanalyse',
+           'explain', 'prices', 'twin_create', 'demo', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -307,6 +307,30 @@ def status(
     from scrapeopt.overview import status as overview
     rows = records(overview(open_workspace(context, workspace), company))
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
+
+# %% ../nbs/12_cli.ipynb #e809f95e
+@app.command()
+def reanalyse(
+    context: typer.Context,
+    company: CompanyOption = None,
+    every: Annotated[str | None, typer.Option(
+        metavar="28d", help="Do nothing where the last one is more recent.", show_default="always")] = None,
+    now: NowOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    "Compare all groups again on the newest snapshots; split and merge them."
+    import pandas as pd
+
+    from scrapeopt.analysis import reanalyse as run
+    from scrapeopt.clustering import InputError
+    try: span = None if every is None else pd.Timedelta(every)
+    except ValueError: raise InputError(f"--every {every!r} is no span of time: write it like 28d") from None
+    events = run(open_workspace(context, workspace), company, span, _moment(now))
+    rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
+             "words": e.words()} for e in events]
+    if as_json or not rows: return show(rows, as_json, "nothing to analyse")
+    for row in rows: typer.echo(row["words"])
 
 # %% ../nbs/12_cli.ipynb #6d9e5fea
 @app.command()

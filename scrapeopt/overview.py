@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .audits import weak_groups
+from .analysis import last_analysis, weak_now
 from .clustering import InputError, clusters_html, plot_clusters
 from .discovery import MAX_FAILURES, discovery_complete
 from .groups import DIVERGENCE_DETECTED, GroupState
@@ -24,20 +24,23 @@ def status(
     company: str | None = None,  # None: all
 ) -> pd.DataFrame:
     """How far each company is: stores, scraped, mode, groups, diverged, outliers, threshold, last_scrape (UTC); of the
-    inferred prices how many were audited, the share that was right, and the groups below the floor or falling (R10)."""
+    inferred prices how many were audited, the share that was right, and the groups below the floor or falling since
+    their last re-analysis (R10); when all groups were last analysed again (R11)."""
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
-               "last_scrape", "audited", "right", "weak"]
-    companies, floor = [company] if company else workspace.companies(), workspace.settings.accuracy_floor
-    rows = [_status_row(c, workspace.stores(c), workspace.groups(c)) | _audit_row(workspace.audits(c), floor)
-            for c in companies]
+               "last_scrape", "audited", "right", "weak", "reanalysed"]
+    companies = [company] if company else workspace.companies()
+    rows = [_status_row(c, workspace.stores(c), workspace.groups(c)) | _trust_row(workspace, c) for c in companies]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _audit_row(audits: pd.DataFrame, floor: float) -> dict[str, object]:
-    "What the audits of one company say."
+def _trust_row(workspace: Workspace, company: str) -> dict[str, object]:
+    "What the audits of one company say, and when its groups were last analysed again."
+    audits = workspace.audits(company)
     prices = int(audits["prices"].sum())
-    return {"audited": prices, "right": float(audits["right"].sum()) / prices if prices else None,
-            "weak": sorted(weak_groups(audits, floor))}
+    with workspace.begin() as session:
+        row = workspace.company(session, company)
+        return {"audited": prices, "right": float(audits["right"].sum()) / prices if prices else None,
+                "weak": sorted(weak_now(workspace, session, row)), "reanalysed": last_analysis(session, row)}
 
 
 def _status_row(company: str, stores: pd.DataFrame, state: GroupState) -> dict[str, object]:

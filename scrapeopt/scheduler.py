@@ -178,7 +178,7 @@ FOLLOWS = 0.96  # of a member's prices are served from its group, unless it is k
 def standings(
     at: Situation,
     groups: list[StoreGroup],  # active full ones
-) -> tuple[np.ndarray, Standings]:  # positions in `at.order` of the stores that were ever scraped; what is known of them
+) -> tuple[np.ndarray, Standings]:  # positions in `at.order` of the stores ever scraped, and what is known of them
     "What the worth of scrapes is worked out from."
     number, rank = np.full(len(at.order), -1), at.rank
     members = np.array([rank.get(s, -1) for g in groups for s in g.members], np.int64)
@@ -272,7 +272,7 @@ class ScrapeScheduler:
 
     def __init__(
         self,
-        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); failures, products if known
+        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); optional failures and so on
         groups: GroupState | Mapping[str, StoreGroup] | Iterable[StoreGroup],
         *,
         now: pd.Timestamp,  # UTC

@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from .analysis import analyse_weak
 from .audits import audit_scrapes
 from .book import run_delegated
 from .clustering import InputError
@@ -332,6 +333,7 @@ def _update_company(
         audit_scrapes(session, workspace.path, company, usable, workspace.learned_window(session, company),
                       workspace.rule_of(company).match_threshold)
         events = run_rules(workspace, session, company, _remember(session, company, taken))
+        if usable: events += analyse_weak(workspace, session, company, max(at for _, at, _ in usable))
     for t in taken: _clear(workspace, t.file.path)
     kept = [t.kept for t in taken if t.kept is not None]
     said = [complaint for t in taken if (complaint := _complaint(workspace, t))]
