@@ -10,7 +10,7 @@ RUN := .venv/installed-run
 DEV := .venv/installed-dev
 
 .NOTPARALLEL:
-.PHONY: help demo test sync lint types docs notebooks pytest drills bench lab fresh clean
+.PHONY: help demo test sync lint types docs notebooks pytest drills bench leaderboard lab fresh clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -59,6 +59,9 @@ drills: $(DEV)  ## the long tests that make test leaves out
 
 bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about ten minutes
 	@$(PY) -m benchmarks.overlap
+
+leaderboard: $(DEV)  ## every policy on every kind of chain, and the page in the docs; an hour or so, goes on where it stopped
+	@$(PY) -m benchmarks.leaderboard --cache _build/leaderboard && rm -r _build/leaderboard
 
 lab: $(DEV)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab nbs/index.ipynb

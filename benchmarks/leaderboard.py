@@ -15,9 +15,11 @@ from scrapeopt.tuning import TwinWorld, world_settings
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ("round_robin", "freshness", "document", "delegated", "oracle")
-WORLDS = {"uniform": "one price list for the country", "state_zones": "a price list a state, small and remote stores "
-          "dearer on some lines", "dominicks": "zones inside each city", "autonomy": "most stores price some categories "
-          "themselves", "algorithmic": "prices change any day, by area"}
+WORLDS = {"uniform": "one price list for the country",
+          "state_zones": "a price list a state, small and remote stores dearer on some lines",
+          "dominicks": "zones inside each city, and lines that a store prices itself",
+          "autonomy": "most stores price some categories themselves",
+          "algorithmic": "prices change on any day, by area"}
 BUDGETS = (2.0, 4.0, 8.0)  # scrapes per true zone and week
 DAYS, WARMUP = 84, 28
 
@@ -27,12 +29,12 @@ INTRO = """# Leaderboard
 Who serves most prices right: every policy on every kind of chain, at three budgets, in one run.
 :::
 
-A figure is the share of all prices of all stores that were served exactly right at the end of a day, in percent: the \
-mean over days {warmup} to {days} of a backtest, then over {seeds} seeds; a seed is another chain of the same kind. \
-± is half the span from the worst to the best seed. Each twin has {stores} stores and {products:,} products. All stores \
-are scraped once at the start, for free; zones and changeover are unknown to every policy except `oracle`, which knows \
-both. A budget is a number of scrapes per true zone and week, so that chains with few zones get little money and chains \
-with many much. The highest figure of a policy without such knowledge is bold.
+A figure is the share of all prices of all stores that were served exactly right at the end of a day, in percent: \
+the mean over days {warmup} to {days} of a backtest, then over {seeds} seeds; a seed is another chain of that kind. \
+± is half the span from the worst to the best seed. Each twin has {stores} stores and {products:,} products. All \
+stores are scraped once at the start, for free; zones and changeover are unknown to every policy except `oracle`, \
+which knows both. A budget is a number of scrapes per true zone and week, so that chains with few zones get little \
+money and chains with many much. The highest figure of a policy without such knowledge is bold.
 
 {note}`make leaderboard` measures again and writes this page; `python -m benchmarks.leaderboard --help` tells how to \
 change the number of seeds and the size. The rows are in `benchmarks/results/leaderboard.json`.
@@ -102,8 +104,11 @@ def chart(found: pd.DataFrame) -> Figure:
 def page(results: dict[str, Any]) -> str:
     "The page."
     found, sizes = summary(pd.DataFrame(results["rows"])), results["sizes"]
-    few = "This was a short run: few seeds and small twins, so differences of a few tenths mean nothing.\n\n"
-    parts = [INTRO.format(**sizes, warmup=WARMUP + 1, days=DAYS, note=few if sizes["seeds"] < 5 else "")]
+    note, missing = "", [w for w in WORLDS if w not in set(found["world"])]
+    if sizes["seeds"] < 5:
+        note = "This was a short run: few seeds and small twins, so differences of a few tenths mean nothing. "
+    if missing: note += f"Not measured in it: {', '.join(missing)}. "
+    parts = [INTRO.format(**sizes, warmup=WARMUP + 1, days=DAYS, note=note and note.strip() + "\n\n")]
     for world, part in found.groupby("world", sort=False):
         parts.append(f"## {world}\n\nThe chain: {WORLDS[world]}.\n\n" + "\n".join(table(part)) + "\n\n")
     return "".join(parts) + ("The last two columns are those of the largest budget. ARI is the adjusted Rand index of "

@@ -465,7 +465,7 @@ def _length(world: Any, days: int | None, warmup: int | None) -> dict[str, int]:
     "How long to replay, and what does not count."
     from scrapeopt.clustering import InputError
     end = getattr(world, "end", None)
-    longest = None if end is None else max(int((end - world.now).days) + 1, 1)
+    longest = None if end is None else (end.normalize() - world.now.normalize()).days + 1
     if days and longest and days > longest: raise InputError(f"--days {days}: the panel has {longest}")
     days = days or longest or 56
     warmup = min(28, days // 2) if warmup is None else warmup

@@ -144,11 +144,12 @@ def recommend(
     reached = target is None or bool(pick["accuracy"] >= target - 1e-12)
     top = f"{best['accuracy']:.1%} with {best['policy']} at {best['scrapes']:.3g} scrapes a day"
     got = f"{pick['accuracy']:.1%} right with {pick['scrapes']:.3g} scrapes a day"
+    near = f"{100 * within:g} point{'' if round(within, 9) == 0.01 else 's'}"
     if not reached: reason = f"No setting reached {target:.1%}; the most accurate is {got}."
     elif target is not None: reason = f"The cheapest of {len(usable)} settings that reach {target:.1%}: {got}."
     elif pick.name == best.name: reason = f"The most accurate of {len(usable)} settings, and no cheaper one comes " \
-                                          f"within {100 * within:g} points: {got}."
-    else: reason = f"The cheapest of {len(usable)} settings within {100 * within:g} points of the best " \
+                                          f"within {near}: {got}."
+    else: reason = f"The cheapest of {len(usable)} settings within {near} of the best " \
                    f"({top}): {got}."
     return Recommendation(str(pick["policy"]), str(pick["threshold"]), float(pick["budget"]), float(pick["scrapes"]),
                           float(pick["accuracy"]), float(best["accuracy"]), reached, reason)
