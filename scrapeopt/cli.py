@@ -324,7 +324,7 @@ def reanalyse(
 
     from scrapeopt.analysis import reanalyse as run
     from scrapeopt.clustering import InputError
-    try: span = None if every is None else pd.Timedelta(every)
+    try: span = None if every is None else pd.Timedelta(f"{every[:-1]}D" if every.endswith("d") else every)
     except ValueError: raise InputError(f"--every {every!r} is no span of time: write it like 28d") from None
     events = run(open_workspace(context, workspace), company, span, _moment(now))
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,

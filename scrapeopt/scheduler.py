@@ -272,7 +272,7 @@ class ScrapeScheduler:
 
     def __init__(
         self,
-        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); optional failures and so on
+        stores: pd.DataFrame,  # company, store_id, cluster, cluster_name, last_scraped (UTC); optional failures
         groups: GroupState | Mapping[str, StoreGroup] | Iterable[StoreGroup],
         *,
         now: pd.Timestamp,  # UTC

@@ -530,7 +530,19 @@ class _Writing(_Prices):
             return _write_table(reader, str(out)) if to_database else _write_file(reader, path)
 
 # %% ../nbs/06f_workspace.ipynb #d0669c5e
-class Workspace(_Writing):
+class _Turns(_Writing):
+    "Companies that take turns."
+
+    def _in_turn(self, clusters: Collection[str] | None) -> list[str]:
+        "The companies that have one of `clusters`, the one that was not scraped for longest first."
+        table = self.stores()
+        if table.empty: raise InputError(f"{self.path} has no stores yet: import some first")
+        wanted = table[table["cluster_name"].isin(list(clusters))] if clusters is not None else table
+        last = (table if wanted.empty else wanted).groupby("company")["last_scraped"].max()  # NaT: never
+        return last.sort_values(na_position="first", kind="stable").index.tolist()
+
+# %% ../nbs/06f_workspace.ipynb #5b54d03c
+class Workspace(_Turns):
     "A folder with everything that scrapeopt knows: stores, groups, prices, and what to scrape next."
 
     def scheduler(
@@ -566,11 +578,3 @@ class Workspace(_Writing):
         names = [company] if company else self._in_turn(clusters)
         queues = [self.scheduler(name, now, clusters, policy).get_queue(n, mode) for name in names]
         return [task for turn in zip_longest(*queues) for task in turn if task is not None][:n]
-
-    def _in_turn(self, clusters: Collection[str] | None) -> list[str]:
-        "The companies that have one of `clusters`, the one that was not scraped for longest first."
-        table = self.stores()
-        if table.empty: raise InputError(f"{self.path} has no stores yet: import some first")
-        wanted = table[table["cluster_name"].isin(list(clusters))] if clusters is not None else table
-        last = (table if wanted.empty else wanted).groupby("company")["last_scraped"].max()  # NaT: never
-        return last.sort_values(na_position="first", kind="stable").index.tolist()

@@ -208,3 +208,11 @@ def test_R10_a_weak_group_is_analysed_again_once(tmp_path):
     log = ws.events(W)
     assert log.words[log.kind == "Reanalysed"].tolist() == [
         f"1 groups of {W} were analysed again: {group.name}, 45.0% of audited prices right"]
+
+
+def test_an_older_workspace_gets_its_table_of_audits(tmp_path):
+    ws = open_workspace(tmp_path / "ws", None)
+    with ws.engine.begin() as c:
+        c.exec_driver_sql("DROP TABLE inference_audit")
+        c.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    assert Workspace.open(ws.path).audits(W).empty

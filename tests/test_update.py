@@ -88,7 +88,7 @@ def test_R9_what_is_unusual_but_clear_is_accepted(ws, text):
 
 
 @pytest.mark.parametrize(("place", "content", "reason"), [
-    ("Woolworths/0001/20261119T020000Z.jsonl.gz", gzip.compress(b"x" * 999)[:-9], "cannot be unpacked"),
+    ("Woolworths/0001/20261119T020000Z.jsonl.gz", gzip.compress(b"x" * 999, mtime=0)[:-9], "cannot be unpacked"),
     ("Woolworths/0001/20261119T020000Z.jsonl.gz", b"no gzip", "cannot be unpacked"),
     ("Woolworths/0001/2026-11-19.jsonl", b"{}\n", "not a UTC time"),
     ("Woolworths/9999/20261119T020000Z.jsonl", b"{}\n", "no store '9999'"),
