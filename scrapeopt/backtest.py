@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .clustering import InputError
-from .delegated import Delegated  # registers its policy
+from .delegated import Delegated
 from .panel import Panel, World
 from .planes import no_bar
 from .policies import (POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today, backtest_settings,
