@@ -382,7 +382,8 @@ class _Groups(_Clusters):
             log = query_frame(session, query, ["at"])
         happened = [event_from_record(kind, record) for kind, record in zip(log["kind"], log["record"], strict=True)]
         told = log.drop(columns="record").assign(words=[event.words() for event in happened])
-        return told if store is None else told[[store in event.stores() for event in happened]].reset_index(drop=True)
+        named = [store is None or store in event.stores() for event in happened]
+        return told.loc[pd.Series(named, dtype=bool)].reset_index(drop=True)
 
     def record_failures(
         self,
