@@ -26,7 +26,7 @@ from scrapeopt.groups import (
     StoreOutcast,
 )
 from .planes import NOT_SOLD
-from .policies import Agent, Setting, Today, place_stores, policy
+from .policies import Agent, Setting, Today, homes, place_stores, policy
 from .priceweek import local_day
 from .value import Means, Standings, Weights, to_spend
 
@@ -237,8 +237,7 @@ class Delegated:
     @property
     def groups(self) -> dict[str, str | int]:
         "The full group of each store, -1 for an outlier."
-        home = {s: g.name for part in self.parts for g in part.state.active() for s in g.members}
-        return {s: home.get(s, -1) for s in self.row}
+        return homes(self.parts, self.row)
 
 
 @policy

@@ -7,8 +7,8 @@ __all__ = ['Factory', 'POLICIES', 'NEVER', 'VISITS', 'UNSEEN', 'DRIZZLE', 'LEAST
            'BacktestSettings', 'backtest_settings', 'Setting', 'policy', 'find_policy', 'instant', 'Memory',
            'RoundRobin', 'round_robin', 'azar_rates', 'change_rates', 'Freshness', 'freshness', 'place_stores',
            'History', 'Said', 'newest_snapshots', 'Company', 'serve_store', 'newer_views', 'serve_company', 'serve_all',
-           'Document', 'document', 'stale_share', 'Oracle', 'best_mends', 'days_to_changeover', 'PlanningOracle',
-           'oracle']
+           'homes', 'Document', 'document', 'stale_share', 'Oracle', 'best_mends', 'days_to_changeover',
+           'PlanningOracle', 'oracle']
 
 # %% ../nbs/09d_policies.ipynb #eb4426cd
 from collections import defaultdict
@@ -489,6 +489,15 @@ def serve_all(
         prices[rows], sure[rows] = block, trust
     return prices, sure
 
+# %% ../nbs/09d_policies.ipynb #0c1b80e3
+def homes(
+    parts: Iterable[Any],  # companies, each with its `state`
+    stores: Iterable[str],
+) -> dict[str, str | int]:
+    "The full group of each store, -1 for an outlier."
+    home: dict[str, str | int] = {s: g.name for part in parts for g in part.state.active() for s in g.members}
+    return {s: home.get(s, -1) for s in stores}
+
 # %% ../nbs/09d_policies.ipynb #21bcd382
 class Document:
     "Policy `document` inside a backtest: R4a-R8 and R12 through the production code, company by company."
@@ -528,8 +537,7 @@ class Document:
     @property
     def groups(self) -> dict[str, str | int]:
         "The full group of each store, -1 for an outlier."
-        home = {s: g.name for part in self.parts for g in part.state.active() for s in g.members}
-        return {s: home.get(s, -1) for s in self.row}
+        return homes(self.parts, self.row)
 
 # %% ../nbs/09d_policies.ipynb #5f512526
 @policy
