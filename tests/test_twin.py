@@ -297,10 +297,12 @@ def test_a_split_begins_at_midnight_of_its_date(lively):
     lively.now = midnight
     after = lively.zones
     assert not (before == label).any()
-    assert (after == label).sum() == round((before == "NSW").sum() / 2)
+    day = lively.chain.day(midnight)
+    of_nsw = [i for i, site in lively.sites.items() if site.on(day - 1).zone == "NSW"]  # those not open yet as well
+    assert sum(lively.sites[i].on(day).zone == label for i in of_nsw) == round(len(of_nsw) / 2)
+    assert 0 < (after == label).sum() < (before == "NSW").sum()
     assert (before[after == label] == "NSW").all()
     left, stayed = (next(lively.sites[s] for s in after.index[after == zone]) for zone in (label, "NSW"))
-    day = lively.chain.day(midnight)
     assert (zone_prices(lively.chain, left, day - 1) == zone_prices(lively.chain, stayed, day - 1)).all()
     assert 0.5 < (zone_prices(lively.chain, left, day) == zone_prices(lively.chain, stayed, day)).mean() < 0.85
 
