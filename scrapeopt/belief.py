@@ -16,7 +16,7 @@ from .priceweek import PriceWeek
 
 # %% ../nbs/03c_belief.ipynb #58c13391
 MOST_WEEKS = 4
-GUESS = 100.0  # prices
+GUESS = 20.0  # prices
 KEEP = 0.998  # of the counts that a case has, after every ten prices more
 GROUP, OWN = 0, 1
 SAME, DIFFER = 0, 1

@@ -139,6 +139,7 @@ def learn_price_week(
         h = _deal(np.full(7, PRIOR_RATE), nights, seen, changed, movable)
         q = np.clip(movable * -np.expm1(-nights @ h), 1e-6, 1 - 1e-6)
         likelihood = float(changed @ np.log(q) + (seen - changed) @ np.log(1 - q))
+        likelihood += PRIOR * float((PRIOR_RATE * np.log(h) - h).sum())  # a gamma prior on each hazard
         if likelihood > best:
             best, found = likelihood, PriceWeek(tuple(h.tolist()), float(movable), float(counts.seen.sum()))
     return found
