@@ -19,10 +19,10 @@ from .consensus import NEVER, UNKNOWN
 from .delegation import Book, Delegation
 from .discovery import SyncWindow, discovery_complete
 from .groups import ClusterFormed, Event, GroupDissolved, GroupState
-from .learned import change_counts, known_week, pairs_behind_threshold
+from .learned import change_counts, pairs_behind_threshold
 from .overlap import PriceMatrix, price_matrix
 from .planes import NOT_SOLD
-from .priceweek import learn_price_week, local_day
+from .priceweek import known_week, learn_price_week, local_day
 from .snapshots import read_snapshot
 from .state import Company, GroupEvent
 from .views import own_snapshots, snapshots_of

@@ -237,7 +237,7 @@ def run_rules(
 def _delegated(workspace: Workspace, session: Session, company: Company, before: GroupState,
                fresh: Mapping[str, pd.Timestamp | None], stores: pd.DataFrame) -> list[Event]:
     "Policy `delegated`: every scrape is evidence."
-    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold)
+    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold, workspace.window_of(company))
     return run_delegated(session, workspace.path, company, before, fresh, stores, workspace.window_of(company), how)
 
 
