@@ -12,11 +12,13 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from .audits import weak_groups
-from .book import listed, open_book, read_sheets
+from .book import listed, open_book, open_knowledge, read_sheets
 from .consensus import NEVER
 from .delegation import Run
 from .groups import Event, GroupState, Round, open_outliers
+from .knowledge import doubts
 from .learned import logged
+from .memory import remember
 from .reanalysis import Reanalysed, analyse, delegate
 from .state import Company
 from .views import audit_table
@@ -41,8 +43,11 @@ def _judge(
         return r.events
     sheets = read_sheets(workspace.path, *listed(session, company, {}), company.timezone)
     book = open_book(session, company, sheets, stores["store_id"].tolist(), window)
+    known = open_knowledge(session, company, state, book)
     run = Run(state, book, rule, int(book.days.max(initial=NEVER)), at, place)
     delegate(run, names)
+    known.doubt = doubts(known.doubt, run.events)
+    remember(session, company, known, {})
     return run.events
 
 
