@@ -12,6 +12,7 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from .audits import weak_groups
+from .believed import catalogue
 from .book import listed, open_book, open_knowledge, read_sheets
 from .consensus import NEVER
 from .delegation import Run
@@ -41,7 +42,8 @@ def _judge(
         r = Round(state, prices, rule, window, at, place, open_outliers(state, stores))
         analyse(r, names)
         return r.events
-    sheets = read_sheets(workspace.path, *listed(session, company, {}), company.timezone)
+    products = catalogue(session, company)
+    sheets = read_sheets(workspace.path, *listed(session, company, {}), products, company.timezone)
     book = open_book(session, company, sheets, stores["store_id"].tolist(), window)
     known = open_knowledge(session, company, state, book)
     run = Run(state, book, rule, int(book.days.max(initial=NEVER)), at, place)

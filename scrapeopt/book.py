@@ -16,6 +16,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from .believed import catalogue, read_over
 from .consensus import NEVER, UNKNOWN, comparable_since
 from .delegation import Book, Delegation
 from .discovery import SyncWindow, discovery_complete
@@ -23,18 +24,17 @@ from .groups import ClusterFormed, Event, GroupDissolved, GroupState
 from .knowledge import Knowledge, believed, learn
 from .learned import change_counts
 from .memory import kept_standings, recall, remember, unpack
-from .overlap import PriceMatrix, price_matrix
 from .planes import NOT_SOLD
 from .priceweek import known_week, learn_price_week, local_day
-from .snapshots import read_snapshot
 from .state import Company, GroupEvent, InferenceAudit, Store, StoreStanding
 from .views import own_snapshots, snapshots_of
 
 # %% ../nbs/06g_book.ipynb #644ce81f
 @dataclass(frozen=True)
 class Sheets:
-    "The snapshots that an update of policy `delegated` reads, in one price matrix with a row for each."
-    matrix: PriceMatrix
+    "The snapshots that an update of policy `delegated` reads, a row for each."
+    prices: np.ndarray  # (k, products) int32, -1 = not sold; the products are the company's `catalogue`
+    times: list[pd.Timestamp]  # UTC
     old: dict[str, int]  # store -> row of the snapshot that goes into the book
     new: dict[int, dict[str, int]]  # local day -> store -> row of the snapshot that is judged
 
@@ -58,18 +58,18 @@ def read_sheets(
     folder: Path,  # the workspace
     old: pd.DataFrame,  # as `listed` gives them
     new: pd.DataFrame,
+    products: pd.Index,  # the company's catalogue
     timezone: str,
 ) -> Sheets:
-    "Read snapshots over the union of their products."
+    "Read snapshots over the catalogue."
     both = pd.concat([old, new], ignore_index=True)
-    matrix = price_matrix((str(i), at, *read_snapshot(folder / path))
-                          for i, (path, at) in enumerate(zip(both["path"], both["scraped_at"], strict=True)))
-    row = [matrix.row(str(i)) for i in range(len(both))]
-    days = local_day(new["scraped_at"], timezone)
+    prices, days = np.empty((len(both), len(products)), np.int32), local_day(new["scraped_at"], timezone)
+    for row, path in zip(prices, both["path"], strict=True): row[:] = read_over(folder / path, products)
     batches: dict[int, dict[str, int]] = {int(day): {} for day in sorted(set(days))}
     for at in np.argsort(new["scraped_at"].to_numpy(), kind="stable"):
-        batches[int(days[at])][str(new["store_id"].iloc[at])] = row[len(old) + at]
-    return Sheets(matrix, dict(zip(old["store_id"], row, strict=False)), batches)
+        batches[int(days[at])][str(new["store_id"].iloc[at])] = len(old) + int(at)
+    known = {store: row for row, store in enumerate(old["store_id"])}
+    return Sheets(prices, both["scraped_at"].tolist(), known, batches)
 
 # %% ../nbs/06g_book.ipynb #c52f2dc4
 def open_book(
@@ -80,17 +80,16 @@ def open_book(
     window: SyncWindow,
 ) -> Book:
     "The book of a company as it was before the new snapshots."
-    names, matrix = tuple(stores), sheets.matrix
-    prices = np.full((len(names), len(matrix.products)), NOT_SOLD, np.int32)
-    days = np.full(len(names), NEVER)
+    names = tuple(stores)
+    prices, days = np.full((len(names), sheets.prices.shape[1]), NOT_SOLD, np.int32), np.full(len(names), NEVER)
     at = {store: i for i, store in enumerate(names) if store in sheets.old}
     rows = np.array([sheets.old[store] for store in at], np.int64)
-    prices[list(at.values())] = matrix.prices[rows]
-    days[list(at.values())] = local_day(matrix.times[rows], company.timezone)
+    prices[list(at.values())] = sheets.prices[rows]
+    if at: days[list(at.values())] = local_day([sheets.times[row] for row in rows], company.timezone)
     changes, stands, lean = change_counts(session, company), np.full(prices.shape, UNKNOWN, np.int8), dict[str, str]()
     for kept in kept_standings(session, company, StoreStanding.stands).to_dict("records"):
         store = kept["store_id"]
-        if store not in at or pd.Timestamp(matrix.times[sheets.old[store]], tz="UTC") != kept["judged_at"]: continue
+        if store not in at or sheets.times[sheets.old[store]] != kept["judged_at"]: continue
         stands[at[store], prices[at[store]] != NOT_SOLD] = unpack(kept["stands"])
         if isinstance(kept["leans_on"], str): lean[store] = kept["leans_on"]
     return Book(names, prices, days, stands, lean, changes, known_week(window, learn_price_week(changes)))
@@ -152,7 +151,8 @@ def audit_batch(
     stores = sorted(s for s in batch if known.home(s)[0])
     prices, sure, inferred = believed(known, stores, day)
     query = select(Store.store_id, Store.id).where(Store.company_id == company.id)
-    since, keys = comparable_since(known.book.week, day), dict(session.execute(query).tuples().all())
+    since = comparable_since(known.book.week, day)
+    keys = {row.store_id: row.id for row in session.execute(query)}
     for store, told, trust, mine in zip(stores, prices, sure, inferred, strict=True):
         (at, shown), name = batch[store], str(known.home(store)[0])
         if not (mine := mine & (shown != NOT_SOLD)).any(): continue
@@ -175,13 +175,12 @@ def run_delegated(
     "The events of an update under policy `delegated`; what is learned beside them goes into the memory."
     events = completed(state, stores)
     if not (fresh := unjudged(session, company, fresh, stores)): return events
-    sheets = read_sheets(folder, *listed(session, company, fresh), company.timezone)
+    sheets = read_sheets(folder, *listed(session, company, fresh), catalogue(session, company), company.timezone)
     book = open_book(session, company, sheets, stores["store_id"].tolist(), how.window)
     known, judged = open_knowledge(session, company, state, book), dict[str, pd.Timestamp]()
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     for day, rows in sheets.new.items():
-        batch = {s: (pd.Timestamp(sheets.matrix.times[row], tz="UTC"), sheets.matrix.prices[row])
-                 for s, row in rows.items()}
+        batch = {s: (sheets.times[row], sheets.prices[row]) for s, row in rows.items()}
         at = max(time for time, _ in batch.values())
         if ended := retired(known.state, at): known.state, events = known.state.replay(ended), events + ended
         audit_batch(session, company, known, batch, day)

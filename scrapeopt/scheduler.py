@@ -31,7 +31,7 @@ from scrapeopt.discovery import (
 )
 from .groups import DIVERGENCE_DETECTED, GroupState, StoreGroup
 from .priceweek import PriceWeek, expected_week, local_day
-from .value import Standings, Weights
+from .value import Means, Standings, Weights, to_spend
 
 # %% ../nbs/05_scheduler.ipynb #46acb0da
 def by_age(
@@ -323,6 +323,13 @@ class ScrapeScheduler:
     def get_optimization_mode_queue(self, n: int) -> list[ScrapeTask]:
         "The next `n` stores of phase 2 by the policy; fewer when no more are worth a scrape."
         return optimization_queue(self.stores, self.situation, self.policy, n)
+
+    def get_budget_queue(self, means: Means) -> list[ScrapeTask]:
+        "The stores of phase 2 to scrape today out of a purse; the rest of the money waits for the changeover."
+        at = self.situation
+        torn = any(g.status == DIVERGENCE_DETECTED for g in at.groups)  # a tie-breaker does not wait
+        n = max(to_spend(means, at.week, int(local_day(at.now, at.timezone))), min(int(means.money + 1e-9), int(torn)))
+        return self.get_optimization_mode_queue(n)
 
     def get_queue(self, n: int, mode: str = "auto") -> list[ScrapeTask]:
         "The next `n` stores; `mode` is auto, discovery or optimization. Empty while groups are still to be formed."
