@@ -11,46 +11,31 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from .belief import Tallies, audit, believe
-from .consensus import AGREED, NEVER, View, comparable_since
+from .consensus import AGREED, NEVER, comparable_since
 from .delegation import Book, Delegation
 from .discovery import discovery_queue
 from .groups import DIVERGENCE_DETECTED, Event, GroupState
-from .knowledge import doubts
+from .knowledge import Knowledge, believed, learn
 from .planes import NOT_SOLD
 from .policies import Agent, Setting, Today, homes, place_stores, policy
 from .priceweek import expected_week, local_day
 from .value import Means, Standings, Weights, to_spend
 
 # %% ../nbs/09e_delegated.ipynb #3c94cdc5
-class Part:
+class Part(Knowledge):
     "One company under policy `delegated`."
 
     def __init__(self, s: Setting, part: pd.DataFrame) -> None:
         self.s, self.company = s, str(part["company"].iloc[0])
         self.table = place_stores(part, s.settings).assign(failures=0)
         self.place = dict(zip(self.table["store_id"], self.table["cluster_name"], strict=True))
-        self.book = Book.empty(self.table["store_id"], len(s.products))
+        super().__init__(GroupState(self.company), Book.empty(self.table["store_id"], len(s.products)))
         self.book.week = expected_week(s.window)
-        self.state, self.tallies, self.doubt = GroupState(self.company), Tallies(), dict[str, float]()
         how = s.settings
         self.how = Delegation(how.orchestrator.rule, how.match_threshold, s.window)
-        self.day, self.views = 0, dict[str, View]()
+        self.day = 0
         self.twice: dict[str, int] = {}  # store -> day on which it was asked again during discovery
         self.failures, self.tried = dict.fromkeys(self.book.stores, 0), dict.fromkeys(self.book.stores, NEVER)
-
-    def home(self, store: str) -> tuple[str | None, bool]:
-        "The group that a store is served from, and whether it is a member."
-        if group := self.state.group_of(store): return group.name, True
-        name = self.book.lean.get(store)
-        return (name, False) if name and self.state.groups[name].is_active else (None, False)
-
-    def view(self, name: str) -> View:
-        "What a group charges now; kept until somebody of it is scraped, joins or leaves."
-        if name not in self.views:
-            group = self.state.groups[name]
-            self.views[name] = self.book.view(group.members - group.candidates or group.members, self.day)
-        return self.views[name]
 
     def usable(self, store: str, prices: np.ndarray) -> bool:
         "Whether a scrape brought enough to be trusted."
@@ -69,28 +54,7 @@ class Learning(Part):
         for store in scraped.keys() - fresh.keys() | failed:
             self.failures[store], self.tried[store] = self.failures[store] + 1, self.day
         self.failures |= dict.fromkeys(fresh, 0)
-        rows = [self.book.row[s] for s in fresh]
-        last = dict(zip(fresh, zip(self.book.prices[rows], self.book.days[rows], self.book.stands[rows],
-                                   [self.home(s) for s in fresh], strict=True), strict=True))
-        if not fresh: return []
-        events = self.how.run(self.state, self.book, fresh, self.day, now, self.place)
-        self.state = self.state.replay(events)
-        self.doubt = doubts(self.doubt, events)
-        self.views.clear()
-        for store, (prices, day, stands, (name, member)) in last.items():
-            if day > NEVER and name and self.state.groups[name].is_active:
-                self.check(store, fresh[store], prices, int(day), stands, name, member)
-        return events
-
-    def check(self, store: str, shown: np.ndarray, last: np.ndarray, last_day: int, stands: np.ndarray, name: str,
-              member: bool) -> None:
-        "Audit what a store could have been served, had it not been scraped."
-        since, group = comparable_since(self.book.week, self.day), self.state.groups[name]
-        others = [s for s in group.members - group.candidates - {store} if self.book.days[self.book.row[s]] >= since]
-        if not others: return
-        view = self.book.view(others, self.day)
-        weeks = int(self.book.week.weeks(last_day, self.day))
-        self.tallies = audit(self.tallies, shown, last, stands, view, since, member, weeks)
+        return learn(self, self.how, fresh, self.day, now, self.place)
 
 # %% ../nbs/09e_delegated.ipynb #560b2a7c
 CLEAR = 4000.0  # prices seen again, weighted: as much as twenty pairs of scrapes; then there is no changeover to find
@@ -102,15 +66,8 @@ class Serving(Learning):
 
     def served(self, now: pd.Timestamp, prices: np.ndarray, sure: np.ndarray) -> None:
         "Fill in the prices (n, products) of all stores, and how sure they are."
-        self.day, book = int(local_day(now, self.s.window.timezone)), self.book
-        by_home: dict[tuple[str | None, bool], list[int]] = {}
-        for store in book.stores: by_home.setdefault(self.home(store), []).append(book.row[store])
-        empty = np.full(prices.shape[1], NOT_SOLD, np.int32)
-        for (name, member), rows in by_home.items():
-            view = self.view(name) if name else View(empty, np.full(len(empty), NEVER))
-            flags = np.full(len(rows), member)
-            prices[rows], sure[rows], _ = believe(book.prices[rows], book.days[rows], book.stands[rows], view,
-                                                  book.week, self.day, flags, self.tallies)
+        self.day = int(local_day(now, self.s.window.timezone))
+        prices[:], sure[:], _ = believed(self, self.book.stores, self.day)
 
     def standings(self) -> Standings:
         "What the worth of scrapes is worked out from."
