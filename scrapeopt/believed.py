@@ -55,7 +55,7 @@ def read_over(
     prices[at] = cents
     return prices
 
-
+# %% ../nbs/06eb_believed.ipynb #b22ef02c
 @dataclass(frozen=True, eq=False)
 class Sources:
     "What the served prices of a company rest on, the snapshots unopened."

@@ -18,17 +18,8 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from scrapeopt.consensus import (
-    AGREEMENT,
-    NEVER,
-    UNKNOWN,
-    View,
-    comparable_since,
-    consensus,
-    fading,
-    sides_with,
-    standing,
-)
+from .consensus import AGREEMENT, NEVER, UNKNOWN, View
+from .consensus import comparable_since, consensus, fading, sides_with, standing
 from .discovery import SyncWindow
 from scrapeopt.groups import (
     DIVERGENCE_DETECTED,

@@ -279,6 +279,21 @@ def optimization_queue(
             for p, company, cluster in zip(picks, rows["company"], rows["cluster_name"], strict=True)]
 
 
+def policy_named(name: str) -> Policy:
+    "A policy of `POLICIES`; `InputError` for an unknown name."
+    if name not in POLICIES: raise InputError(f"policy {name!r} is unknown; use one of {', '.join(POLICIES)}")
+    return POLICIES[name]
+
+
+def not_to_wait(
+    at: Situation,
+    means: Means,
+) -> int:
+    "How many scrapes of a purse to make today; a tie-breaker does not wait for the changeover."
+    torn = any(g.status == DIVERGENCE_DETECTED for g in at.groups)
+    return max(to_spend(means, at.week, int(local_day(at.now, at.timezone))), min(int(means.money + 1e-9), int(torn)))
+
+
 UNKNOWN_CHANGEOVER, FIRST_GUESS = SyncWindow(), Tallies()
 
 
@@ -308,9 +323,8 @@ class ScrapeScheduler:
         clusters: Collection[str] | None = None,  # names of the pilot's clusters
     ):
         need_columns(stores, "company", "store_id", "cluster", "cluster_name", "last_scraped")
-        if policy not in POLICIES: raise InputError(f"policy {policy!r} is unknown; use one of {', '.join(POLICIES)}")
         found = in_company(groups, None if stores.empty else stores["company"].iloc[0])
-        self.stores, self.policy, self.seed = pilot(stores, clusters), POLICIES[policy], seed
+        self.stores, self.policy, self.seed = pilot(stores, clusters), policy_named(policy), seed
         self.situation = replace(observe(self.stores, found, now, window, week), tallies=tallies,
                                  strangers=frozenset(strangers))
         self.formed = all_formed(self.stores, groups if isinstance(groups, GroupState) else found)
@@ -326,10 +340,7 @@ class ScrapeScheduler:
 
     def get_budget_queue(self, means: Means) -> list[ScrapeTask]:
         "The stores of phase 2 to scrape today out of a purse; the rest of the money waits for the changeover."
-        at = self.situation
-        torn = any(g.status == DIVERGENCE_DETECTED for g in at.groups)  # a tie-breaker does not wait
-        n = max(to_spend(means, at.week, int(local_day(at.now, at.timezone))), min(int(means.money + 1e-9), int(torn)))
-        return self.get_optimization_mode_queue(n)
+        return self.get_optimization_mode_queue(not_to_wait(self.situation, means))
 
     def get_queue(self, n: int, mode: str = "auto") -> list[ScrapeTask]:
         "The next `n` stores; `mode` is auto, discovery or optimization. Empty while groups are still to be formed."

@@ -433,6 +433,25 @@ class _Prices(_Groups):
         source, prices, right, timely (the view could be compared with the scrape), confidence (mean, as served)."""
         with self.begin() as session: return audit_table(session, self.company(session, company))
 
+    def _as_believed(self, session: Session, rows: list[Company], store: str | None, product: str | None,
+                     now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+        "Policy `delegated`: what is most likely right."
+        sources = [read_sources(session, self.path, row, read_groups(session, row),
+                                learned_week(session, row, self.window_of(row)), now) for row in rows]
+        return served_as_believed(sources, store, product)
+
+    def _as_written(self, session: Session, rows: list[Company], store: str | None, product: str | None,
+                    now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+        "Policy `document`: what the Ambassadors say."
+        tables = [speaking(session, row, store, self.window_of(row), self.rule_of(row).match_threshold, now)
+                  for row in rows]
+        own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
+        return served(own, views, news, product)
+
+# %% ../nbs/06f_workspace.ipynb #87aa19e9
+class _Served(_Prices):
+    "Prices that are served."
+
     @contextmanager
     def serve(self, company: str | None = None, store: str | None = None, product: str | None = None,
               now: pd.Timestamp | None = None) -> Iterator["pa.RecordBatchReader"]:
@@ -448,21 +467,6 @@ class _Prices(_Groups):
             tell = self._as_believed if self.settings.policy == "delegated" else self._as_written
             telling = tell(session, rows, store, product, at)
         with telling as reader: yield reader
-
-    def _as_believed(self, session: Session, rows: list[Company], store: str | None, product: str | None,
-                     now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
-        "Policy `delegated`: what is most likely right."
-        sources = [read_sources(session, self.path, row, read_groups(session, row),
-                                learned_week(session, row, self.window_of(row)), now) for row in rows]
-        return served_as_believed(sources, store, product)
-
-    def _as_written(self, session: Session, rows: list[Company], store: str | None, product: str | None,
-                    now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
-        "Policy `document`: what the Ambassadors say."
-        tables = [speaking(session, row, store, self.window_of(row), self.rule_of(row).match_threshold, now)
-                  for row in rows]
-        own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
-        return served(own, views, news, product)
 
     def prices(
         self,
@@ -520,7 +524,7 @@ def _write_table(reader: "pa.RecordBatchReader", url: str) -> int:
     return rows
 
 # %% ../nbs/06f_workspace.ipynb #8c160be9
-class _Writing(_Prices):
+class _Writing(_Served):
     "Prices that are written for others."
 
     def write_prices(
