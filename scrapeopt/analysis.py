@@ -12,17 +12,41 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from .audits import weak_groups
-from .book import listed, open_book, read_sheets
+from .believed import catalogue
+from .book import listed, open_book, open_knowledge, read_sheets
 from .consensus import NEVER
 from .delegation import Run
 from .groups import Event, GroupState, Round, open_outliers
+from .knowledge import doubts
 from .learned import logged
+from .memory import remember
 from .reanalysis import Reanalysed, analyse, delegate
 from .state import Company
 from .views import audit_table
 from .workspace import Workspace, newest_prices, read_groups, save_events, store_table
 
 # %% ../nbs/06i_analysis.ipynb #74328741
+def _delegate(
+    workspace: Workspace,
+    session: Session,
+    company: Company,
+    state: GroupState,
+    names: list[str],  # groups
+) -> list[Event]:
+    "Compare the members of some groups again under policy `delegated`; whoever is cast out leaves doubt behind."
+    stores, rule, window = store_table(session, company), workspace.rule_of(company), workspace.window_of(company)
+    place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
+    products = catalogue(session, company)
+    sheets = read_sheets(workspace.path, *listed(session, company, {}), products, company.timezone)
+    book = open_book(session, company, sheets, stores["store_id"].tolist(), window)
+    known = open_knowledge(session, company, state, book)
+    run = Run(state, book, rule, int(book.days.max(initial=NEVER)), stores["last_scraped"].max(), place)
+    delegate(run, names)
+    known.doubt = doubts(known.doubt, run.events)
+    remember(session, company, known, {})
+    return run.events
+
+# %% ../nbs/06i_analysis.ipynb #7df63ca4
 def _judge(
     workspace: Workspace,
     session: Session,
@@ -31,19 +55,13 @@ def _judge(
     names: list[str],  # groups
 ) -> list[Event]:
     "Compare the members of some groups again, under the policy of the settings."
-    stores = store_table(session, company)
+    if workspace.settings.policy == "delegated": return _delegate(workspace, session, company, state, names)
+    stores, prices = store_table(session, company), newest_prices(session, workspace.path, company)
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     window, rule, at = workspace.window_of(company), workspace.rule_of(company), stores["last_scraped"].max()
-    if workspace.settings.policy == "document":
-        prices = newest_prices(session, workspace.path, company)
-        r = Round(state, prices, rule, window, at, place, open_outliers(state, stores))
-        analyse(r, names)
-        return r.events
-    sheets = read_sheets(workspace.path, *listed(session, company, {}), company.timezone)
-    book = open_book(session, company, sheets, stores["store_id"].tolist(), window)
-    run = Run(state, book, rule, int(book.days.max(initial=NEVER)), at, place)
-    delegate(run, names)
-    return run.events
+    r = Round(state, prices, rule, window, at, place, open_outliers(state, stores))
+    analyse(r, names)
+    return r.events
 
 
 def analyse_groups(

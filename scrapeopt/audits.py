@@ -97,8 +97,9 @@ def weak_groups(
     audits: pd.DataFrame,  # of one company, oldest first: group, prices, right, timely
     floor: float,  # share of right prices
 ) -> dict[str, str]:  # name of the group -> why
-    "The groups whose inferred prices are right too rarely, or less often than before."
-    weak = {}
+    "The groups whose inferred prices are right too rarely, or less often than before; none for a floor of 0."
+    weak = dict[str, str]()
+    if floor <= 0: return weak
     for name, mine in audits[audits["timely"].astype(bool)].groupby("group"):
         prices, right = _summed(mine)
         late, late_right = _summed(mine.iloc[-NEWEST:])

@@ -18,17 +18,9 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from scrapeopt.consensus import (
-    AGREEMENT,
-    NEVER,
-    UNKNOWN,
-    View,
-    comparable_since,
-    consensus,
-    fading,
-    sides_with,
-    standing,
-)
+from .consensus import AGREEMENT, NEVER, UNKNOWN, View
+from .consensus import comparable_since, consensus, fading, sides_with, standing
+from .discovery import SyncWindow
 from scrapeopt.groups import (
     DIVERGENCE_DETECTED,
     EVENTS,
@@ -51,7 +43,7 @@ from scrapeopt.groups import (
 )
 from .overlap import MatchRule, auto_threshold, overlap_matrix
 from .planes import NOT_SOLD
-from .priceweek import ChangeCounts, PriceWeek, learn_price_week
+from .priceweek import ChangeCounts, PriceWeek, known_week, learn_price_week
 
 # %% ../nbs/03b_delegation.ipynb #918b1a42
 @dataclass(frozen=True, kw_only=True)
@@ -492,6 +484,7 @@ class Delegation:
     "Runs the rules of policy `delegated` on one company, a batch of scrapes at a time."
     rule: MatchRule = MatchRule()  # noqa: RUF009 - frozen
     threshold: float | str = "auto"  # True Overlap of a match; "auto": learned
+    window: SyncWindow = SyncWindow()  # noqa: RUF009 - frozen; a changeover that the user names is not learned again
 
     def run(
         self,
@@ -506,7 +499,7 @@ class Delegation:
         r = Run(state, book, self.rule, day, at, place)
         for store, prices in sorted(scraped.items()): note_change(r, store, prices)
         before = book.week.changeover
-        if any(isinstance(e, ChangesSeen) for e in r.events): book.week = learn_price_week(book.changes)
+        book.week = known_week(self.window, learn_price_week(book.changes))
         r = Run(r.state, book, self.rule, day, at, place, r.events)  # the week decides what is present
         let_go(r)
         learn_match(r, None if self.threshold == "auto" else float(self.threshold))

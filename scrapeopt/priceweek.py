@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'STORE_WEIGHT', 'COMPARABLE', 'PEAK', 'IN_QUESTION', 'PRIOR', 'PRIOR_RATE', 'ROUNDS', 'MOVABLE', 'HIGHEST',
-           'ChangeCounts', 'weekday', 'Hazards', 'PriceWeek', 'learn_price_week', 'local_day', 'sync_window']
+           'CHANGE', 'QUIET', 'ChangeCounts', 'weekday', 'Hazards', 'PriceWeek', 'learn_price_week', 'local_day',
+           'sync_window', 'expected_week', 'known_week']
 
 # %% ../nbs/01c_priceweek.ipynb #67a10dbd
 from dataclasses import dataclass, field
@@ -162,3 +163,23 @@ def sync_window(
     "The window that R3 asks for, with the changeover that was learned."
     day = week.changeover if window.changeover is None else window.changeover
     return SyncWindow(window.hours, day, window.timezone)
+
+# %% ../nbs/01c_priceweek.ipynb #9a21db71
+CHANGE, QUIET = 0.4, 0.005  # expected hazard of the midnight of a known changeover, and of the other midnights
+
+
+def expected_week(
+    window: SyncWindow,  # may know a changeover
+) -> PriceWeek:
+    "The price week to expect before anything was learned."
+    if window.changeover is None: return PriceWeek()
+    return PriceWeek(tuple(CHANGE if d == window.changeover else QUIET for d in range(7)), evidence=1.0)
+
+
+def known_week(
+    window: SyncWindow,  # with the changeover of the settings, if they name one
+    learned: PriceWeek,
+) -> PriceWeek:
+    "The price week to go by: the learned one, unless the settings name another changeover."
+    if learned.evidence > 0 and window.changeover in (None, learned.changeover): return learned
+    return expected_week(window)

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     min_shared: int = Field(default=20, ge=1)  # products that a comparison needs
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
     policy: Literal["document", "delegated"] = "document"  # the rules of the groups, and whom to scrape next
-    accuracy_floor: Share = 0.9  # of inferred prices that audits find right; a group below it is analysed again
+    accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
     max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
     min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of last time's, too
     after_ingest: Literal["archive", "delete"] = "archive"  # what becomes of a scraped file
@@ -128,7 +128,7 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 # range_threshold = 0.95       # share of a Rogue's products that its new home must sell
 # min_shared = 20              # products that a comparison needs
 # seeding = "baseline"         # or "geography": whole clusters first, chiselled by the checks
-# accuracy_floor = 0.9         # a group whose inferred prices are right less often is analysed again
+# accuracy_floor = 0.9         # a group whose inferred prices are right less often is analysed again; 0: never
 
 # Who judges, and whom to scrape next. "document": the written rules to the letter, easy to follow by hand.
 # "delegated": each scrape where it mends most prices; more right prices for the same number of scrapes.

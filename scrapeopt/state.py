@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['candidate_link', 'BUSY_TIMEOUT_S', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot',
-           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'InferenceAudit', 'connect', 'state_version',
-           'migrate']
+           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'InferenceAudit', 'CompanyMemory',
+           'StoreStanding', 'connect', 'state_version', 'migrate']
 
 # %% ../nbs/06a_state.ipynb #ea29af44
 from importlib.resources import files
@@ -164,6 +164,25 @@ class InferenceAudit(Base):
     timely: Mapped[bool]  # whether the group's view could be compared with the scrape (R3)
     confidence: Mapped[float]  # mean of what they were served with
 
+# %% ../nbs/06a_state.ipynb #0cb20f0b
+class CompanyMemory(Base):
+    "What policy `delegated` has learned of a company, beside its groups and its log."
+    __tablename__ = "company_memory"
+    company_id: Mapped[int] = mapped_column(ForeignKey("company.id"), primary_key=True)
+    learned_pairs: Mapped[int]  # comparable pairs that the match threshold was learned from
+    tallies: Mapped[dict[str, Any]]  # counts and agreed, as in `scrapeopt.belief.Tallies`
+    doubt: Mapped[dict[str, Any]]  # by group: the chance that members have strayed unseen
+
+
+class StoreStanding(Base):
+    "How the prices of a store stood to those of its group when it was last scraped, under policy `delegated`."
+    __tablename__ = "store_standing"
+    store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"), primary_key=True)
+    scraped_at: Mapped[pd.Timestamp]  # of the snapshot that was judged
+    leans_on: Mapped[str | None]  # the group that it resembles, where it is in none
+    agreed: Mapped[int]  # prices that were its group's
+    stands: Mapped[bytes]  # int8 for each row of the snapshot, compressed
+
 # %% ../nbs/06a_state.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database
 
@@ -202,7 +221,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}") from e
 
 # %% ../nbs/06a_state.ipynb #e75f891d
-STATE_VERSION = "0002"  # the newest migration
+STATE_VERSION = "0003"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:

@@ -237,8 +237,8 @@ def run_rules(
 def _delegated(workspace: Workspace, session: Session, company: Company, before: GroupState,
                fresh: Mapping[str, pd.Timestamp | None], stores: pd.DataFrame) -> list[Event]:
     "Policy `delegated`: every scrape is evidence."
-    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold)
-    return run_delegated(session, workspace.path, company, before, fresh, stores, workspace.window_of(company), how)
+    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold, workspace.window_of(company))
+    return run_delegated(session, workspace.path, company, before, fresh, stores, how)
 
 
 def _document(workspace: Workspace, session: Session, company: Company, before: GroupState, fresh: list[str],
@@ -330,8 +330,9 @@ def _update_company(
     with workspace.begin() as session:
         company = workspace.company(session, name)
         usable = [(t.file.store_id, t.file.at, t.path) for t in taken if t.kept is not None and not t.kept.partial]
-        audit_scrapes(session, workspace.path, company, usable, workspace.learned_window(session, company),
-                      workspace.rule_of(company).match_threshold)
+        if workspace.settings.policy == "document":  # the other policy audits batch by batch
+            audit_scrapes(session, workspace.path, company, usable, workspace.window_of(company),
+                          workspace.rule_of(company).match_threshold)
         events = run_rules(workspace, session, company, _remember(session, company, taken))
         if usable: events += analyse_weak(workspace, session, company, max(at for _, at, _ in usable))
     for t in taken: _clear(workspace, t.file.path)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIOR_PRICES', 'query_frame', 'own_snapshots', 'group_views', 'measured_overlaps', 'audit_table', 'calibrated',
-           'agreements', 'store_facts', 'ambassador_terms', 'snapshots_of', 'references', 'speaking']
+           'agreements', 'ambassador_terms', 'snapshots_of', 'references', 'speaking']
 
 # %% ../nbs/06e_views.ipynb #3bea5633
 from collections.abc import Sequence
@@ -116,22 +116,6 @@ def agreements(
     by_group = views["group"].map(whole.set_index("group")["overlap"]).astype(float)
     measured = by_store.fillna(by_group.reset_index(drop=True)).fillna(threshold).to_numpy()
     return calibrated(measured, views["group"].to_numpy(), audit_table(session, company))
-
-# %% ../nbs/06e_views.ipynb #538eefd2
-def store_facts(
-    session: Session,
-    company: Company,
-    threshold: float,  # the company's match threshold
-) -> pd.DataFrame:  # index store_id; products, follows: NaN where the store was never scraped or is in no group
-    "How many products each scraped store sells, and the share of its prices that its group tells."
-    query = (select(Store.store_id, Snapshot.rows.label("products"))
-             .join(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
-             .where(Store.company_id == company.id))
-    facts = query_frame(session, query).astype({"store_id": "str", "products": "float64"}).set_index("store_id")
-    views = group_views(session, company).merge(own_snapshots(session, company)[["key", "store_id"]], on="key")
-    views = views[views["category"].isna()].astype({"group": "str", "store_id": "str"}).reset_index(drop=True)
-    told = pd.Series(agreements(session, company, views, threshold), views["store_id"], dtype=float)
-    return facts.assign(follows=told[~told.index.duplicated()].clip(0, 1))
 
 # %% ../nbs/06e_views.ipynb #c9094b42
 def ambassador_terms(

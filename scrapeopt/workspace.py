@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,12 +22,13 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Column, Double, Engine, MetaData, Numeric, String, Table, func, select
 from sqlalchemy.orm import Session, selectinload, sessionmaker
 
+from .believed import read_sources, served_as_believed
 from .clustering import InputError, check_stores, cluster_stores
 from .discovery import ScrapeTask, SyncWindow
 from .groups import Event, GroupState, StoreGroup, event_from_record, event_record
 from .learned import learned_week
+from .memory import recall, store_facts, strangers
 from .overlap import MatchRule, PriceMatrix, price_matrix
-from .priceweek import sync_window
 from .scheduler import ScrapeScheduler
 from .served import as_frame, served
 from .settings import TEMPLATE, CompanySettings, Settings, read_settings
@@ -35,7 +36,7 @@ from .snapshots import folder_name, read_snapshot
 from .state import STATE_VERSION, Cluster, Company, GroupEvent, Snapshot, Store, UTCTime
 from .state import StoreGroup as GroupRow
 from .state import connect, migrate, state_version
-from .views import audit_table, own_snapshots, query_frame, speaking, store_facts
+from .views import audit_table, own_snapshots, query_frame, speaking
 
 if TYPE_CHECKING: import pyarrow as pa
 
@@ -133,12 +134,6 @@ class _Companies(_Folder):
 
     def window_of(self, row: Company) -> SyncWindow:
         return SyncWindow(self.settings.window_hours, row.changeover, row.timezone)
-
-    def learned_window(self, session: Session, row: Company) -> SyncWindow:
-        "The window, under policy `delegated` with the changeover that was learned where the settings name none."
-        window = self.window_of(row)
-        if self.settings.policy == "document": return window
-        return sync_window(learned_week(session, row, window), window)
 
     def rule(self, company: str) -> MatchRule:
         "When two of its stores match: with the threshold of the settings, or else the learned one."
@@ -438,6 +433,25 @@ class _Prices(_Groups):
         source, prices, right, timely (the view could be compared with the scrape), confidence (mean, as served)."""
         with self.begin() as session: return audit_table(session, self.company(session, company))
 
+    def _as_believed(self, session: Session, rows: list[Company], store: str | None, product: str | None,
+                     now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+        "Policy `delegated`: what is most likely right."
+        sources = [read_sources(session, self.path, row, read_groups(session, row),
+                                learned_week(session, row, self.window_of(row)), now) for row in rows]
+        return served_as_believed(sources, store, product)
+
+    def _as_written(self, session: Session, rows: list[Company], store: str | None, product: str | None,
+                    now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+        "Policy `document`: what the Ambassadors say."
+        tables = [speaking(session, row, store, self.window_of(row), self.rule_of(row).match_threshold, now)
+                  for row in rows]
+        own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
+        return served(own, views, news, product)
+
+# %% ../nbs/06f_workspace.ipynb #87aa19e9
+class _Served(_Prices):
+    "Prices that are served."
+
     @contextmanager
     def serve(self, company: str | None = None, store: str | None = None, product: str | None = None,
               now: pd.Timestamp | None = None) -> Iterator["pa.RecordBatchReader"]:
@@ -450,10 +464,9 @@ class _Prices(_Groups):
             here = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
             if store is not None and not session.scalar(here.limit(1)):
                 raise InputError(f"no store {store!r} in {' or '.join(names)}")
-            tables = [speaking(session, row, store, self.learned_window(session, row),
-                               self.rule_of(row).match_threshold, at) for row in rows]
-        own, views, news = (_as_one(self.path, parts) for parts in zip(*tables, strict=True))
-        with served(own, views, news, product) as reader: yield reader
+            tell = self._as_believed if self.settings.policy == "delegated" else self._as_written
+            telling = tell(session, rows, store, product, at)
+        with telling as reader: yield reader
 
     def prices(
         self,
@@ -511,7 +524,7 @@ def _write_table(reader: "pa.RecordBatchReader", url: str) -> int:
     return rows
 
 # %% ../nbs/06f_workspace.ipynb #8c160be9
-class _Writing(_Prices):
+class _Writing(_Served):
     "Prices that are written for others."
 
     def write_prices(
@@ -558,13 +571,14 @@ class Workspace(_Turns):
             row = self.company(session, company)
             if row.clustering is None:
                 raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
-            stores, window, week = store_table(session, row), self.window_of(row), None
+            stores, groups, at = store_table(session, row), read_groups(session, row), now or pd.Timestamp.now("UTC")
+            window, known = self.window_of(row), dict[str, Any]()
             if (policy := policy or self.settings.policy) == "delegated":
-                stores = stores.join(store_facts(session, row, self.rule_of(row).match_threshold), on="store_id")
-                week = learned_week(session, row, window)
-            return ScrapeScheduler(stores, read_groups(session, row), week=week,
-                                   now=pd.Timestamp.now("UTC") if now is None else now, window=window,
-                                   policy=policy, seed=self.settings.seed, clusters=clusters)
+                stores, week = stores.join(store_facts(session, row), on="store_id"), learned_week(session, row, window)
+                known = {"week": week, "tallies": recall(session, row).tallies,
+                         "strangers": strangers(session, row, groups, week, at)}
+            return ScrapeScheduler(stores, groups, now=at, window=window, policy=policy, seed=self.settings.seed,
+                                   clusters=clusters, **known)
 
     def queue(
         self,
