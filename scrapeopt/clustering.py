@@ -470,7 +470,8 @@ def legend_key(
 ) -> "Line2D":
     "One line of a legend."
     from matplotlib.lines import Line2D
-    return Line2D([], [], **{"color": colour, "marker": marker, "linestyle": "", "markersize": 5, "label": label} | look)
+    usual = {"color": colour, "marker": marker, "linestyle": "", "markersize": 5, "label": label}
+    return Line2D([], [], **usual | look)
 
 def legend_beside(
     ax: "Axes",
