@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from sklearn.utils.validation import validate_data
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 # %% ../nbs/00_clustering.ipynb #3fd35df4
 class InputError(ValueError):
@@ -383,12 +384,12 @@ logger = logging.getLogger(__name__)
 TILE_TIMEOUT_S = (3.0, 10.0)  # to connect, to answer; contextily by itself waits for ever
 _TILE_ALPHA = 0.6  # the stores stand out from the tiles
 
-def _draw_basemap(
+def draw_basemap(
     ax: "Axes",  # in degrees, with its limits set
     basemap: str | Path,  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
 ) -> None:
     "Put tiles or a raster under the map; where tiles do not come, log one line."
-    source = _basemap_source(basemap)
+    source = basemap_source(basemap)
     if source == "none": return
     import contextily
     from rasterio.errors import RasterioError  # type: ignore[import-untyped]
@@ -403,7 +404,7 @@ def _draw_basemap(
         if tiles: raise
         raise InputError(f"basemap: {source} is no raster of these stores ({e}); give a georeferenced one") from e
 
-def _basemap_source(
+def basemap_source(
     basemap: str | Path,
 ) -> str:
     "The setting, if it can be one."
@@ -436,7 +437,7 @@ def _write_names(
         else: taken.append(box)
 
 # %% ../nbs/00_clustering.ipynb #7a9bf287
-def _unbroken(
+def unbroken(
     lon: ArrayLike,  # (n,) degrees
 ) -> np.ndarray:  # (n,) degrees, some above 180 where that makes the map narrower
     "Longitudes without the jump at 180."
@@ -444,7 +445,7 @@ def _unbroken(
     round_ = np.where(lon < 0, lon + 360, lon)
     return round_ if np.ptp(round_) < np.ptp(lon) else lon
 
-def _frame(
+def frame_map(
     ax: "Axes",
     lat: np.ndarray,  # (n,) degrees
     lon: np.ndarray,  # (n,) degrees
@@ -461,6 +462,24 @@ def _frame(
 # %% ../nbs/00_clustering.ipynb #c56bd6e3
 _LEGEND_PLACES = 12  # the largest; the map names more
 
+def legend_key(
+    label: str,
+    colour: str,
+    marker: str,
+    **look: Any,  # what else matplotlib's Line2D takes
+) -> "Line2D":
+    "One line of a legend."
+    from matplotlib.lines import Line2D
+    usual = {"color": colour, "marker": marker, "linestyle": "", "markersize": 5, "label": label}
+    return Line2D([], [], **usual | look)
+
+def legend_beside(
+    ax: "Axes",
+    keys: "Sequence[Line2D]",
+) -> None:
+    "A legend right of the map, never on it."
+    ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
+
 def _write_legend(
     ax: "Axes",
     places: pd.Series,  # place -> stores, largest first
@@ -469,15 +488,12 @@ def _write_legend(
     outliers: int,  # stores in no cluster
 ) -> None:
     "Places by colour, companies by marker, and the outliers, right of the map."
-    from matplotlib.lines import Line2D
-    def key(label: str, colour: str, marker: str) -> Line2D:
-        return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5, label=label)
-    keys = [key(f"{name} ({n})", colours[str(name)], "o") for name, n in places.head(_LEGEND_PLACES).items()]
+    keys = [legend_key(f"{name} ({n})", colours[str(name)], "o") for name, n in places.head(_LEGEND_PLACES).items()]
     if (more := len(places) - _LEGEND_PLACES) > 0:
-        keys.append(key(f"{more} more ({places.iloc[_LEGEND_PLACES:].sum()})", "none", "o"))
-    if len(markers) > 1: keys += [key(company, "0.2", marker) for company, marker in markers.items()]
-    if outliers: keys.append(key(f"{OUTLIER} ({outliers})", OUTLIER_COLOUR, "x"))
-    ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
+        keys.append(legend_key(f"{more} more ({places.iloc[_LEGEND_PLACES:].sum()})", "none", "o"))
+    if len(markers) > 1: keys += [legend_key(company, "0.2", marker) for company, marker in markers.items()]
+    if outliers: keys.append(legend_key(f"{OUTLIER} ({outliers})", OUTLIER_COLOUR, "x"))
+    legend_beside(ax, keys)
 
 def _company_shapes(
     companies: pd.Series,  # of the stores shown
@@ -512,10 +528,10 @@ def plot_clusters(
     out = shown[shown.cluster < 0]
     ax.scatter(out.lon, out.lat, color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.7, zorder=2)
     ax.set_title(f"{', '.join(markers)}: {len(shown)} stores, {len(summary)} clusters", fontsize=10)
-    _frame(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
+    frame_map(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
     _write_legend(ax, summary.groupby("name", sort=False).stores.sum().sort_values(ascending=False, kind="stable"),
                   colours, markers, len(out))
-    _draw_basemap(ax, basemap)
+    draw_basemap(ax, basemap)
     _write_names(ax, tops)
     return ax
 
@@ -530,13 +546,13 @@ def _map_data(
     if shown.empty:
         raise InputError(f"company: no stores of {company!r}; there are {', '.join(sorted(set(clustered.company)))}")
     summary = cluster_summary(shown).query("cluster >= 0").sort_values("stores", ascending=False, kind="stable")
-    shown = shown.assign(lon=_unbroken(shown.lon))
+    shown = shown.assign(lon=unbroken(shown.lon))
     inside = shown[shown.cluster >= 0]
     tops = inside.groupby("cluster_name").agg(lon=("lon", "median"), lat=("lat", "max"), stores=("lat", "size"))
     return shown, summary, tops.sort_values("stores", ascending=False, kind="stable").rename_axis("name").reset_index()
 
 # %% ../nbs/00_clustering.ipynb #d9701d3a
-def _mercator(
+def mercator(
     lat: ArrayLike,  # (n,) degrees
     lon: ArrayLike,  # (n,) degrees
 ) -> tuple[np.ndarray, np.ndarray]:  # x, y in metres
@@ -564,7 +580,7 @@ def _html_figure(
         tooltips=[("store", "@name"), ("id", "@store_id"), ("company", "@company"), ("cluster", "@cluster_name")])
     fig.toolbar.logo = None  # it links to a site
     glyph = _company_shapes(shown.company, _GLYPHS)
-    x, y = _mercator(shown.lat, shown.lon)
+    x, y = mercator(shown.lat, shown.lon)
     table = shown[["company", "store_id", "name", "cluster_name"]].assign(x=x, y=y)
     table["cluster_name"] = table.cluster_name.replace("", OUTLIER)
     items = []
