@@ -75,9 +75,9 @@ def _pairs_caption(suggested: Threshold, threshold: float) -> str:
     first = f"{above:,} of {suggested.pairs:,} comparable pairs ({above / suggested.pairs:.0%}) reach {threshold:.3f}."
     if suggested.valley is None: return f"{first} There is no valley between two hills: nothing says where to cut."
     low, high = suggested.valley
-    where = ("lies in the valley" if low <= threshold <= high else "lies left of the valley and joins unlike stores"
-             if threshold < low else "lies in the right hill and splits stores that price alike")
-    return f"{first} The threshold {where} ({low:.3f} to {high:.3f})."
+    where = ("lies in it" if low <= threshold <= high else "lies left of it and joins unlike stores"
+             if threshold < low else "lies right of it and splits stores that price alike")
+    return f"{first} The valley runs from {low:.3f} to {high:.3f}; the threshold {where}."
 
 # %% ../nbs/10b_pictures.ipynb #55ea336c
 PIXELS = 400  # a side of the heat map has at most
@@ -88,14 +88,16 @@ def heat_image(
     order: np.ndarray,  # (n,) positions
     pixels: int = PIXELS,
 ) -> np.ndarray:  # (k, k) float32, k = min(n, pixels)
-    "The overlaps in this order, averaged in blocks where there are more stores than pixels."
+    "The overlaps in this order, averaged in blocks where there are more stores than pixels; NaN where no pair counts."
     n = len(order)
     k = min(n, pixels)
     if k == n: return true[np.ix_(order, order)].astype(np.float32)
     starts = np.arange(k) * n // k
-    rows = np.add.reduceat(np.nan_to_num(true)[np.ix_(order, order)], starts, axis=0)
-    width = np.diff(np.append(starts, n))
-    return (np.add.reduceat(rows, starts, axis=1) / np.outer(width, width)).astype(np.float32)
+    ordered = true[np.ix_(order, order)]
+    known = ~np.isnan(ordered)
+    total, pairs = (np.add.reduceat(np.add.reduceat(x, starts, axis=0), starts, axis=1)
+                    for x in (np.where(known, ordered, 0), known.astype(np.int32)))
+    return np.divide(total, pairs, out=np.full((k, k), np.nan, np.float32), where=pairs > 0, dtype=np.float32)
 
 # %% ../nbs/10b_pictures.ipynb #b9c8e83f
 def plot_heat(
@@ -106,14 +108,14 @@ def plot_heat(
 ) -> "Axes":
     "True Overlap of all pairs of stores, ordered by group, with a frame around each group."
     from matplotlib.collections import LineCollection
-    ax, n = axes(ax, (5.4, 4.2)), len(order)
+    ax, n = axes(ax, (4.5, 3.6)), len(order)
     low = np.floor(10 * np.nanmin(image)) / 10 if np.isfinite(image).any() else 0.0
     shown = ax.imshow(image, cmap="cividis", vmin=min(low, 0.9), vmax=1, extent=(0, n, n, 0), interpolation="nearest",
                       aspect="equal")
     ax.set_facecolor("0.85")  # pairs that share nothing
     ax.add_collection(LineCollection(frames(order, sets), colors=RED, linewidths=1.2))
     ax.set(xlabel="stores, alike ones side by side", ylabel="stores, in the same order", xlim=(0, n), ylim=(n, 0))
-    ax.figure.colorbar(shown, ax=ax, label="True Overlap (share of shared prices equal)")
+    ax.figure.colorbar(shown, ax=ax, label="True Overlap (share)", fraction=0.046, pad=0.03)
     return say(ax, heat_caption(n, sets))
 
 
@@ -139,7 +141,7 @@ def heat_caption(n: int, sets: Sequence[np.ndarray]) -> str:
 HAPPENED = {  # kind of event -> what it is called, marker, colour
     "GroupFounded": ("founded", "^", GREEN), "MonolithSeeded": ("founded", "^", GREEN),
     "StoreJoined": ("store joined", "o", BLUE), "StoreOutcast": ("store cast out", "X", RED),
-    "StoreLeft": ("store left", "x", RED), "AmbassadorChanged": ("new Ambassador", "d", ORANGE),
+    "StoreLeft": ("store left", "x", RED), "AmbassadorChanged": ("new Ambassador", ".", "0.6"),
     "DivergenceDetected": ("diverged", "s", PURPLE), "HealthRestored": ("healthy again", "P", SKY),
     "GroupsMerged": ("took in a group", ">", BLUE), "GroupDissolved": ("dissolved", "v", "black")}
 ROWS = 15  # groups that the timeline shows, those with the most events
@@ -153,13 +155,13 @@ def plot_timeline(
     told = events[events["kind"].isin(list(HAPPENED)) & events["group"].notna()]
     told = told.assign(what=told["kind"].map(lambda kind: HAPPENED[kind][0]), day=told["at"].dt.floor("D"))
     rows = sorted(told["group"].value_counts().index[:ROWS], key=lambda name: (len(name), name), reverse=True)
-    ax = axes(ax, (7, 1.2 + 0.28 * max(len(rows), 2)))
+    ax = axes(ax, (6.2, 1.2 + 0.24 * max(len(rows), 2)))
     counted = told[told["group"].isin(rows)].groupby(["what", "group", "day"]).size().rename("n").reset_index()
     for what, marker, colour in dict.fromkeys(HAPPENED.values()):
         part = counted[counted["what"] == what]
         if part.empty: continue
-        ax.scatter(part["day"], part["group"].map(rows.index), s=30 * np.sqrt(part["n"]), marker=marker, color=colour,
-                   edgecolors="none" if marker == "x" else "white", linewidths=0.6, label=f"{what} ({part['n'].sum()})", zorder=3)
+        ax.scatter(part["day"], part["group"].map(rows.index), s=34 * np.sqrt(part["n"]), marker=marker, color=colour,
+                   linewidths=1.4 if marker == "x" else 0, label=f"{what} ({part['n'].sum()})", zorder=3)
     ax.set(yticks=range(len(rows)), yticklabels=rows, xlabel="day (UTC)", ylim=(-0.7, max(len(rows), 1) - 0.3))
     ax.grid(axis="y", color="0.9", zorder=0)
     _days(ax)
