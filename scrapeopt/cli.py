@@ -169,7 +169,7 @@ def visualize_clusters(
     workspace: WorkspaceOption = None,
 ) -> None:
     "Draw the clusters: a picture per company, and a map for the browser."
-    from scrapeopt.overview import draw_maps
+    from scrapeopt.webmap import draw_maps
     ws = open_workspace(context, workspace)
     for path in draw_maps(ws, company, out, basemap): typer.echo(str(path))
 

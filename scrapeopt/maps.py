@@ -111,9 +111,10 @@ def _group_keys(
             for name, style in list(styles.items())[:_LEGEND_GROUPS]]
     if rest := list(styles)[_LEGEND_GROUPS:]:
         keys.append(legend_key(f"{len(rest)} more groups ({sizes[rest].sum()})", "none", "o"))
-    ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
-    others = ((AMBASSADOR, "black", "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
-              (UNSCRAPED, OUTLIER_COLOUR, ".", {}))
+    ring: dict[str, object] = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
+    others: tuple[tuple[str, str, str, dict[str, object]], ...] = (
+        (AMBASSADOR, "black", "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
+        (UNSCRAPED, OUTLIER_COLOUR, ".", {}))
     return keys + [legend_key(f"{role} ({roles[role]})", colour, marker, **extra)
                    for role, colour, marker, extra in others if role in roles]
 
@@ -133,7 +134,7 @@ def groups_frame(
     newest = frame["last_scraped"].max()
     at = pd.Timestamp.now("UTC") if now is None else now
     if newest > at: at = newest
-    return frame.assign(age_days=(at - frame["last_scraped"]) / pd.Timedelta("1D"))
+    return frame.assign(age_days=(at - frame["last_scraped"]).dt.total_seconds() / 86_400)
 
 
 def _in_groups(stores: pd.DataFrame, state: GroupState) -> pd.DataFrame:
