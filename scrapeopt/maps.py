@@ -59,10 +59,12 @@ def plot_groups(
         import matplotlib.pyplot as plt
         _, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
     styles, size = group_styles(shown["group"]), float(np.clip(8000 / len(shown), 12, 40))  # points squared
-    for name, style in reversed(styles.items()):  # small groups above large ones
-        part = shown[shown["group"] == name]
-        ax.scatter(part["lon"], part["lat"], c=style.colour, marker=style.marker, s=size, edgecolors="0.25",
-                   linewidths=0.4, zorder=3)
+    rank = shown["group"].map({name: i for i, name in enumerate(styles)}).sort_values(kind="stable").dropna()
+    inside = shown.loc[rank.index]  # the largest group first: small ones lie above it
+    marker = inside["group"].map({name: style.marker for name, style in styles.items()})
+    for shape, part in inside.groupby(marker, sort=False):  # a call a marker: hundreds of groups are drawn as fast as ten
+        ax.scatter(part["lon"], part["lat"], c=[styles[name].colour for name in part["group"]], marker=str(shape), s=size,
+                   edgecolors="0.25", linewidths=0.4, zorder=3)
     _scatter_others(ax, shown, size)
     frame_map(ax, shown["lat"].to_numpy(), shown["lon"].to_numpy())
     ax.set_title(title if title is not None else f"{len(shown)} stores, {len(styles)} groups", fontsize=10)
