@@ -29,7 +29,7 @@ from .panel import World
 from .pictures import heat_image
 from .planes import no_bar
 from .settings import Settings
-from .tuning import Recorded, Tuning, TwinWorld, fitting_budgets, tune
+from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from .state import Snapshot, Store
 from .views import query_frame
 from .workspace import FILE, Workspace
@@ -308,9 +308,9 @@ MEASURED = ("round_robin", "document", "delegated")
 @dataclass(frozen=True, eq=False)
 class Measured:
     "What budgets and policies bring, and where today's setting stands."
-    tuning: Tuning
-    found: pd.DataFrame  # the frontier, in scrapes a day of the company
+    found: pd.DataFrame  # as `frontier`, in scrapes a day of the company
     today: pd.Series | None  # its row that is today's setting
+    choice: Recommendation
     on: str  # what it was measured on, in words
 
 
@@ -341,4 +341,4 @@ def measure(
                   cache=cache if world is None else None, track=track, **days_of(world))
     found = tuning.frontier.assign(**{c: tuning.frontier[c] * n / m for c in ("budget", "scrapes")})
     here = found[(found["policy"] == subject.settings.policy) & np.isclose(tuning.frontier["budget"], mine)]
-    return Measured(tuning, found, here.iloc[0] if len(here) else None, on)
+    return Measured(found, here.iloc[0] if len(here) else None, recommend(found), on)
