@@ -8,7 +8,7 @@ __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonO
            'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
            'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
            'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'reanalyse',
-           'explain', 'prices', 'twin_create', 'demo', 'backtest', 'tune', 'main']
+           'explain', 'prices', 'twin_create', 'demo', 'dashboard', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -402,6 +402,26 @@ def demo(
     from scrapeopt.demo import run_demo, summary
     result = run_demo(folder, weeks=weeks, seed=seed, tell=typer.echo)
     for line in summary(result): typer.echo(line)
+
+# %% ../nbs/12_cli.ipynb #5ac5f648
+@app.command(context_settings={"ignore_unknown_options": True})
+def dashboard(
+    context: typer.Context,
+    more: Annotated[list[str] | None, typer.Argument(
+        metavar="[-- OPTIONS]", help="Options for JupyterLab, such as -- --ip=0.0.0.0", show_default=False)] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen; the next free one if it is taken.")] = 8888,
+    browser: Annotated[bool, typer.Option(help="Open a browser, or only print the address.")] = True,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Look before you decide: clusters, overlap, groups and budget, with sliders, in JupyterLab.
+
+    Opens dashboard.ipynb of the workspace, which is made the first time: run its cell with Shift+Enter. Move eps_km and see
+    the map; move the threshold and see which stores price alike; ask what another threshold would merge or split; measure
+    what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
+    """
+    from scrapeopt.lab import dashboard_notebook, lab_command, start_lab
+    notebook = dashboard_notebook(Path(workspace or context.obj or "."))
+    raise typer.Exit(start_lab(lab_command(notebook, port, browser, more or [])))
 
 # %% ../nbs/12_cli.ipynb #01318bf5
 TwinOption = Annotated[str, typer.Option(

@@ -71,13 +71,14 @@ def frame_pairs(suggested: Threshold, ax: "Axes") -> "Axes":
     start = np.flatnonzero(counts)[0] / BARS if counts.any() else 1
     ax.set(xlabel="True Overlap of a pair (share of shared prices equal)", ylabel="comparable pairs",
            xlim=(max(min(start, LOWEST) - 0.03, 0), 1.002))
+    ax.plot([], [], color=RED, lw=2, label="threshold")  # for the legend
+    ax.legend(**BESIDE)
     return ax
 
 
 def mark_threshold(suggested: Threshold, threshold: float, ax: "Axes") -> "Axes":
-    "The part of `plot_pairs` that a slider moves: the threshold, the legend, the caption."
-    ax.axvline(threshold, color=RED, lw=2, label=f"threshold {threshold:.3f}")
-    ax.legend(**BESIDE)
+    "The part of `plot_pairs` that a slider moves: the threshold, and the caption that names it."
+    ax.axvline(threshold, color=RED, lw=2)
     return say(ax, _pairs_caption(suggested, threshold))
 
 
