@@ -49,8 +49,8 @@ def lab_command(
     "What starts JupyterLab on a notebook; `InputError` where it is not installed."
     if importlib.util.find_spec("jupyterlab") is None:
         raise InputError("JupyterLab is not installed here: pip install jupyterlab, then run scrapeopt dashboard again")
-    quiet = ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    return [sys.executable, "-m", "jupyterlab", str(notebook), f"--port={port}", *quiet, *([] if browser else ["--no-browser"]), *more]
+    quiet = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+    return [sys.executable, "-m", "jupyterlab", str(notebook), f"--port={port}", quiet, *([] if browser else ["--no-browser"]), *more]
 
 
 def start_lab(command: Sequence[str]) -> int:  # exit code

@@ -44,7 +44,7 @@ def say(
 ) -> "Axes":
     "Write the caption over the axes, in lines as long as these are wide; `ax.get_title('left')` gives it back."
     inches = ax.get_position().width * ax.figure.get_figwidth()  # type: ignore[union-attr]
-    ax.set_title(fill(caption, max(int(inches * 72 / POINTS_PER_LETTER), 30)), loc="left", fontsize=9)
+    ax.set_title(fill(caption, max(int(inches * 72 / POINTS_PER_LETTER), 30), break_on_hyphens=False), loc="left", fontsize=9)
     return ax
 
 # %% ../nbs/10b_pictures.ipynb #e623a061
