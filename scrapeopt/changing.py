@@ -19,7 +19,7 @@ import tomlkit
 from pydantic import ValidationError
 
 from .clustering import InputError
-from .settings import TEMPLATE, Settings, _complaint
+from .settings import Settings, _complaint
 
 # %% ../nbs/06j_changing.ipynb #c3aebac2
 def with_key(

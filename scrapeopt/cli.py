@@ -407,17 +407,24 @@ def demo(
 @app.command(context_settings={"ignore_unknown_options": True})
 def dashboard(
     context: typer.Context,
-    more: Annotated[list[str] | None, typer.Argument(
-        metavar="[-- OPTIONS]", help="Options for JupyterLab, such as -- --ip=0.0.0.0", show_default=False)] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen; the next free one if it is taken.")] = 8888,
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTIONS]", help="Options for JupyterLab, such as -- --ip=0.0.0.0", show_default=False
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where to listen; the next free one if it is taken.")
+    ] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, or only print the address.")] = True,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Look before you decide: clusters, overlap, groups and budget, with sliders, in JupyterLab.
 
-    Opens dashboard.ipynb of the workspace, which is made the first time: run its cell with Shift+Enter. Move eps_km and see
-    the map; move the threshold and see which stores price alike; ask what another threshold would merge or split; measure
-    what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
+    Opens dashboard.ipynb of the workspace, which is made the first time: run its cell with Shift+Enter.
+
+    Move eps_km and see the map; move the threshold and see which stores price alike; ask what another threshold would
+    merge or split; measure what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
     """
     from scrapeopt.lab import dashboard_notebook, lab_command, start_lab
     notebook = dashboard_notebook(Path(workspace or context.obj or "."))

@@ -32,8 +32,10 @@ def dashboard_notebook(
     if not (folder / "scrapeopt.toml").is_file():
         raise InputError(f"{folder} is no workspace (it has no scrapeopt.toml); make one with: scrapeopt init {folder}")
     path = folder / NOTEBOOK
-    cells = [{"cell_type": "markdown", "id": "welcome", "metadata": {}, "source": WELCOME},
-             {"cell_type": "code", "id": "desk", "metadata": {}, "source": CELL, "outputs": [], "execution_count": None}]
+    cells = [
+        {"cell_type": "markdown", "id": "welcome", "metadata": {}, "source": WELCOME},
+        {"cell_type": "code", "id": "desk", "metadata": {}, "source": CELL, "outputs": [], "execution_count": None},
+    ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     book = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     if not path.exists(): path.write_text(json.dumps(book, indent=1), "utf-8")
@@ -50,7 +52,16 @@ def lab_command(
     if importlib.util.find_spec("jupyterlab") is None:
         raise InputError("JupyterLab is not installed here: pip install jupyterlab, then run scrapeopt dashboard again")
     quiet = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
-    return [sys.executable, "-m", "jupyterlab", str(notebook), f"--port={port}", quiet, *([] if browser else ["--no-browser"]), *more]
+    return [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        str(notebook),
+        f"--port={port}",
+        quiet,
+        *([] if browser else ["--no-browser"]),
+        *more,
+    ]
 
 
 def start_lab(command: Sequence[str]) -> int:  # exit code

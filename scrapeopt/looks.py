@@ -218,7 +218,8 @@ def _comes_of(part: np.ndarray, home: dict[int, int], names: Sequence[str]) -> t
     told, alone = [f"{names[k]} ({n})" for k, n in olds.most_common()], len(part) - olds.total()
     loners = f"{alone} outlier{'s' if alone > 1 else ''}"
     if not olds: return "found", len(part), f"{loners} would found a group"
-    if len(olds) > 1: return "merge", len(part), f"{', '.join(told)}{f' and {loners}' if alone else ''} would be one group"
+    if len(olds) > 1:
+        return "merge", len(part), f"{', '.join(told)}{f' and {loners}' if alone else ''} would be one group"
     return ("grow", len(part), f"{told[0]} would take in {loners}") if alone else None
 
 
@@ -244,24 +245,40 @@ def stores_in_sets(
     subject: Subject,
     pairs: Pairs,
     sets: Sequence[np.ndarray],  # positions in the subject's prices, of two and more
-) -> pd.DataFrame:  # store_id, name, lat, lon, group (None: in none), ambassador, role; for `scrapeopt.maps.plot_groups`
+) -> (
+    pd.DataFrame
+):  # store_id, name, lat, lon, group (None: in none), ambassador, role; for `scrapeopt.maps.plot_groups`
     "The stores whose place is known, in the groups that a cut would make; their Ambassador is the most alike."
-    ids, group, ambassadors = subject.prices.stores, {}, set()
-    names = name_sets(sets, ids, homes(subject.state), dict(zip(subject.stores["store_id"], subject.stores["cluster_name"], strict=True)))
+    ids = subject.prices.stores
+    group, ambassadors = dict[str, str](), set[str]()
+    names = name_sets(
+        sets,
+        ids,
+        homes(subject.state),
+        dict(zip(subject.stores["store_id"], subject.stores["cluster_name"], strict=True)),
+    )
     for part, name in zip(sets, names, strict=True):
         group |= dict.fromkeys(ids[part].tolist(), name)
         ambassadors.add(str(ids[part[most_alike(pairs.true[np.ix_(part, part)], pairs.times[part])[0]]]))
     shown = subject.placed[["store_id", "name", "lat", "lon"]]
     known, store = set(ids.tolist()), shown["store_id"]
-    role = [AMBASSADOR if s in ambassadors else MEMBER if s in group else GROUP_OUTLIER if s in known else UNSCRAPED for s in store]
-    return shown.assign(group=pd.Series([group.get(s) for s in store], index=shown.index, dtype=object), role=role,
-                        ambassador=[s in ambassadors for s in store])
+    role = [
+        AMBASSADOR if s in ambassadors else MEMBER if s in group else GROUP_OUTLIER if s in known else UNSCRAPED
+        for s in store
+    ]
+    return shown.assign(
+        group=pd.Series([group.get(s) for s in store], index=shown.index, dtype=object),
+        role=pd.Series(role, index=shown.index),
+        ambassador=store.isin(list(ambassadors)),
+    )
 
 # %% ../nbs/10c_looks.ipynb #35bc1e20
 def member_table(
     subject: Subject,
     group: StoreGroup,
-) -> pd.DataFrame:  # store_id, name, overlap, range (shares, NaN: cannot be compared), verdict, ambassador; least alike first
+) -> (
+    pd.DataFrame
+):  # store_id, name, overlap, range (shares, NaN: cannot be compared), verdict, ambassador; least alike first
     "The members of a group, each compared with the Ambassador."
     members = sorted(group.members)
     seen = compare(subject.prices, group.ambassador, members, subject.rule, subject.window)
@@ -270,7 +287,9 @@ def member_table(
                           "range": seen.range, "verdict": verdict})
     table["ambassador"] = table["store_id"] == group.ambassador
     table.loc[table["ambassador"], "verdict"] = "Ambassador"
-    table.insert(1, "name", table["store_id"].map(dict(zip(subject.stores["store_id"], subject.stores["name"], strict=True))))
+    table.insert(
+        1, "name", table["store_id"].map(dict(zip(subject.stores["store_id"], subject.stores["name"], strict=True)))
+    )
     return table.sort_values(["ambassador", "overlap"], ascending=[False, True], kind="stable").reset_index(drop=True)
 
 
@@ -314,7 +333,7 @@ class Measured:
     on: str  # what it was measured on, in words
 
 
-def days_of(world: World | None) -> dict[str, int]:
+def days_of(world: World | None) -> dict[str, Any]:
     "How many days to replay, and how many of them do not count."
     end = getattr(world, "end", None)
     days = 42 if world is None or end is None else min((end.normalize() - world.now.normalize()).days + 1, 56)
@@ -337,8 +356,16 @@ def measure(
     make: Any = TwinWorld(archetype, m, TWIN_PRODUCTS) if world is None else Recorded(world)  # type: ignore[arg-type]
     on = "its own prices" if world is not None else f"a twin of {m} stores ({archetype})"
     mine = max(a_day * m / n, 0.1)
-    tuning = tune(make, policies, sorted({*fitting_budgets(m), mine}), [subject.settings.match_threshold], n_jobs=n_jobs,
-                  cache=cache if world is None else None, track=track, **days_of(world))
+    tuning = tune(
+        make,
+        policies,
+        sorted({*fitting_budgets(m), mine}),
+        [subject.settings.match_threshold],
+        n_jobs=n_jobs,
+        cache=cache if world is None else None,
+        track=track,
+        **days_of(world),
+    )
     found = tuning.frontier.assign(**{c: tuning.frontier[c] * n / m for c in ("budget", "scrapes")})
     here = found[(found["policy"] == subject.settings.policy) & np.isclose(tuning.frontier["budget"], mine)]
     return Measured(found, here.iloc[0] if len(here) else None, recommend(found), on)

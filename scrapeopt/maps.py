@@ -75,9 +75,19 @@ def mark_groups(
     rank = stores["group"].map({name: i for i, name in enumerate(styles)}).sort_values(kind="stable").dropna()
     inside = stores.loc[rank.index]  # the largest group first: small ones lie above it
     marker = inside["group"].map({name: style.marker for name, style in styles.items()})
-    for shape, part in inside.groupby(marker, sort=False):  # a call a marker: hundreds of groups are drawn as fast as ten
-        ax.scatter(part["lon"], part["lat"], c=[styles[name].colour for name in part["group"]], marker=str(shape), s=size,
-                   edgecolors="0.25", linewidths=0.4, zorder=3)
+    for shape, part in inside.groupby(
+        marker, sort=False
+    ):  # a call a marker: hundreds of groups, too
+        ax.scatter(
+            part["lon"],
+            part["lat"],
+            c=[styles[name].colour for name in part["group"]],
+            marker=str(shape),
+            s=size,
+            edgecolors="0.25",
+            linewidths=0.4,
+            zorder=3,
+        )
     _scatter_others(ax, stores, size)
     legend_beside(ax, _group_keys(stores, styles))
     return styles

@@ -44,7 +44,9 @@ def say(
 ) -> "Axes":
     "Write the caption over the axes, in lines as long as these are wide; `ax.get_title('left')` gives it back."
     inches = ax.get_position().width * ax.figure.get_figwidth()  # type: ignore[union-attr]
-    ax.set_title(fill(caption, max(int(inches * 72 / POINTS_PER_LETTER), 30), break_on_hyphens=False), loc="left", fontsize=9)
+    ax.set_title(
+        fill(caption, max(int(inches * 72 / POINTS_PER_LETTER), 30), break_on_hyphens=False), loc="left", fontsize=9
+    )
     return ax
 
 # %% ../nbs/10b_pictures.ipynb #e623a061
@@ -186,7 +188,7 @@ def plot_timeline(
     told = events[events["kind"].isin(list(HAPPENED)) & events["group"].notna()]
     told = told.assign(what=told["kind"].map(lambda kind: HAPPENED[kind][0]), day=told["at"].dt.floor("D"))
     rows = sorted(told["group"].value_counts().index[:ROWS], key=lambda name: (len(name), name), reverse=True)
-    ax = axes(ax, (6.2, 1.2 + 0.24 * max(len(rows), 2)))
+    ax = axes(ax, (5.6, 1.2 + 0.22 * max(len(rows), 2)))
     counted = told[told["group"].isin(rows)].groupby(["what", "group", "day"]).size().rename("n").reset_index()
     for what, marker, colour in dict.fromkeys(HAPPENED.values()):
         part = counted[counted["what"] == what]
@@ -210,9 +212,12 @@ def _days(ax: "Axes") -> None:
 
 def _timeline_caption(told: pd.DataFrame, rows: int) -> str:
     "How much happened, and to whom most."
-    if told.empty: return "Nothing has happened to groups yet: they are formed when all stores of a cluster are scraped."
+    if told.empty:
+        return "Nothing has happened to groups yet: they are formed when all stores of a cluster are scraped."
     counts, lost = told["group"].value_counts(), int(told["kind"].isin(["StoreOutcast", "StoreLeft"]).sum())
-    shown = f"The {rows} groups with the most events of {len(counts)}" if len(counts) > rows else f"{len(counts)} groups"
+    shown = (
+        f"The {rows} groups with the most events of {len(counts)}" if len(counts) > rows else f"{len(counts)} groups"
+    )
     return (f"{shown}: {len(told):,} events, {lost:,} of them losses of a store; most happened to {counts.index[0]} "
             f"({counts.iloc[0]:,}). Quiet rows are healthy; crosses that come again are not.")
 
@@ -221,7 +226,7 @@ MEMBERS = 40  # that the picture shows, those least like the Ambassador
 
 
 def plot_members(
-    members: pd.DataFrame,  # store_id, overlap (True Overlap with the Ambassador, NaN: cannot be compared), ambassador (bool)
+    members: pd.DataFrame,  # store_id, overlap (with the Ambassador, NaN: not comparable), ambassador (bool)
     threshold: float,  # True Overlap of a match
     ax: "Axes | None" = None,  # drawn on; None = a new figure
 ) -> "Axes":
@@ -230,7 +235,8 @@ def plot_members(
     ax = axes(ax, (6, 1.3 + 0.16 * max(len(known), 3)))
     below, y = (known["overlap"] < threshold).to_numpy(), np.arange(len(known))
     for part, marker, colour, label in ((~below, "o", BLUE, "matches"), (below, "X", RED, "strays")):
-        if part.any(): ax.scatter(known["overlap"][part], y[part], marker=marker, color=colour, s=28, label=label, zorder=3)
+        if part.any():
+            ax.scatter(known["overlap"][part], y[part], marker=marker, color=colour, s=28, label=label, zorder=3)
     ax.axvline(threshold, color="black", ls="--", lw=1, label=f"threshold {threshold:.3f}")
     low = min(known["overlap"].min() if len(known) else 1, threshold)
     ax.set(yticks=y, xlim=(low - 0.02, 1.005), ylim=(-0.8, max(len(known), 1) - 0.2),
@@ -246,11 +252,14 @@ def _members_caption(members: pd.DataFrame, threshold: float) -> str:
     others = members[~members["ambassador"]]
     known = others["overlap"].dropna()
     unknown = f" {len(others) - len(known)} have no snapshot to compare." if len(known) < len(others) else ""
-    if known.empty: return f"None of {len(others)} members can be compared with the Ambassador: scrape them in one window."
+    if known.empty:
+        return f"None of {len(others)} members can be compared with the Ambassador: scrape them in one window."
     first = "The" if len(known) <= MEMBERS else f"The {MEMBERS} least alike of the"
-    return (f"{first} {len(known)} members that can be compared with Ambassador "
-            f"{', '.join(members['store_id'][members['ambassador']])}: {int((known < threshold).sum())} lie left of the "
-            f"threshold, the least alike at {known.min():.3f}.{unknown}")
+    return (
+        f"{first} {len(known)} members that can be compared with Ambassador "
+        f"{', '.join(members['store_id'][members['ambassador']])}: {int((known < threshold).sum())} lie left of the "
+        f"threshold, the least alike at {known.min():.3f}.{unknown}"
+    )
 
 # %% ../nbs/10b_pictures.ipynb #ddec5a8e
 def plot_budget(
@@ -264,7 +273,16 @@ def plot_budget(
     if found.empty: raise InputError("found: no setting was measured; measure one first")
     ax = plot_tuning(found, choice, axes(ax))
     if today is not None:
-        ax.plot(today["scrapes"], today["accuracy"], "*", ms=17, color="black", mec="white", zorder=5, label="today's setting")
+        ax.plot(
+            today["scrapes"],
+            today["accuracy"],
+            "*",
+            ms=17,
+            color="black",
+            mec="white",
+            zorder=5,
+            label="today's setting",
+        )
     ax.set(xlabel="scrapes a day (stores)", ylabel="prices served right (share of all)", xlim=(0, None))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(**BESIDE)
@@ -274,11 +292,11 @@ def plot_budget(
 def _budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
     "What today's setting gets, and what the best one for the same or less money would."
     fair = found[found["policy"] != "oracle"]
-    best = fair.loc[fair["accuracy"].idxmax()]
+    best = fair.iloc[int(fair["accuracy"].argmax())]
     top = f"{best['policy']} gets {best['accuracy']:.1%} right with {best['scrapes']:.3g} scrapes a day"
     if today is None: return f"The most accurate: {top}. Up and to the left is better."
     first = f"Today: {today['accuracy']:.1%} right with {today['scrapes']:.3g} scrapes a day ({today['policy']})."
     same = fair[fair["scrapes"] <= today["scrapes"] + 1e-9]
-    other = same.loc[same["accuracy"].idxmax()] if len(same) else today
+    other = same.iloc[int(same["accuracy"].argmax())] if len(same) else today
     if other["accuracy"] - today["accuracy"] < 0.001: return f"{first} Nothing measured gets more for the same money."
     return f"{first} For no more money {other['policy']} gets {other['accuracy']:.1%}. Up and to the left is better."

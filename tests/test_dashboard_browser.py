@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
@@ -34,14 +33,26 @@ def jupyterlab(folder, home):
     port = free_port()
     env = os.environ | {f"JUPYTER{name}": str(home / name) for name in
                         ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_WORKSPACES_DIR", "LAB_SETTINGS_DIR")}
-    command = [sys.executable, "-m", "scrapeopt.cli", "dashboard", "-w", str(folder), "--no-browser", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "scrapeopt.cli",
+        "dashboard",
+        "-w",
+        str(folder),
+        "--no-browser",
+        "--port",
+        str(port),
+    ]
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen([*command, "--", *OPEN_LAB], env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         end = time.monotonic() + START_S
         while True:
-            try: urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).read(); break
-            except (OSError, urllib.error.URLError):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).read()
+                break
+            except OSError:
                 assert time.monotonic() < end and server.poll() is None, (home / "lab.log").read_text()[-2000:]
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
@@ -56,7 +67,10 @@ def desk(address, chromium):
     page = chromium.new_page(viewport={"width": 1440, "height": 1000})
     page.set_default_timeout(STEP_MS)
     outside = []
-    page.on("request", lambda r: outside.append(r.url) if r.url.startswith("http") and not r.url.startswith(address) else None)
+    page.on(
+        "request",
+        lambda r: outside.append(r.url) if r.url.startswith("http") and not r.url.startswith(address) else None,
+    )
     page.goto(f"{address}/lab/tree/dashboard.ipynb?reset")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     run_all(page)
@@ -98,17 +112,26 @@ def workspace(tmp_path_factory):
 
 
 def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
-    with browser.chromium() as chromium, jupyterlab(workspace.path, tmp_path) as address, desk(address, chromium) as page:
+    with (
+        browser.chromium() as chromium,
+        jupyterlab(workspace.path, tmp_path) as address,
+        desk(address, chromium) as page,
+    ):
         for title, drawn in (("Clusters", 1), ("Overlap", 3), ("Groups", 2)):
             here = panel(page, title)
-            page.wait_for_function("n => document.querySelectorAll('.scrapeopt-desk figure img').length >= n", arg=drawn)
+            page.wait_for_function(
+                "n => document.querySelectorAll('.scrapeopt-desk figure img').length >= n", arg=drawn
+            )
             before, handle = pictures(here), here.locator(".noUi-handle").first
             assert len(before) == drawn and all(here.locator("figcaption").all_inner_texts())
             said = here.inner_text()
             handle.focus()
             for _ in range(3): page.keyboard.press("ArrowRight" if title == "Clusters" else "ArrowLeft")
-            page.wait_for_function("([text, title]) => [...document.querySelectorAll('.scrapeopt-desk .widget-tab-contents > *')]"
-                                   ".filter(e => e.offsetParent).some(e => e.innerText !== text)", arg=[said, title])
+            page.wait_for_function(
+                "([text, title]) => [...document.querySelectorAll('.scrapeopt-desk .widget-tab-contents > *')]"
+                ".filter(e => e.offsetParent).some(e => e.innerText !== text)",
+                arg=[said, title],
+            )
             if title != "Groups": wait_for_change(page, before)
         assert "press Measure" in panel(page, "Budget").inner_text()
 
@@ -119,7 +142,9 @@ def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
         here.locator(".good").wait_for()
         after = (workspace.path / "scrapeopt.toml").read_text()
     changed = [line for line in after.splitlines() if line not in before.splitlines()]
-    assert len(changed) == 1 and changed[0].startswith("match_threshold = 0.") and "# share of equal prices" in changed[0]
+    assert (
+        len(changed) == 1 and changed[0].startswith("match_threshold = 0.") and "# share of equal prices" in changed[0]
+    )
 
 
 def wait_for_change(page, before):
