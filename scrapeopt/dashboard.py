@@ -22,6 +22,7 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 
+# %% ../nbs/11_dashboard.ipynb #47527f45
 from .changing import Change, change_settings
 from .clustering import InputError, cluster_summary, frame_map, unbroken
 from scrapeopt.looks import (
@@ -202,9 +203,7 @@ class SaveBox(w.VBox):
             try: self.change = change_settings(self.file, self.news(self.file))
             except InputError as e: self.diff.value = note(str(e))
             else:
-                self.diff.value = (
-                    diff(self.change.diff) if self.change.diff else "As scrapeopt.toml has it: nothing to save."
-                )
+                self.diff.value = diff(self.change.diff) if self.change.diff else "Nothing to save: it is in force."
                 self.button.disabled = not self.change.diff
 
     def news(self, file: Path) -> dict[str, Any]:
@@ -215,13 +214,13 @@ class SaveBox(w.VBox):
 
     def save(self, _: object = None) -> None:
         "Write it."
-        if self.change is None: return
-        try: self.change.save()
+        if (change := self.change) is None: return
+        try: change.save()
         except InputError as e: self.told.value = note(str(e))
         else:
             self.refresh()
-            self.told.value = note(f"Saved. {self.then}", "good") + note(
-                " ".join(f"{name} is set and wins over the file." for name in self.change.overruled if self.change))
+            loud = " ".join(f"{name} is set and wins over the file." for name in change.overruled)
+            self.told.value = note(f"Saved. {self.then}", "good") + note(loud)
 
 # %% ../nbs/11_dashboard.ipynb #86c27727
 CONTROL = w.Layout(width="98%")

@@ -65,7 +65,7 @@ def plot_groups(
     draw_basemap(ax, basemap)
     return ax
 
-
+# %% ../nbs/07b_maps.ipynb #742af17a
 def mark_groups(
     stores: pd.DataFrame,  # store_id, name, lat, lon, group, ambassador, role
     ax: "Axes",
