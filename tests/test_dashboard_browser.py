@@ -119,9 +119,8 @@ def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
     ):
         for title, drawn in (("Clusters", 1), ("Overlap", 3), ("Groups", 2)):
             here = panel(page, title)
-            page.wait_for_function(
-                "n => document.querySelectorAll('.scrapeopt-desk figure img').length >= n", arg=drawn
-            )
+            page.wait_for_function("n => [...document.querySelectorAll('.scrapeopt-desk figure img')]"
+                                   ".filter(i => i.offsetParent).length === n", arg=drawn)
             before, handle = pictures(here), here.locator(".noUi-handle").first
             assert len(before) == drawn and all(here.locator("figcaption").all_inner_texts())
             said = here.inner_text()
