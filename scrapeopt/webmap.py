@@ -15,7 +15,7 @@ import pandas as pd
 from .clustering import (GLYPHS, MARKERS, OUTLIER_COLOUR, TOWN, InputError, Layer, add_dots, basemap_source,
                                   clusters_html, draw_basemap, known_places, mercator, plot_clusters, unbroken,
                                   web_figure, write_map)
-from .maps import GROUP_OUTLIER, UNSCRAPED, group_styles, groups_frame, plot_groups
+from .maps import GROUP_OUTLIER, UNSCRAPED, group_figure, group_styles, groups_frame
 from .snapshots import folder_name
 from .workspace import Workspace
 
@@ -139,10 +139,10 @@ def _add_ages(fig: "BokehFigure", frame: pd.DataFrame, dots: pd.DataFrame) -> La
     return Layer("ages", "Age of the newest scrape", "#7d7c78", "circle", shown=False, scale=scale)
 
 
-def _add_names(fig: "BokehFigure", frame: pd.DataFrame, named: pd.DataFrame, layer: str, **look: Any) -> None:
+def _add_names(fig: "BokehFigure", named: pd.DataFrame, layer: str, **look: Any) -> None:
     "Words on the map at some places: name, lat, lon."
     x, y = mercator(named["lat"], named["lon"])
-    text = fig.text(x, y, text=named["name"].tolist(), text_align="center", text_outline_color="white", **look)
+    text = fig.text(x, y, text=named["name"].tolist(), text_align="center", **look)
     text.tags, text.glyph.tags = [layer], ["ink"]
 
 
@@ -160,9 +160,9 @@ def _add_clusters(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
     line = fig.patches(xs, ys, fill_color=None, line_dash="dashed", line_color="black", line_alpha=0.7)
     line.tags, line.glyph.tags = ["clusters"], ["ink"]
     names = inside.groupby("cluster_name").agg(lat=("lat", "max"), lon=("lon", "median"))
-    _add_names(fig, frame, names.rename_axis("name").reset_index(), "clusters", text_font_size="13px", y_offset=-8,
+    _add_names(fig, names.rename_axis("name").reset_index(), "clusters", text_font_size="13px", y_offset=-12,
                text_font_style="bold", text_baseline="bottom")
-    return Layer("clusters", f"Clusters ({len(inside.groupby(['company', 'cluster']))})", glyph="ring")
+    return Layer("clusters", f"Clusters ({len(inside.groupby(['company', 'cluster']))})", glyph="outline")
 
 # %% ../nbs/07c_webmap.ipynb #b6c17ce8
 def groups_html(
@@ -178,7 +178,9 @@ def groups_html(
     Raises `InputError` when there are no stores, and for a basemap that is neither file nor tile URL.
     """
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
-    fig, dots, notes = web_figure(_TOOLTIPS), _dots_of(frame), list[str]()
+    from bokeh.models import Range1d
+    fig = web_figure(_TOOLTIPS, x_range=Range1d(), y_range=Range1d())  # the page sets them, as it is wide
+    dots, notes = _dots_of(frame), list[str]()
     ages, clusters = _add_ages(fig, frame, dots), _add_clusters(fig, frame)
     panels = _add_groups(fig, frame, dots)
     panels["Layers"] += [ages, clusters, _add_places(fig, frame)]
@@ -193,14 +195,16 @@ def groups_html(
               f"{frame['group'].nunique()} groups that price alike.",
         caption="A group has one colour and marker, a ring marks its Ambassador, a grey cross is an outlier. Tick the "
                 "age to see which scrapes are old: the lighter the disc, the older. Point at a store for the rest.",
-        tables=[_group_rows(frame)])
+        tables=[_group_rows(frame)], views=_views(frame, dots))
 
 # %% ../nbs/07c_webmap.ipynb #1dce03cb
 def _add_places(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
     "The names of the towns around."
-    _add_names(fig, frame, places_around(frame["lat"].to_numpy(), unbroken(frame["lon"])), "places",
-               text_font_size="12px", text_alpha=0.75, text_font_style="italic", text_baseline="middle")
-    return Layer("places", "Names of towns", glyph="square")
+    towns = places_around(frame["lat"].to_numpy(), unbroken(frame["lon"]))
+    towns = towns[~towns["name"].isin(frame["cluster_name"])]  # the clusters say those
+    _add_names(fig, towns, "places", text_font_size="12px", text_font_style="italic", text_baseline="top",
+               y_offset=7)
+    return Layer("places", "Names of towns", glyph="letters")
 
 
 def _add_background(fig: "BokehFigure", dots: pd.DataFrame, basemap: str | Path) -> Layer | None:
@@ -212,6 +216,17 @@ def _add_background(fig: "BokehFigure", dots: pd.DataFrame, basemap: str | Path)
     image = fig.image_url(url=[picture], x=x[0], y=y[1], w=x[1] - x[0], h=y[1] - y[0], level="underlay")
     image.tags = ["background"]
     return Layer("background", "Background", "#9aa7b0", "square")
+
+
+def _views(frame: pd.DataFrame, dots: pd.DataFrame) -> dict[str, list[float]]:
+    "Where the map can jump to: words -> west, east, south, north in metres."
+    def around(part: pd.DataFrame) -> list[float]:
+        margin = max(0.08 * np.ptp(part["x"]), 0.08 * np.ptp(part["y"]), 2_000)
+        return [part["x"].min() - margin, part["x"].max() + margin, part["y"].min() - margin, part["y"].max() + margin]
+    inside = dots[frame["cluster"] >= 0]
+    sizes = inside["cluster_name"].value_counts()
+    return {"All stores": around(dots)} | {
+        f"{name} ({n})": around(inside[inside["cluster_name"] == name]) for name, n in sizes.items()}
 
 
 def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
@@ -235,6 +250,7 @@ def draw_maps(
 ) -> list[Path]:
     """Draw the clusters of each company as `<company>.png` and all as `clusters.html`; where there are groups, also
     `<company>-groups.png` and `groups.html`; the files."""
+    from matplotlib.figure import Figure
     frame = groups_frame(workspace, company)
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
     folder, tiles = Path(out) if out else workspace.path / "maps", basemap or workspace.settings.basemap
@@ -242,17 +258,16 @@ def draw_maps(
     paths = []
     for name, part in frame.groupby("company", sort=True):
         stem = folder_name(str(name))
-        paths.append(_draw(folder / f"{stem}.png", plot_clusters, part, tiles))
-        if part["group"].notna().any(): paths.append(_draw(folder / f"{stem}-groups.png", plot_groups, part, tiles))
+        figure = Figure(figsize=(8, 8), layout="constrained")
+        plot_clusters(part, basemap=tiles, ax=figure.subplots())
+        paths.append(folder / f"{stem}.png")
+        figure.savefig(paths[-1], dpi=120)
+        if part["group"].isna().all(): continue
+        paths.append(folder / f"{stem}-groups.png")
+        group_figure(part, tiles).savefig(paths[-1], dpi=120)
     paths.append(clusters_html(frame, folder / "clusters.html"))
     if frame["group"].notna().any(): paths.append(groups_html(frame, folder / "groups.html", basemap=tiles))
     return paths
 
 
-def _draw(path: Path, plot: Any, stores: pd.DataFrame, basemap: str) -> Path:
-    "Draw one picture into a file."
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    plot(stores, basemap=basemap, ax=figure.subplots())
-    figure.savefig(path, dpi=120)
-    return path
+
