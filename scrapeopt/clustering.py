@@ -460,7 +460,7 @@ def frame_map(
     ax.set_aspect(1 / max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1))
     ax.xaxis.set_major_formatter(lambda x, _: f"{(x + 180) % 360 - 180:g}")
     ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
-    ax.grid(color="0.9", linewidth=0.6, zorder=0.5)
+    ax.grid(color="0.5", alpha=0.25, linewidth=0.6, zorder=0.5)  # faint on a light page and on a dark one
 
 # %% ../nbs/00_clustering.ipynb #c56bd6e3
 _LEGEND_PLACES = 12  # the largest; the map names more

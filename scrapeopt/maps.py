@@ -102,8 +102,14 @@ def _scatter_others(
     out, new, ringed = (shown[shown["role"] == role] for role in (GROUP_OUTLIER, UNSCRAPED, AMBASSADOR))
     ax.scatter(new["lon"], new["lat"], color=OUTLIER_COLOUR, marker=".", s=size, linewidths=0, zorder=2)
     ax.scatter(out["lon"], out["lat"], color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.8, zorder=2)
-    ax.scatter(ringed["lon"], ringed["lat"], facecolors="none", edgecolors="black", marker="o", s=5 * size,
+    ax.scatter(ringed["lon"], ringed["lat"], facecolors="none", edgecolors=_ink(), marker="o", s=5 * size,
                linewidths=1.3, zorder=4)
+
+
+def _ink() -> str:
+    "The colour of text: a ring is seen on a dark page too."
+    import matplotlib as mpl
+    return str(mpl.rcParams["text.color"])
 
 
 def _group_keys(
@@ -117,9 +123,9 @@ def _group_keys(
             for name, style in list(styles.items())[:_LEGEND_GROUPS]]
     if rest := list(styles)[_LEGEND_GROUPS:]:
         keys.append(legend_key(f"{len(rest)} more groups ({sizes[rest].sum()})", "none", "o"))
-    ring: dict[str, object] = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
+    ring: dict[str, object] = {"markerfacecolor": "none", "markeredgecolor": _ink(), "markersize": 8}
     others: tuple[tuple[str, str, str, dict[str, object]], ...] = (
-        (AMBASSADOR, "black", "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
+        (AMBASSADOR, _ink(), "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
         (UNSCRAPED, OUTLIER_COLOUR, ".", {}))
     return keys + [legend_key(f"{role} ({roles[role]})", colour, marker, **extra)
                    for role, colour, marker, extra in others if role in roles]
