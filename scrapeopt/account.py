@@ -4,7 +4,7 @@
 __all__ = ['WEEK_DAYS', 'CERTAINTY', 'Savings', 'count_savings', 'spending', 'Share', 'wilson', 'audited_share']
 
 # %% ../nbs/05a_account.ipynb #a0db7fb6
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -122,4 +122,5 @@ def audited_share(
     if not len(prices): return None
     more = np.append(prices, prices.mean())  # one more scrape
     low, high = _by_scrape(np.append(right, 0), more)[0], _by_scrape(np.append(right, more[-1]), more)[1]
-    return Share(int(right.sum()), int(prices.sum()), len(prices), low, high)
+    found = Share(int(right.sum()), int(prices.sum()), len(prices), low, high)
+    return replace(found, low=min(low, found.value), high=max(high, found.value))  # rounding may put 0 below `low`

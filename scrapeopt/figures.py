@@ -93,7 +93,7 @@ def store_problems(
 def group_problems(
     state: GroupState,
     weak: dict[str, str],  # name of a group -> why, what `weak_now` gave
-    complete: bool,  # whether every reachable store has been scraped
+    complete: bool,  # whether every reachable store has been scraped, and there are two at least
 ) -> list[Problem]:
     "Groups that diverged, have nobody to speak for them or are right too rarely, and a company that has none."
     active = [g for g in state.groups.values() if g.is_active]
@@ -270,13 +270,12 @@ def changes(
 # %% ../nbs/07d_figures.ipynb #ba84a9cb
 def next_step(
     figures: Iterable[Figures],  # of all companies
-    frame: pd.DataFrame,  # what `groups_frame` gave
+    clustered: bool,  # whether it is known where their stores are
 ) -> str:
     "The next thing to do, in a sentence; empty when the work simply goes on."
     figures = list(figures)
     if not figures: return "There are no stores yet. Load them with: scrapeopt import-stores FILE"
     if not sum(f.scraped for f in figures):
-        clustered = (frame["cluster_name"] != "").any()
         first = "Scrape" if clustered else "Find where the stores are with: scrapeopt cluster-stores. Then scrape"
         return f"{first} the first stores with: scrapeopt scrape --command TEMPLATE --update"
     waiting = [f for f in figures if f.mode == "discovery"]
@@ -316,12 +315,18 @@ def find_out(
     for f in figures:
         if earlier := earlier_figures(workspace.path / "reports", f.company, at):
             since[f.company] = (earlier[0], changes(earlier[1], f))
-    return Findings(at, frame, figures, tuple(problems), since, next_step(figures, frame))
+    return Findings(at, frame, figures, tuple(problems), since, next_step(figures, _clustered(workspace, parts)))
+
+
+def _clustered(workspace: Workspace, companies: Iterable[str]) -> bool:
+    "Whether it is known where the stores of all these companies are."
+    with workspace.begin() as session:
+        return all(workspace.company(session, name).clustering is not None for name in companies)
 
 
 def _problems(workspace: Workspace, f: Figures, frame: pd.DataFrame, at: pd.Timestamp) -> list[Problem]:
     "What needs a person in one company."
     with workspace.begin() as session: weak = weak_now(workspace, session, workspace.company(session, f.company))
     return [*store_problems(frame, scrape_log(workspace, f.company), at),
-            *group_problems(workspace.groups(f.company), weak, f.mode == "optimization"),
+            *group_problems(workspace.groups(f.company), weak, f.mode == "optimization" and f.scraped > 1),
             *quarantine_problems(workspace, [f.company])]

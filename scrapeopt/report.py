@@ -93,11 +93,22 @@ def plot_spending(
     return ax
 
 
-def _axes(ax: "Axes | None", width: float = 7.0, height: float = 3.2) -> "Axes":
+_WIDTH, _HEIGHT = 7.0, 3.2  # inches
+
+
+def _drawn(plot: "Callable[..., Axes]", *data: Any, height: float = _HEIGHT) -> "Figure":
+    "A figure of its own, which nobody has to close."
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    plot(*data, ax=figure.subplots())
+    return figure
+
+
+def _axes(ax: "Axes | None", height: float = _HEIGHT) -> "Axes":
     "These axes, or those of a new figure."
     if ax is not None: return ax
     import matplotlib.pyplot as plt
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return plt.subplots(figsize=(_WIDTH, height), layout="constrained")[1]
 
 
 def _date_axis(ax: "Axes") -> None:
@@ -138,12 +149,17 @@ AGES = ("this price week", "1 week old", "2 weeks old", "3 or more")
 _SHADES = ("#00497a", "#3f8fc4", "#9cc9e6", "#e3e3e3")
 
 
+def _bars(figures: Sequence[Figures]) -> float:
+    "The height of so many bars, inches."
+    return 1.6 + 0.45 * len(figures)
+
+
 def plot_freshness(
     figures: Sequence[Figures],
     ax: "Axes | None" = None,
 ) -> "Axes":
     "The share of stores by the age of their prices in price weeks."
-    ax = _axes(ax, height=1.6 + 0.45 * len(figures))
+    ax = _axes(ax, _bars(figures))
     counts = np.array([f.weeks for f in figures], float)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     left = np.zeros(len(figures))
@@ -169,7 +185,7 @@ def plot_events(
     ax: "Axes | None" = None,
 ) -> "Axes":
     "What happened to the groups: a lane a kind of event, a dot a day, its area by how many."
-    ax = _axes(ax, height=3.4)
+    ax = _axes(ax)
     lane = {kind: i for i, kinds in enumerate(LANES.values()) for kind in kinds}
     shown = events[events["kind"].isin(list(lane))]
     companies = sorted(set(events["company"]))
@@ -279,7 +295,7 @@ def savings_section(
         rows += [(f.company, words, f"{s.scrapes:,}", f"{brute:,}", f"{s.requests:,}", f"{s.requests_of(brute):,}",
                   f"{s.saved(brute):.1%}")
                  for words, brute in (("every day", s.every_day), ("every price week", s.every_week))]
-    shown = picture(lambda: plot_spending(spent).figure, "Scrapes so far", _spending_words(spent),  # type: ignore
+    shown = picture(lambda: _drawn(plot_spending, spent), "Scrapes so far", _spending_words(spent),
                     "The gap between the solid line and the others is what was saved. The solid line starts as steep "
                     "as brute force, since discovery looks at every store once.")
     table = Part(pictures=(shown,), name="Scrapes and requests", rows=tuple(rows), numbers=(2, 3, 4, 5, 6), columns=(
@@ -290,7 +306,7 @@ def savings_section(
 def _spending_words(spent: pd.DataFrame) -> str:
     "The picture of spending in words."
     used, weekly, daily = (int(spent[c].iloc[-1]) for c in ("used", "every_week", "every_day"))
-    first, last = spent.index[[0, -1]].strftime("%d %B %Y")
+    first, last = (f"{day:%d %B %Y}" for day in spent.index[[0, -1]])
     return (f"Line chart from {first} to {last}: {used:,} scrapes were used; every "
             f"store every price week would have taken {weekly:,}, every store every day {daily:,}.")
 
@@ -319,7 +335,7 @@ def accuracy_section(
         "Nothing has been audited yet. That happens by itself when a store that had inferred prices is "
         "scraped again.",))
     told = "; ".join(f"{row[0]} {row[1]}, between {row[2]}" for row in rows)
-    shown = picture(lambda: plot_accuracy(audits, floor).figure, "Right prices by week",  # type: ignore
+    shown = picture(lambda: _drawn(plot_accuracy, audits, floor), "Right prices by week",
                     "Dot and bar chart by week of the share of audited prices that were right. Over all weeks: "
                     f"{told}.",
                     "A dot is the share of audited prices that were right in a week, its bar how sure that is. Dots "
@@ -337,7 +353,7 @@ def freshness_section(figures: Sequence[Figures]) -> Section:
                   f"{f.stores - sum(f.weeks):,}") for f in known)
     told = "; ".join(f"{f.company}: " + ", ".join(
         f"{n / sum(f.weeks):.0%} {words}" for n, words in zip(f.weeks, AGES, strict=True)) for f in known)
-    shown = picture(lambda: plot_freshness(known).figure, "Age of the prices",  # type: ignore
+    shown = picture(lambda: _drawn(plot_freshness, known, height=_bars(known)), "Age of the prices",
                     f"Stacked bars of the share of stores by the age of their prices. {told}.",
                     "The darker, the fresher. What lies right of the darkest part was last looked at before the newest "
                     "price changeover, so some of its prices have changed since.")
@@ -363,7 +379,7 @@ def groups_section(
     if len(telling):
         counts = ", ".join(f"{int(telling['kind'].isin(kinds).sum())} {words}" for words, kinds in LANES.items())
         parts.append(Part("Their history", pictures=(picture(
-            lambda: plot_events(telling).figure, "Events by day",  # type: ignore
+            lambda: _drawn(plot_events, telling), "Events by day",
             f"Timeline of events from {telling['at'].min():%d %B %Y} to {telling['at'].max():%d %B %Y}: {counts}.",
             "A dot is a day, its size how often something happened. After the founding, a healthy chain shows new "
             "Ambassadors only; many stores cast out in one week mean that price zones have moved."),)))
