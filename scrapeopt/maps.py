@@ -111,7 +111,7 @@ def _ink() -> str:
     import matplotlib as mpl
     return str(mpl.rcParams["text.color"])
 
-
+# %% ../nbs/07b_maps.ipynb #904bf18a
 def _group_keys(
     shown: pd.DataFrame,  # checked
     styles: dict[str, GroupStyle],  # largest first
