@@ -642,7 +642,8 @@ def add_dots(
     from bokeh.models import ColumnDataSource, HoverTool
     dots = fig.scatter("x", "y", source=ColumnDataSource(data=table.to_dict("list")), **look)
     dots.tags = list(layers)
-    for tool in fig.select(HoverTool): tool.renderers = [*tool.renderers, dots]  # type: ignore[attr-defined]
+    for tool in fig.toolbar.tools:  # a select() would walk through all that has been drawn
+        if isinstance(tool, HoverTool): tool.renderers = [*tool.renderers, dots]
 
 def write_map(
     path: str | Path,
