@@ -8,7 +8,7 @@ __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonO
            'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
            'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
            'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'reanalyse',
-           'explain', 'prices', 'twin_create', 'demo', 'dashboard', 'backtest', 'tune', 'main']
+           'explain', 'report', 'prices', 'twin_create', 'demo', 'dashboard', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -168,7 +168,7 @@ def visualize_clusters(
         help="auto, none, a tile URL, or a raster file.", show_default=TOML)] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    "Draw the clusters: a picture per company, and a map for the browser."
+    "Draw clusters and groups: pictures of each company, and maps for the browser."
     from scrapeopt.webmap import draw_maps
     ws = open_workspace(context, workspace)
     for path in draw_maps(ws, company, out, basemap): typer.echo(str(path))
@@ -350,6 +350,20 @@ def explain(
     for chapter in [] if as_json else chapters:
         typer.echo(f"{chapter.company} {store}, {chapter.name}: {chapter.standing}")
         for line in chapter.events: typer.echo(f"  {line}")
+
+# %% ../nbs/12_cli.ipynb #dad8a6be
+@app.command()
+def report(
+    context: typer.Context,
+    company: CompanyOption = None,
+    out: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Where to put the page.", show_default="reports/ in the workspace")] = None,
+    now: NowOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    "Write a page for who pays the bill: what was saved, how right and fresh the prices are, what needs a person."
+    from scrapeopt.report import report_folder
+    typer.echo(str(report_folder(workspace or context.obj or Path(), company, out, _moment(now))))
 
 # %% ../nbs/12_cli.ipynb #62792c67
 @app.command()

@@ -460,7 +460,7 @@ def frame_map(
     ax.set_aspect(1 / max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1))
     ax.xaxis.set_major_formatter(lambda x, _: f"{(x + 180) % 360 - 180:g}")
     ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
-    ax.grid(color="0.9", linewidth=0.6, zorder=0.5)
+    ax.grid(color="0.5", alpha=0.25, linewidth=0.6, zorder=0.5)  # faint on a light page and on a dark one
 
 # %% ../nbs/00_clustering.ipynb #c56bd6e3
 _LEGEND_PLACES = 12  # the largest; the map names more
@@ -598,7 +598,7 @@ class Layer:
     name: str  # that the map knows it by
     label: str  # that a reader knows it by
     colour: str = "currentColor"  # of the symbol; currentColor: as the text
-    glyph: str = "square"  # bokeh's word, or ring
+    glyph: str = "square"  # bokeh's word, ring, outline or letters
     shown: bool = True
     scale: dict[str, Any] | None = None  # of a layer with many colours: colours, low, high
 
@@ -607,6 +607,10 @@ class Layer:
         "The symbol as SVG, around the origin."
         from markupsafe import Markup
         if self.glyph == "ring": shape = '<circle r="7" fill="none" stroke="{0}" stroke-width="2"/>'
+        elif self.glyph == "outline":
+            shape = '<circle r="7" fill="none" stroke="{0}" stroke-width="1.5" stroke-dasharray="3 2"/>'
+        elif self.glyph == "letters":
+            shape = '<text y="5" text-anchor="middle" font-size="13" font-style="italic" fill="{0}">Ab</text>'
         elif self.glyph == "x": shape = '<path d="M-5-5L5 5M-5 5L5-5" stroke="{0}" stroke-width="2"/>'
         elif self.glyph in _CORNERS: shape = f'<polygon points="{_CORNERS[self.glyph]}" fill="{{0}}"/>'
         else: shape = '<circle r="5.5" fill="{0}"/>'
@@ -638,13 +642,14 @@ def add_dots(
     from bokeh.models import ColumnDataSource, HoverTool
     dots = fig.scatter("x", "y", source=ColumnDataSource(data=table.to_dict("list")), **look)
     dots.tags = list(layers)
-    for tool in fig.select(HoverTool): tool.renderers = [*tool.renderers, dots]  # type: ignore[attr-defined]
+    for tool in fig.toolbar.tools:  # a select() would walk through all that has been drawn
+        if isinstance(tool, HoverTool): tool.renderers = [*tool.renderers, dots]
 
 def write_map(
     path: str | Path,
     fig: "BokehFigure",
     panels: dict[str, list[Layer]],  # words over the boxes -> the boxes
-    **values: Any,  # of the template: title, about, caption, alt, notes, tables
+    **values: Any,  # of the template: title, about, caption, alt, notes, tables, views
 ) -> Path:  # the file
     "Write a map's page; it is self-contained."
     from bokeh.embed import components
@@ -653,7 +658,7 @@ def write_map(
     script, plot = components(fig)
     library = Resources(mode="inline", components=["bokeh"]).render()
     return write_page(path, "map.html", panels=panels, script=Markup(script), plot=Markup(plot),
-                      library=Markup(library), **{"notes": (), "tables": ()} | values)
+                      library=Markup(library), **{"notes": (), "tables": (), "views": {}} | values)
 
 # %% ../nbs/00_clustering.ipynb #b1c0b006
 def _clusters_figure(

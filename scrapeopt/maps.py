@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AMBASSADOR', 'MEMBER', 'GROUP_OUTLIER', 'UNSCRAPED', 'GroupStyle', 'group_styles', 'plot_groups', 'mark_groups',
-           'groups_frame']
+           'group_figure', 'groups_frame']
 
 # %% ../nbs/07b_maps.ipynb #243aa837
 from collections.abc import Iterable
@@ -20,7 +20,9 @@ from .clustering import (MARKERS, OUTLIER_COLOUR, PALETTE, InputError, draw_base
 from .groups import GroupState, StoreGroup
 from .workspace import Workspace
 
-if TYPE_CHECKING: from matplotlib.axes import Axes
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../nbs/07b_maps.ipynb #97f34d54
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def plot_groups(
     ax: "Axes | None" = None,  # where to draw; a new figure by default
     basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
     title: str | None = None,
+    *,
+    cluster: str | None = None,  # a name in the column `cluster_name`: look at its surroundings only
 ) -> "Axes":
     """Draw the groups on a map in degrees: a colour and a marker each, Ambassadors ringed, outliers as grey crosses.
 
@@ -60,7 +64,8 @@ def plot_groups(
         import matplotlib.pyplot as plt
         _, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
     styles = mark_groups(shown, ax)
-    frame_map(ax, shown["lat"].to_numpy(), shown["lon"].to_numpy())
+    near = shown if cluster is None else shown[shown["cluster_name"] == cluster]
+    frame_map(ax, near["lat"].to_numpy(), near["lon"].to_numpy())
     ax.set_title(title if title is not None else f"{len(shown)} stores, {len(styles)} groups", fontsize=10)
     draw_basemap(ax, basemap)
     return ax
@@ -118,10 +123,16 @@ def _scatter_others(
     out, new, ringed = (shown[shown["role"] == role] for role in (GROUP_OUTLIER, UNSCRAPED, AMBASSADOR))
     ax.scatter(new["lon"], new["lat"], color=OUTLIER_COLOUR, marker=".", s=size, linewidths=0, zorder=2)
     ax.scatter(out["lon"], out["lat"], color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.8, zorder=2)
-    ax.scatter(ringed["lon"], ringed["lat"], facecolors="none", edgecolors="black", marker="o", s=5 * size,
+    ax.scatter(ringed["lon"], ringed["lat"], facecolors="none", edgecolors=_ink(), marker="o", s=5 * size,
                linewidths=1.3, zorder=4)
 
 
+def _ink() -> str:
+    "The colour of text: a ring is seen on a dark page too."
+    import matplotlib as mpl
+    return str(mpl.rcParams["text.color"])
+
+# %% ../nbs/07b_maps.ipynb #904bf18a
 def _group_keys(
     shown: pd.DataFrame,  # checked
     styles: dict[str, GroupStyle],  # largest first
@@ -133,12 +144,35 @@ def _group_keys(
             for name, style in list(styles.items())[:_LEGEND_GROUPS]]
     if rest := list(styles)[_LEGEND_GROUPS:]:
         keys.append(legend_key(f"{len(rest)} more groups ({sizes[rest].sum()})", "none", "o"))
-    ring: dict[str, object] = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 8}
+    ring: dict[str, object] = {"markerfacecolor": "none", "markeredgecolor": _ink(), "markersize": 8}
     others: tuple[tuple[str, str, str, dict[str, object]], ...] = (
-        (AMBASSADOR, "black", "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
+        (AMBASSADOR, _ink(), "o", ring), (GROUP_OUTLIER, OUTLIER_COLOUR, "x", {}),
         (UNSCRAPED, OUTLIER_COLOUR, ".", {}))
     return keys + [legend_key(f"{role} ({roles[role]})", colour, marker, **extra)
                    for role, colour, marker, extra in others if role in roles]
+
+# %% ../nbs/07b_maps.ipynb #5ffb9ffb
+def group_figure(
+    stores: pd.DataFrame,  # as `plot_groups` takes them, with cluster and cluster_name
+    basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
+) -> "Figure":
+    "All stores, and beside them the largest cluster from near, where that shows more; one legend for both."
+    from matplotlib.figure import Figure
+    inside = stores[stores["cluster"] >= 0]
+    main = str(inside["cluster_name"].value_counts().index[0]) if len(inside) else None
+    near = inside[inside["cluster_name"] == main]
+    if main is None or np.ptp(near["lat"]) > _NEAR * np.ptp(stores["lat"]):
+        figure = Figure(figsize=(8.5, 6), layout="constrained")
+        plot_groups(stores, figure.subplots(), basemap)
+        return figure
+    figure = Figure(figsize=(10, 6), layout="compressed")
+    far, close = figure.subplots(1, 2)
+    plot_groups(stores, far, basemap, f"all {len(stores)} stores").legend_ = None  # the other half has it
+    plot_groups(stores, close, basemap, f"the {len(near)} stores of {main}", cluster=main)
+    return figure
+
+
+_NEAR = 0.6  # a cluster that fills more of the map than this needs no half of its own
 
 # %% ../nbs/07b_maps.ipynb #dd826b9f
 def groups_frame(
