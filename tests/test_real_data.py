@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from scrapeopt.demo import make_twins, twin_command, work
-from scrapeopt.overview import draw_maps, store_story
+from scrapeopt.overview import store_story
 from scrapeopt.update import update_db
+from scrapeopt.webmap import draw_maps
 from scrapeopt.workspace import Workspace, read_stores
 
 BRANDS = {"711": "7-Eleven", "VIB": "Vibe"}  # two of FuelWatch's, 58 and 49 sites

@@ -1,0 +1,79 @@
+"""A page is looked at as a reader would: in Chromium, from disk, without a network, on a desk and on a telephone."""
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", "--force-color-profile=srgb"]
+WIDE, NARROW = 1280, 390  # CSS pixels: a desk, a telephone
+SCHEMES = ("light", "dark")
+LOCAL = ("file:", "data:", "blob:", "about:")
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    "Debian's Chromium, driven by Playwright; the test is skipped where either is missing."
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or pytest.skip("no chromium")
+    with api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Any, path: Path, width: int = WIDE, scheme: str = "light", **context: Any) -> Iterator[Any]:
+    """The page at `path`, loaded without a network; when it is left, any error or outside request so far fails."""
+    visit = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, **context)
+    page, wrong = visit.new_page(), list[str]()
+    page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: wrong.append(f"error: {e}"))
+    page.on("requestfailed", lambda r: wrong.append(f"not loaded: {r.url[:200]}"))
+    page.on("request", lambda r: None if r.url.startswith(LOCAL) else wrong.append(f"asked: {r.url}"))
+    page.goto(path.resolve().as_uri(), wait_until="load")
+    page.wait_for_function("!window.Bokeh || Bokeh.documents.every(d => d.is_idle)")
+    yield page
+    visit.close()
+    assert not wrong, f"{path.name} at {width} px, {scheme}:\n" + "\n".join(wrong)
+
+
+def overflow(page: Any) -> list[str]:
+    "What sticks out of the page on the right; what scrolls inside a box of its own does not."
+    return page.evaluate("""() => {
+        const width = document.documentElement.clientWidth
+        if (document.documentElement.scrollWidth <= width) return []
+        const out = [...document.body.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > width + 1)
+        const name = e => `${e.tagName.toLowerCase()}.${e.className?.baseVal ?? e.className}`
+        const found = out.slice(-5).map(e => `${name(e)} ends at ${Math.round(e.getBoundingClientRect().right)} px`)
+        return [`the page is ${document.documentElement.scrollWidth} px wide`, ...found] }""")
+
+
+def violations(page: Any, ignore: tuple[str, ...] = ()) -> list[str]:
+    "What axe-core finds wrong: labels, contrast, landmarks, language, title, and the like."
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    found = axe.Axe().run(page, options={"runOnly": AXE_TAGS, "resultTypes": ["violations"]}).response["violations"]
+    return [f"{v['id']}: {v['help']}: " + "; ".join(f"{n['target']} {n['html'][:120]}" for n in v["nodes"][:4])
+            for v in found if v["id"] not in ignore]
+
+
+def assert_page_is_fine(
+    path: Path,  # an HTML file
+    browser: Any = None,  # what `chromium()` gave, to open many pages with one; None: a new one
+    ignore: tuple[str, ...] = (),  # axe-core rules that a page made by others cannot keep; say why where it is called
+    widths: tuple[int, ...] = (WIDE, NARROW),
+    schemes: tuple[str, ...] = SCHEMES,
+) -> None:
+    """Open an HTML file from disk with the network off, wide and narrow, light and dark: no error in the console, no
+    request to elsewhere, nothing missing, no overflow, and axe-core content."""
+    if browser is None:
+        with chromium() as own: return assert_page_is_fine(path, own, ignore, widths, schemes)
+    for width in widths:
+        for scheme in schemes:
+            with opened(browser, path, width, scheme) as page:
+                found = overflow(page) + violations(page, ignore)
+                assert not found, f"{path.name} at {width} px, {scheme}:\n" + "\n".join(found)

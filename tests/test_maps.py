@@ -1,0 +1,235 @@
+"""Maps of groups: every store is on them, told apart by colour and marker, with tiles or without."""
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from itertools import pairwise
+from threading import Thread
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import small_chain
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from scrapeopt.clustering import PALETTE, InputError, cluster_stores
+from scrapeopt.maps import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED, group_styles, groups_frame, plot_groups
+from scrapeopt.update import update_db
+from scrapeopt.webmap import background, draw_maps, groups_html, places_around
+from scrapeopt.workspace import Workspace, read_stores
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    ws = small_chain.new_workspace(tmp_path_factory.mktemp("maps") / "ws")
+    small_chain.scrape_all(ws)
+    update_db(ws)
+    return ws
+
+
+@pytest.fixture
+def tiles():
+    "A tile server on loopback: its URL, and what it was asked for."
+    asked, buffer = [], BytesIO()
+    Image.new("RGB", (256, 256), "#77aadd").save(buffer, "PNG")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(buffer.getvalue())
+
+        def log_message(self, *_): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{{z}}/{{x}}/{{y}}.png", asked
+    server.shutdown()
+
+
+# ---- the frame ----------------------------------------------------------------------------------------------------
+
+def test_frame_says_who_stands_for_whom(workspace):
+    frame = groups_frame(workspace)
+    assert len(frame) == sum(map(len, small_chain.ZONES.values()))
+    assert not frame.duplicated(["company", "store_id"]).any()
+    for company in small_chain.ZONES:
+        mine, state = frame[frame["company"] == company], workspace.groups(company)
+        for group in state.active():
+            inside = mine[mine["group"] == group.name]
+            assert set(inside["store_id"]) == group.members
+            assert inside.loc[inside["ambassador"], "store_id"].tolist() == [group.ambassador]
+        assert set(mine.loc[mine["group"].isna(), "store_id"]) == set(mine["store_id"]) - state.housed()
+    assert (frame["ambassador"] == (frame["role"] == AMBASSADOR)).all()
+
+
+def test_age_is_never_below_zero_and_is_counted_to_now(workspace):
+    past = groups_frame(workspace, now=small_chain.THURSDAY - pd.Timedelta("30D"))
+    assert past["age_days"].min() == 0  # a clock before the newest scrape is moved on to it
+    later = groups_frame(workspace, now=small_chain.THURSDAY + pd.Timedelta("7D"))
+    assert later["age_days"].between(6.9, 7).all()
+
+
+def test_frame_of_a_workspace_that_was_just_made(tmp_path):
+    empty = groups_frame(Workspace.create(tmp_path / "a"))
+    assert empty.empty and {"group", "ambassador", "age_days", "role"} <= set(empty.columns)
+    fresh = groups_frame(small_chain.new_workspace(tmp_path / "b"))
+    assert set(fresh["role"]) == {UNSCRAPED} and fresh["age_days"].isna().all() and not fresh["ambassador"].any()
+    with pytest.raises(InputError, match="no company is named 'Aldi'"):
+        groups_frame(Workspace.open(tmp_path / "b"), "Aldi")
+
+
+# ---- styles and picture -------------------------------------------------------------------------------------------
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 80).map(str)), max_size=200))
+def test_styles_tell_groups_apart(groups):
+    styles, sizes = group_styles(groups), pd.Series(groups, dtype=object).dropna().value_counts()
+    assert set(styles) == set(sizes.index)
+    assert all(sizes[a] >= sizes[b] for a, b in pairwise(styles))
+    assert all(a.colour != b.colour and a.marker != b.marker for a, b in pairwise(list(styles.values())[:49]))
+    assert len(set(list(styles.values())[:49])) == min(len(styles), 49)
+
+
+def _as_seen(colours: list[str], kind: np.ndarray) -> np.ndarray:
+    "Colours through eyes with a deficiency: linear RGB by the matrix of Vienot, Brettel and Mollon, 1999."
+    rgb = np.array([mpl.colors.to_rgb(c) for c in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ kind.T
+
+
+DEFICIENCIES = {"protanopia": [[0.112, 0.888, 0], [0.112, 0.888, 0], [0.004, -0.004, 1]],
+                "deuteranopia": [[0.292, 0.708, 0], [0.292, 0.708, 0], [-0.022, 0.022, 1]]}
+
+
+def _closest(colours: list[str], deficiency: str) -> float:
+    "How far the two most alike colours are apart."
+    seen = _as_seen(colours, np.array(DEFICIENCIES[deficiency]))
+    return np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(colours), 1)].min()
+
+
+@pytest.mark.parametrize("name", DEFICIENCIES)
+def test_the_palette_survives_a_colour_deficiency(name):
+    assert _closest(list(PALETTE), name) > 0.1
+
+
+def test_an_ordinary_palette_does_not():
+    assert _closest(["#D62728", "#2CA02C"], "deuteranopia") < 0.1  # a red and a green of many charts
+
+
+def _table(n: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    groups = np.array([f"[G{i}]" for i in range(30)] + [None], dtype=object)[rng.integers(0, 31, n)]
+    return pd.DataFrame({"store_id": np.arange(n).astype(str), "name": "x", "lat": rng.uniform(-35, -31, n),
+                         "lon": rng.uniform(115, 118, n), "group": groups, "ambassador": False})
+
+
+def test_picture_holds_every_store_and_the_legend_is_off_it():
+    stores = _table(2000)
+    stores["ambassador"] = stores["group"].notna() & ~stores.duplicated("group")
+    ax = plot_groups(stores)
+    drawn = sum(len(c.get_offsets()) for c in ax.collections)
+    assert drawn == 2000 + 30  # and a ring for each Ambassador
+    ax.figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x0 >= ax.get_window_extent().x1 and legend.x1 <= ax.figure.bbox.x1
+    words = [t.get_text() for t in ax.get_legend().get_texts()]
+    shown = sum(int(re.search(r"\((\d+)\)$", w)[1]) for w in words if not w.startswith(AMBASSADOR))
+    assert shown == 2000 and "Ambassador (30)" in words
+
+
+def test_picture_of_one_store_and_of_no_groups():
+    assert plot_groups(_table(1)).get_title() == "1 stores, 1 groups"
+    ax = plot_groups(_table(5).assign(group=None))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [f"{GROUP_OUTLIER} (5)"]
+
+
+@pytest.mark.parametrize("scheme", ["black", "#e9eaec"])
+def test_rings_have_the_colour_of_text(scheme):
+    with mpl.rc_context({"text.color": scheme}):
+        ax = plot_groups(_table(3).assign(group="[G]", ambassador=[True, False, False]))
+    assert mpl.colors.same_color(ax.collections[-1].get_edgecolor(), scheme)
+
+
+# ---- tiles --------------------------------------------------------------------------------------------------------
+
+def test_tiles_become_part_of_page_and_picture(workspace, tiles, tmp_path):
+    url, asked = tiles
+    drawn = draw_maps(workspace, out=tmp_path, basemap=url)
+    assert asked and all(p.stat().st_size > 10_000 for p in drawn)
+    page = drawn[-1].read_text(encoding="utf-8")
+    assert 'data-layer="background"' in page and "data:image/png;base64," in page
+    assert url.split("{")[0] not in page  # the reader's browser asks nobody
+    plot = Image.open(next(p for p in drawn if p.name.endswith("-groups.png"))).convert("RGB")
+    at_60_percent = np.abs(np.array(plot, int) - [0xAD, 0xCC, 0xEB]).max(axis=-1) <= 2  # the tile over white
+    assert at_60_percent.mean() > 0.05
+
+
+def test_a_raster_file_needs_no_server(workspace, tiles, tmp_path):
+    import contextily
+    raster = tmp_path / "perth.tif"
+    contextily.bounds2raster(115.5, -32.3, 116.2, -31.6, str(raster), ll=True, source=tiles[0], zoom=8)
+    tiles[1].clear()
+    page = groups_html(groups_frame(workspace), tmp_path / "groups.html", basemap=raster).read_text(encoding="utf-8")
+    assert 'data-layer="background"' in page and not tiles[1]
+
+
+def test_no_tiles_is_said_on_the_page_and_in_the_log(workspace, tmp_path, caplog):
+    dead = "http://127.0.0.1:9/{z}/{x}/{y}.png"
+    page = groups_html(groups_frame(workspace), tmp_path / "groups.html", basemap=dead).read_text(encoding="utf-8")
+    assert "No background tiles could be had from http://127.0.0.1:9" in page and 'data-layer="background"' not in page
+    assert caplog.messages.count(
+        f"basemap: no tiles from {dead} (ConnectionError); the map is drawn without them") == 1
+    assert "No background tiles" not in groups_html(groups_frame(workspace), tmp_path / "b.html").read_text()
+
+
+@pytest.mark.parametrize("basemap", ["nowhere.tif", "http://host/tiles"])
+def test_a_bad_basemap_is_named(workspace, tmp_path, basemap):
+    with pytest.raises(InputError, match=re.escape(basemap)): background((0, 1), (0, 1), basemap)
+    with pytest.raises(InputError, match=re.escape(basemap)):
+        groups_html(groups_frame(workspace), tmp_path / "x.html", basemap=basemap)
+    assert not (tmp_path / "x.html").exists()
+
+
+# ---- the page -----------------------------------------------------------------------------------------------------
+
+def test_maps_of_groups_come_with_the_groups(tmp_path, workspace):
+    before = draw_maps(small_chain.new_workspace(tmp_path / "ws"), basemap="none")
+    after = draw_maps(workspace, out=tmp_path, basemap="none")
+    assert [p.name for p in before] == ["Fruit%2FVeg & Co..png", "Woolworths.png", "clusters.html"]
+    assert {p.name for p in after} - {p.name for p in before} == {
+        "Fruit%2FVeg & Co.-groups.png", "Woolworths-groups.png", "groups.html"}
+    with pytest.raises(InputError, match="import-stores"): draw_maps(Workspace.create(tmp_path / "empty"))
+
+
+def test_names_of_stores_are_text_on_the_page(tmp_path, workspace):
+    nasty = "</script><script>alert(1)</script>"
+    frame = groups_frame(workspace).assign(name=nasty, cluster_name=nasty, group=nasty)
+    page = groups_html(frame, tmp_path / "x.html").read_text(encoding="utf-8")
+    assert nasty not in page and "alert(1)" in page
+
+
+@given(st.floats(-60, 60), st.floats(-180, 180), st.floats(0.01, 20))
+def test_places_lie_around_the_stores(lat, lon, span):
+    found = places_around(np.array([lat, lat + span]), np.array([lon, lon + span]))
+    assert len(found) <= 24
+    margin = max(span, 0.1) / 20
+    assert found["lat"].between(lat - margin, lat + span + margin).all()
+    assert found["lon"].between(lon - margin, lon + span + margin).all()
+
+
+# ---- real stores --------------------------------------------------------------------------------------------------
+
+def test_real_chains_are_drawn(shared_data, tmp_path):
+    stores = cluster_stores(read_stores(shared_data / "au_store_locations" / "coles_woolworths_2024.csv"))
+    frame = stores.assign(group=stores["cluster_name"].where(stores["cluster"] >= 0), partly="", failures=0,
+                          last_scraped=pd.Timestamp("2026-11-24", tz="UTC"), age_days=1.0, ambassador=False,
+                          role=np.where(stores["cluster"] >= 0, MEMBER, GROUP_OUTLIER))
+    page = groups_html(frame, tmp_path / "au.html")
+    assert page.stat().st_size < 4e6
+    assert all(f'"{s}"' in page.read_text(encoding="utf-8") for s in frame["store_id"])
