@@ -68,16 +68,21 @@ def crawl(
     **arguments: str,  # of the spider
 ) -> str:  # what went wrong; empty: nothing
     "Run `spider` once in this process, which can run only one."
+    from itemadapter import ItemAdapter
+    from scrapy import signals
     from scrapy.crawler import CrawlerProcess
     from scrapy.utils.project import get_project_settings
+    from scrapy.utils.serialize import ScrapyJSONEncoder
     settings = get_project_settings()
-    feed = {str(output).replace("%", "%%"): {"format": "jsonlines", "encoding": "utf8", "overwrite": True}}
-    settings.setdict({"FEEDS": feed, "TELNETCONSOLE_ENABLED": False}, priority="cmdline")
+    settings.set("TELNETCONSOLE_ENABLED", False, priority="cmdline")
     settings.set("LOG_LEVEL", "WARNING", priority="default")
-    process = CrawlerProcess(settings)
+    process, encode = CrawlerProcess(settings), ScrapyJSONEncoder().encode
     crawler = process.create_crawler(spider)
-    process.crawl(crawler, **arguments)
-    process.start()
+    with output.open("w", encoding="utf-8") as lines:
+        def keep(item: Any) -> None: lines.write(encode(ItemAdapter(item).asdict()) + "\n")
+        crawler.signals.connect(keep, signals.item_scraped)
+        process.crawl(crawler, **arguments)
+        process.start()
     return crawl_problem(crawler.stats.get_stats() if crawler.stats else {})
 
 # %% ../nbs/08a_spider.ipynb #5f22d4b2
