@@ -1,4 +1,5 @@
 """Every page of the documentation, opened from disk as a reader without a network would: `make docs` writes them."""
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,9 +52,9 @@ def test_sidebar_has_its_groups(browser):
 
 
 @built
-def test_pictures_have_words(browser):
+@pytest.mark.parametrize("page", PAGES or ["none"])
+def test_pictures_have_words(page):
     "axe-core takes a file's name for words; a picture here says more."
-    for path in PAGES:
-        with opened(browser, HTML / path) as page:
-            alts = page.eval_on_selector_all("article img", "images => images.map(i => i.alt)")
-        assert all(len(alt) > 15 for alt in alts), f"{path}: {alts}"
+    article = re.search(r"<article.*?</article>", (HTML / page).read_text(encoding="utf-8"), re.S)
+    alts = [re.search(r'alt="([^"]*)"', image) for image in re.findall(r"<img[^>]*>", article[0] if article else "")]
+    assert all(alt and len(alt[1]) > 15 for alt in alts), [alt and alt[1] for alt in alts]
