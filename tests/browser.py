@@ -12,7 +12,8 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--d
 WIDE, NARROW = 1280, 390  # CSS pixels: a desk, a telephone
 SCHEMES = ("light", "dark")
 LOCAL = ("file:", "data:", "blob:", "about:")
-AXE = {"resultTypes": ["violations"], "preload": False,  # it would ask for stylesheets again, which file:// does not give
+AXE = {"resultTypes": ["violations"],
+       "preload": False,  # it would ask for the stylesheets again, which file:// does not give
        "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
