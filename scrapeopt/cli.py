@@ -8,7 +8,7 @@ __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonO
            'ProductsOption', 'DaysOption', 'WarmupOption', 'BaselineOption', 'SaveOption', 'SeedOption', 'WindowOption',
            'ChangeoverOption', 'PlotOption', 'root', 'open_workspace', 'show', 'records', 'init', 'import_stores',
            'cluster_stores', 'visualize_clusters', 'queue', 'scrape', 'update_db', 'groups', 'status', 'reanalyse',
-           'explain', 'report', 'prices', 'twin_create', 'demo', 'dashboard', 'backtest', 'tune', 'main']
+           'explain', 'report', 'prices', 'twin_create', 'twin_serve', 'demo', 'dashboard', 'backtest', 'tune', 'main']
 
 # %% ../nbs/12_cli.ipynb #de2af01d
 import json
@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,8 +212,10 @@ def queue(
 @app.command()
 def scrape(
     context: typer.Context,
-    command: Annotated[str, typer.Option(
-        metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")],
+    command: Annotated[str | None, typer.Option(
+        metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")] = None,
+    spider: Annotated[str | None, typer.Option(
+        metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")] = None,
     n: NumberOption = 10,
     update: Annotated[bool, typer.Option("--update", help="Run update-db afterwards.")] = False,
     company: CompanyOption = None,
@@ -228,16 +231,25 @@ def scrape(
 ) -> None:
     "Run your scraper for the stores of the queue; exit code 1 when some failed."
     from scrapeopt.scrape import scrape_queue
-    ws, at = open_workspace(context, workspace), _moment(now)
+    scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), _moment(now)
     tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    own = ws.settings
-    report = scrape_queue(ws, tasks, command, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-                          retries=own.retries if retries is None else retries, now=at, progress=not as_json)
+    own, watched = ws.settings, not as_json and sys.stderr.isatty()
+    report = scrape_queue(ws, tasks, scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
+                          retries=own.retries if retries is None else retries, now=at, progress=watched)
     _tell_scrapes(report, as_json)
     updated = _update(ws, company, progress=not as_json) if update else None
     if updated: _tell_update(updated, as_json)
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
+
+# %% ../nbs/12_cli.ipynb #ea4f20ad
+def _scraper(command: str | None, spider: str | None) -> str:
+    "The template that runs the user's scraper."
+    from scrapeopt.clustering import InputError
+    if command and not spider: return command
+    if command or not spider: raise InputError("name your scraper: either --command TEMPLATE or --spider PATH:CLASS")
+    from scrapeopt.spider import spider_command
+    return spider_command(spider)
 
 
 def _tell_scrapes(report: "ScrapeReport", as_json: bool) -> None:
@@ -406,6 +418,22 @@ def twin_create(
     typer.echo(f"  scrapeopt scrape --command {shlex.quote(twin_command(folder))}")
 
 
+@twin_app.command("serve")
+def twin_serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What twin create has made.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes any.")] = 8000,
+    now: NowOption = None,
+) -> None:
+    "Open a web shop that sells what the twins sell, until Ctrl-C."
+    from threading import Event
+
+    from scrapeopt.shop import serving
+    with serving(folder, port, _moment(now)) as url, suppress(KeyboardInterrupt):
+        typer.echo(f"the shop is open: {url}")
+        sys.stdout.flush()
+        Event().wait()
+
+# %% ../nbs/12_cli.ipynb #52be8a1f
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-demo"),

@@ -139,7 +139,7 @@ class Delegated:
 
     def __init__(self, s: Setting) -> None:
         self.s, self.events, self.asked = s, list[Event](), set[str]()
-        self.surprise, self.due = 0.0, 0.0  # by how much less is right than was promised; scrapes owed to stores in turn
+        self.surprise, self.due = 0.0, 0.0  # what was promised and is not right; scrapes owed to stores in turn
         self.row = {str(i): k for k, i in enumerate(s.stores.index)}
         self.rank = np.random.default_rng(s.seed).permutation(len(self.row))  # breaks ties
         self.parts = [Choosing(s, part) for _, part in s.stores.groupby("company", sort=False)]

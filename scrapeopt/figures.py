@@ -173,7 +173,7 @@ def company_figures(
 ) -> Figures:
     "Count everything that a report says about a company."
     name, known = str(frame["company"].iloc[0]), frame["last_scraped"].notna()
-    with workspace.begin() as session: window = workspace.learned_window(session, workspace.company(session, name))
+    window = workspace.known_window(name)
     audits, ages = workspace.audits(name), speaking_age(frame, window, now)
     served = ages[ages["weeks"] >= 0]
     complete = discovery_complete(frame, set(frame["store_id"][known]))

@@ -485,8 +485,7 @@ def all_spent(
     "What has been spent on some companies together."
     parts = []
     for name in companies:
-        with workspace.begin() as session: window = workspace.learned_window(session, workspace.company(session, name))
-        parts.append(spending(scrape_log(workspace, name), window))
+        parts.append(spending(scrape_log(workspace, name), workspace.known_window(name)))
     days = pd.date_range(min(p.index[0] for p in parts), max(p.index[-1] for p in parts))
     whole = [part.reindex(days, method="ffill").fillna(0) for part in parts]
     return pd.concat(whole).groupby(level=0).sum()

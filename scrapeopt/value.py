@@ -58,7 +58,7 @@ class Worth:
         self.own = (1 - at.follows) * (1 - kept) + at.follows * (1 - np.maximum(kept, self.trust))
         idle = np.clip((self.today - at.day) / 7, 0, 52)
         self.check = STRAYED * LASTS * np.where(group >= 0, STRAY_RATE * idle + at.doubt, 0)
-        self.alone = at.size * (self.own + self.check) * np.where(at.day < 0, PLACED, 1)
+        self.alone = at.size * (self.own + self.check) * np.where(at.day == NEVER, PLACED, 1)
         self.worth = np.where(self.closed, 0, self.answers * self.alone)
         self.weigh(grouped)
 
@@ -126,8 +126,8 @@ def to_spend(
 
 # %% ../nbs/04a_value.ipynb #d54cb9c9
 REMEMBER = 0.98  # of the surprise, at each scrape: some fifty count
-CHANCE = 0.08  # surprise that says nothing
-IN_TURN = 10.0  # share of scrapes in turn, for each unit of surprise beyond that
+CHANCE = 0.06  # surprise that says nothing
+IN_TURN = 8.0  # share of scrapes in turn, for each unit of surprise beyond that
 
 
 def surprised(

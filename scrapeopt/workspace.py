@@ -29,6 +29,7 @@ from .groups import Event, GroupState, StoreGroup, event_from_record, event_reco
 from .learned import learned_week
 from .memory import recall, store_facts, strangers
 from .overlap import MatchRule, PriceMatrix, price_matrix
+from .priceweek import sync_window
 from .scheduler import ScrapeScheduler
 from .served import as_frame, served
 from .settings import TEMPLATE, CompanySettings, Settings, read_settings
@@ -134,6 +135,14 @@ class _Companies(_Folder):
 
     def window_of(self, row: Company) -> SyncWindow:
         return SyncWindow(self.settings.window_hours, row.changeover, row.timezone)
+
+    def known_window(self, company: str) -> SyncWindow:
+        "The window, under policy `delegated` with the changeover that was learned where the settings name none."
+        with self.begin() as session:
+            row = self.company(session, company)
+            window = self.window_of(row)
+            if self.settings.policy == "document": return window
+            return sync_window(learned_week(session, row, window), window)
 
     def rule(self, company: str) -> MatchRule:
         "When two of its stores match: with the threshold of the settings, or else the learned one."

@@ -1,4 +1,5 @@
 """What the README promises is there, and its script runs."""
+import json
 import os
 import re
 import subprocess
@@ -58,3 +59,28 @@ def test_scheduler_script(tmp_path):
         ws = Workspace.open(tmp_path / "perth")
         assert ws.stores()["last_scraped"].notna().sum() == scraped
         assert ws.prices()["store_id"].nunique() >= scraped
+
+
+def test_leaderboard_is_that_of_its_page():
+    "The small table says what docs/leaderboard.md says, at the middle budget."
+    lines = README.split("## How good is it?")[1].split("\n## ")[0].splitlines()
+    head, *rows = [[c.strip(" `*") for c in s.split("|")[1:-1]] for s in lines if re.match(r"\|[^-]", s)]
+    page = (nbs.ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    parts = {part.splitlines()[0].strip(): part for part in page.split("\n## ")[1:]}
+    assert len(rows) >= 5 and "delegated" in [row[0] for row in rows]
+    for policy, *shares in rows:
+        for world, share in zip(head[1:], shares, strict=True):
+            line = next(s for s in parts[world].splitlines() if s.startswith(f"| {policy} |"))
+            assert line.split("|")[3].strip(" *").split("*")[0].split(" ")[0] == share, (world, policy)
+
+
+def test_the_pilot_is_the_one_that_was_kept():
+    kept = json.loads((nbs.ROOT / "benchmarks" / "results" / "pilot.json").read_text(encoding="utf-8"))["companies"]
+    scrapes, brute = sum(c["scrapes"] for c in kept), sum(c["brute_force"] for c in kept)
+    assert f"**{scrapes} scrapes instead of {brute:,}: {1 - scrapes / brute:.0%} saved." in README
+    assert " | ".join(f"{c['right']:.1%}" for c in kept) in README
+
+
+def test_pictures_are_there_and_have_words():
+    pictures = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", README)
+    assert pictures and all(len(alt) > 15 and (nbs.ROOT / path).is_file() for alt, path in pictures)

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from nbdev.config import get_config
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)")  # the target of a Markdown link to another file
+CAPTION = re.compile(r"\A\*(?!\*)(.+?)(?<!\*)\*[ \t]*(?=\n|\Z)", re.S)  # a first paragraph all in italics
 
 
 def notebooks() -> list[Path]:
@@ -27,3 +28,9 @@ def page(path: Path) -> PurePosixPath:
 def relink(text: str, to: Callable[[str], str]) -> str:
     "`text` with the target of each relative Markdown link rewritten."
     return LINK.sub(lambda m: to(m[1]), text)
+
+
+def plain(text: str) -> str:
+    "Markdown as the words that are read aloud."
+    text = re.sub(r"\{py:obj\}`([^<`]+?) ?<[^`]*`|\[([^\]]+)\]\([^)]*\)", lambda m: m[1] or m[2], text)
+    return " ".join(re.sub(r"[*`$]|\A#+ ", "", text).split())
