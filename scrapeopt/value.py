@@ -9,9 +9,11 @@ __all__ = ['POLISH', 'STRAY_RATE', 'STRAYED', 'PLACED', 'LASTS', 'FULL', 'REMEMB
 # %% ../nbs/04a_value.ipynb #9a4e6693
 import itertools
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
+from .consensus import NEVER
 from .planes import NOT_SOLD
 from .priceweek import PriceWeek
 
@@ -119,10 +121,13 @@ def to_spend(
     day: int,  # today
 ) -> int:
     "How many scrapes to make today; the others wait for the changeover."
-    left = week.days_left(day)
-    if week.changeover is None: return int(means.money + 1e-9) * (means.income >= 1 or day * 7 % 10 >= 3)
-    if left == 7: return int(means.money + 1e-9)
-    return int(min(max(means.money + left * means.income - means.cap, 0), means.money) + 1e-9)
+    left, all_of_it = week.days_left(day), int(means.money + 1e-9)
+    if week.changeover is None:
+        idle = means.income < 1 and day * 7 % 10 < 3 and means.money + means.income <= means.cap
+        return 0 if idle else all_of_it
+    if left == 7: return all_of_it
+    lost = max(means.money + left * means.income - means.cap, 0)  # by the changeover, if nothing were spent
+    return min(ceil(lost - 1e-9), all_of_it)
 
 # %% ../nbs/04a_value.ipynb #d54cb9c9
 REMEMBER = 0.98  # of the surprise, at each scrape: some fifty count
