@@ -27,6 +27,7 @@ from .memory import kept_standings, recall, remember, unpack
 from .planes import NOT_SOLD
 from .priceweek import known_week, learn_price_week, local_day
 from .state import Company, GroupEvent, InferenceAudit, Store, StoreStanding
+from .value import surprised
 from .views import own_snapshots, snapshots_of
 
 # %% ../nbs/06g_book.ipynb #644ce81f
@@ -104,7 +105,7 @@ def open_knowledge(
     "What was known of a company before the new snapshots."
     kept = recall(session, company)
     book.learned_pairs = kept.learned_pairs
-    return Knowledge(state, book, kept.tallies, dict(kept.doubt))
+    return Knowledge(state, book, kept.tallies, dict(kept.doubt), kept.surprise)
 
 # %% ../nbs/06g_book.ipynb #156e7868
 def completed(
@@ -147,15 +148,17 @@ def audit_batch(
     batch: Mapping[str, tuple[pd.Timestamp, np.ndarray]],  # store -> when it was scraped, (products,) int32
     day: int,  # local day on which they were taken
 ) -> None:
-    "Keep how many of the prices that were inferred for some stores a batch finds right."
-    stores = sorted(s for s in batch if known.home(s)[0])
+    "Keep how many of the prices that were inferred for some stores a batch finds right, and how surprising it is."
+    stores = sorted(s for s in batch if known.book.days[known.book.row[s]] > NEVER)
+    if not stores: return
     prices, sure, inferred = believed(known, stores, day)
+    known.surprise = surprised(known.surprise, prices, sure, np.stack([batch[s][1] for s in stores]))
     query = select(Store.store_id, Store.id).where(Store.company_id == company.id)
     since = comparable_since(known.book.week, day)
     keys = {row.store_id: row.id for row in session.execute(query)}
     for store, told, trust, mine in zip(stores, prices, sure, inferred, strict=True):
-        (at, shown), name = batch[store], str(known.home(store)[0])
-        if not (mine := mine & (shown != NOT_SOLD)).any(): continue
+        (at, shown), (name, _) = batch[store], known.home(store)
+        if name is None or not (mine := mine & (shown != NOT_SOLD)).any(): continue
         newest = max(known.book.days[known.book.row[s]] for s in known.voters(name))
         session.add(InferenceAudit(
             store_pk=keys[store], at=at, group_name=name, source="inferred_group", prices=int(mine.sum()),

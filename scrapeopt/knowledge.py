@@ -43,6 +43,7 @@ class Knowledge:
     book: Book
     tallies: Tallies = field(default_factory=Tallies)
     doubt: dict[str, float] = field(default_factory=dict)  # by group: the chance that members strayed unseen
+    surprise: float = 0.0  # by how much less was right than was promised, see `scrapeopt.value.surprised`
 
     def home(self, store: str) -> tuple[str | None, bool]:
         "The group that a store is served from, and whether it is a member; None: it speaks for itself."

@@ -46,7 +46,7 @@ def remember(
 ) -> None:
     "Keep what was learned of a company, and how the prices of the judged stores stand."
     row = session.get(CompanyMemory, company.id) or CompanyMemory(company_id=company.id)
-    row.learned_pairs, row.doubt = known.book.learned_pairs, known.doubt
+    row.learned_pairs, row.doubt, row.surprise = known.book.learned_pairs, known.doubt, known.surprise
     row.tallies = {"counts": known.tallies.counts.tolist(), "agreed": list(known.tallies.agreed)}
     session.add(row)
     book, query = known.book, select(Store).where(Store.company_id == company.id, Store.store_id.in_(judged))
@@ -58,20 +58,21 @@ def remember(
         line.agreed, line.stands = int((stands == AGREED).sum()), pack(stands)
         session.add(line)
 
-
+# %% ../nbs/06ea_memory.ipynb #646c0688
 @dataclass(frozen=True, eq=False)
 class Recalled:
     "What was kept of a company's `Knowledge`, beside its groups and snapshots."
     tallies: Tallies = field(default_factory=Tallies)
     doubt: Mapping[str, float] = field(default_factory=dict)  # by group
     learned_pairs: int = 0
+    surprise: float = 0.0
 
 
 def recall(session: Session, company: Company) -> Recalled:
     "What was learned of a company; the first guesses while nothing was."
     if (row := session.get(CompanyMemory, company.id)) is None: return Recalled()
     counts, agreed = np.array(row.tallies["counts"]), row.tallies["agreed"]
-    return Recalled(Tallies(counts, (agreed[0], agreed[1])), dict(row.doubt), row.learned_pairs)
+    return Recalled(Tallies(counts, (agreed[0], agreed[1])), dict(row.doubt), row.learned_pairs, row.surprise)
 
 
 def kept_standings(

@@ -172,6 +172,7 @@ class CompanyMemory(Base):
     learned_pairs: Mapped[int]  # comparable pairs that the match threshold was learned from
     tallies: Mapped[dict[str, Any]]  # counts and agreed, as in `scrapeopt.belief.Tallies`
     doubt: Mapped[dict[str, Any]]  # by group: the chance that members have strayed unseen
+    surprise: Mapped[float]  # by how much less was right than was promised
 
 
 class StoreStanding(Base):

@@ -30,7 +30,7 @@ from .learned import learned_week
 from .memory import recall, store_facts, strangers
 from .overlap import MatchRule, PriceMatrix, price_matrix
 from .priceweek import sync_window
-from .scheduler import ScrapeScheduler
+from .scheduler import Learned, ScrapeScheduler
 from .served import as_frame, served
 from .settings import TEMPLATE, CompanySettings, Settings, read_settings
 from .snapshots import folder_name, read_snapshot
@@ -581,13 +581,13 @@ class Workspace(_Turns):
             if row.clustering is None:
                 raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
             stores, groups, at = store_table(session, row), read_groups(session, row), now or pd.Timestamp.now("UTC")
-            window, known = self.window_of(row), dict[str, Any]()
+            window, learned = self.window_of(row), Learned()
             if (policy := policy or self.settings.policy) == "delegated":
                 stores, week = stores.join(store_facts(session, row), on="store_id"), learned_week(session, row, window)
-                known = {"week": week, "tallies": recall(session, row).tallies,
-                         "strangers": strangers(session, row, groups, week, at)}
+                kept, apart = recall(session, row), strangers(session, row, groups, week, at)
+                learned = Learned(week, kept.tallies, frozenset(apart), kept.surprise)
             return ScrapeScheduler(stores, groups, now=at, window=window, policy=policy, seed=self.settings.seed,
-                                   clusters=clusters, **known)
+                                   clusters=clusters, learned=learned)
 
     def queue(
         self,

@@ -43,7 +43,7 @@ def open_workspace(path, policy: str | None, *lines: str, url: str | None = None
 def memory(ws: Workspace) -> list[tuple]:
     "All that is kept of beliefs, without the keys of the rows."
     with ws.begin() as session:
-        learned = [(m.learned_pairs, m.tallies, m.doubt) for m in session.scalars(select(CompanyMemory))]
+        learned = [(m.learned_pairs, m.tallies, m.doubt, m.surprise) for m in session.scalars(select(CompanyMemory))]
         query = select(Store.store_id, StoreStanding.scraped_at, StoreStanding.leans_on, StoreStanding.agreed,
                        StoreStanding.stands).join(Store, Store.id == StoreStanding.store_pk).order_by(Store.store_id)
         return learned + [tuple(row) for row in session.execute(query)]
@@ -370,6 +370,7 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
     with ws.begin() as session: kept = recall(session, ws.company(session, W))
     assert np.array_equal(kept.tallies.counts, part.tallies.counts) and kept.tallies.agreed == part.tallies.agreed
     assert kept.doubt == part.doubt and kept.learned_pairs == part.book.learned_pairs
+    assert kept.surprise == pytest.approx(agent.surprise, abs=1e-9) and agent.surprise != 0
 
 
 def test_R10_confidence_is_calibrated(beside):

@@ -7,7 +7,8 @@ __all__ = ['revision', 'down_revision', 'upgrade']
 
 # %% ../../nbs/06b_migration_v0003.ipynb #f2f46129
 from alembic import op
-from sqlalchemy import JSON, Column, DateTime, ForeignKeyConstraint, Integer, LargeBinary, PrimaryKeyConstraint, String
+from sqlalchemy import JSON, Column, DateTime, Double, ForeignKeyConstraint, Integer, LargeBinary
+from sqlalchemy import PrimaryKeyConstraint, String
 
 # %% ../../nbs/06b_migration_v0003.ipynb #590438ea
 revision, down_revision = "0003", "0002"
@@ -17,7 +18,8 @@ def upgrade() -> None:
     "Add the memory of companies, and the standing of stores."
     op.create_table(
         "company_memory", *(Column(name, kind, nullable=False) for name, kind in (
-            ("company_id", Integer), ("learned_pairs", Integer), ("tallies", JSON), ("doubt", JSON))),
+            ("company_id", Integer), ("learned_pairs", Integer), ("tallies", JSON), ("doubt", JSON),
+            ("surprise", Double))),
         PrimaryKeyConstraint("company_id", name="pk_company_memory"),
         ForeignKeyConstraint(["company_id"], ["company.id"], name="fk_company_memory_company_id"))
     op.create_table(
