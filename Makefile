@@ -10,7 +10,7 @@ RUN := .venv/installed-run
 DEV := .venv/installed-dev
 
 .NOTPARALLEL:
-.PHONY: help demo test sync lint types docs notebooks pytest drills bench leaderboard lab fresh clean
+.PHONY: help demo test sync lint types docs notebooks pytest coverage drills bench leaderboard lab fresh clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -50,12 +50,15 @@ notebooks: $(DEV)  ## nbdev_test: each notebook with its own definitions
 	@echo "== notebooks: nbdev_test"
 	@.venv/bin/nbdev_test --n_workers 2
 
-pytest: $(DEV)  ## the tests, and each notebook's cells with the exported package; coverage
-	@echo "== tests: pytest, and the notebooks' cells with the exported package"
-	@$(PY) -m pytest -n auto --maxprocesses 4 --cov --cov-report=term:skip-covered
+pytest: $(DEV)  ## the tests
+	@echo "== tests: pytest"
+	@$(PY) -m pytest -q -n 3 --durations=5
+
+coverage: $(DEV)  ## the tests, and each notebook's cells with the exported package; which lines none of them runs
+	@$(PY) -m pytest -n 3 -m "not drill" --cov --cov-report=term:skip-covered
 
 drills: $(DEV)  ## the long tests that make test leaves out
-	@$(PY) -m pytest -m drill --hypothesis-profile search
+	@$(PY) -m pytest -m "drill or package" --hypothesis-profile search
 
 bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about ten minutes
 	@$(PY) -m benchmarks.overlap

@@ -1,6 +1,6 @@
 """A page is looked at as a reader would: in Chromium, from disk, without a network, on a desk and on a telephone."""
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--d
         "--disable-sync", "--force-color-profile=srgb"]
 WIDE, NARROW = 1280, 390  # CSS pixels: a desk, a telephone
 SCHEMES = ("light", "dark")
+WAYS = [(width, scheme) for width in (WIDE, NARROW) for scheme in SCHEMES]
 LOCAL = ("file:", "data:", "blob:", "about:")
 AXE = {"resultTypes": ["violations"],
        "preload": False,  # it would ask for the stylesheets again, which file:// does not give
@@ -55,6 +56,22 @@ def overflow(page: Any) -> list[str]:
         return [`the page is ${document.documentElement.scrollWidth} px wide`, ...found] }""")
 
 
+def without_repeats(page: Any) -> None:
+    "Take off the page what looks like others before it: words of highlighted code, rows of tables and long lists."
+    page.evaluate("""() => {
+        const seen = new Set(), place = document.createComment('')
+        for (const box of document.querySelectorAll('.highlight pre, .sig')) {
+            box.replaceWith(place)  // off the page it is changed without being laid out each time
+            for (const e of [...box.querySelectorAll('span, em')].reverse()) {
+                const key = `${e.className} in ${e.parentElement.className} in ${box.className}`
+                if (seen.has(key) && !e.querySelector('a, button')) e.replaceWith(e.textContent); else seen.add(key)
+            }
+            place.replaceWith(box)
+        }
+        const more = ['table.dataframe tbody tr', '.sidebar-tree li', '.toc-tree li', '.genindextable li', 'dd ul li']
+        for (const row of document.querySelectorAll(more.map(s => s + ':nth-child(n+4)').join())) row.remove() }""")
+
+
 def violations(page: Any, ignore: tuple[str, ...] = ()) -> list[str]:
     "What axe-core finds wrong: labels, contrast, landmarks, language, title, and the like."
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
@@ -67,15 +84,18 @@ def assert_page_is_fine(
     path: Path,  # an HTML file
     browser: Any = None,  # what `chromium()` gave, to open many pages with one; None: a new one
     ignore: tuple[str, ...] = (),  # axe-core rules that a page made by others cannot keep; say why where it is called
-    widths: tuple[int, ...] = (WIDE, NARROW),
-    schemes: tuple[str, ...] = SCHEMES,
+    ways: Sequence[tuple[int, str]] = WAYS,  # that axe-core looks at: widths in CSS pixels with light or dark
 ) -> None:
     """Open an HTML file from disk with the network off, wide and narrow, light and dark: no error in the console, no
     request to elsewhere, nothing missing, no overflow, and axe-core content."""
     if browser is None:
-        with chromium() as own: return assert_page_is_fine(path, own, ignore, widths, schemes)
-    for width in widths:
-        for scheme in schemes:
-            with opened(browser, path, width, scheme) as page:
-                found = overflow(page) + violations(page, ignore)
-                assert not found, f"{path.name} at {width} px, {scheme}:\n" + "\n".join(found)
+        with chromium() as own: return assert_page_is_fine(path, own, ignore, ways)
+    def look(check: Callable[[Any], list[str]], ways: Sequence[tuple[int, str]]) -> None:
+        for width, scheme in ways:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert not (found := check(page)), f"{path.name} at {width} px, {scheme}:\n" + "\n".join(found)
+    with opened(browser, path, *ways[0]) as page:
+        look(overflow, WAYS[::3])
+        without_repeats(page)
+        look(lambda page: violations(page, ignore), ways)

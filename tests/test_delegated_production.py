@@ -370,7 +370,7 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
     with ws.begin() as session: kept = recall(session, ws.company(session, W))
     assert np.array_equal(kept.tallies.counts, part.tallies.counts) and kept.tallies.agreed == part.tallies.agreed
     assert kept.doubt == part.doubt and kept.learned_pairs == part.book.learned_pairs
-    assert kept.surprise == pytest.approx(agent.surprise, abs=1e-9) and agent.surprise != 0
+    assert kept.surprise == pytest.approx(part.surprise, abs=1e-9) and part.surprise != 0
 
 
 def test_R10_confidence_is_calibrated(beside):

@@ -66,15 +66,15 @@ def test_map_is_fine(maps, name, chromium):
 def test_report_is_fine(workspace, chromium):
     now = small_chain.THURSDAY + pd.Timedelta("8D")
     browser.assert_page_is_fine(write_report(workspace, now=now), chromium)
-    browser.assert_page_is_fine(write_report(workspace, now=now + pd.Timedelta("30D")), chromium, widths=(390,))
+    browser.assert_page_is_fine(write_report(workspace, now=now + pd.Timedelta("30D")), chromium, ways=browser.WAYS[2:])
 
 
 def test_reports_of_beginnings_are_fine(tmp_path, chromium):
     ws = Workspace.create(tmp_path / "ws")
-    browser.assert_page_is_fine(write_report(ws), chromium, widths=(390,))
+    browser.assert_page_is_fine(write_report(ws), chromium, ways=browser.WAYS[2:])
     (ws.path / "scrapeopt.toml").write_text("eps_kn = 3")
     with pytest.raises(ValueError, match="eps_km"): report_folder(ws.path, out=tmp_path / "broken.html")
-    browser.assert_page_is_fine(tmp_path / "broken.html", chromium, widths=(390,))
+    browser.assert_page_is_fine(tmp_path / "broken.html", chromium, ways=browser.WAYS[2:])
 
 
 SHOWN = """name => Bokeh.documents[0].roots()[0].renderers.filter(r => r.visible && r.tags.includes(name)).length"""
