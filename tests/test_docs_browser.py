@@ -20,7 +20,7 @@ def browser() -> Iterator[Any]:
 
 
 @built
-@pytest.mark.parametrize("i, page", enumerate(SHORT or ["none"]), ids=SHORT or ["none"])
+@pytest.mark.parametrize("i, page", list(enumerate(SHORT or ["none"])), ids=SHORT or ["none"])
 def test_page_is_fine(browser, i, page):
     "Every page fits both widths; axe-core sees the front page in all four ways, the others in turn."
     ways = WAYS if page == "index.html" else [WAYS[i % len(WAYS)]]
