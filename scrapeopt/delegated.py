@@ -154,9 +154,9 @@ def in_turn(
     today: int,  # local day
     rank: Mapping[str, int],  # breaks ties
 ) -> list[str]:
-    "The stores not asked today, the longest ago first; those that did not answer lately come last."
+    "The stores not asked today, the longest ago first; each time that one does not answer it waits longer."
     return [store for *_, store in sorted(
-        (part.failures[store], day, rank[store], store) for part in parts
+        (max(day, part.tried[store]) + 2 ** part.failures[store], rank[store], store) for part in parts
         for store, day in zip(part.book.stores, part.book.days, strict=True) if max(day, part.tried[store]) < today)]
 
 
