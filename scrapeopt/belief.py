@@ -21,7 +21,7 @@ def rising(
     right: np.ndarray,  # (weeks, ...) how many were right
     n: np.ndarray,  # (weeks, ...) of how many
 ) -> np.ndarray:  # (weeks, ...)
-    "The shares that never fall from week to week and are nearest to `right / n`: min-max formula, Barlow et al. (1972)."
+    "The shares nearest to `right / n` that never fall from week to week: min-max formula, Barlow et al. (1972)."
     def share(a: int, b: int) -> np.ndarray: return right[a:b + 1].sum(0) / n[a:b + 1].sum(0)
     weeks = range(len(n))
     return np.stack([np.max([np.min([share(a, b) for b in weeks[w:]], 0) for a in weeks[:w + 1]], 0) for w in weeks])
@@ -35,7 +35,7 @@ SAME, DIFFER = 0, 1
 
 
 def first_guess() -> np.ndarray:  # (2, MOST_WEEKS + 1, 3, 2, 2)
-    "The share of right ones before any audit: member or leaning, changeovers, standing + 1, same or differ, group or own."
+    "Right before any audit: member or leaning, changeovers, standing + 1, same or differ, group or own."
     share = np.empty((2, MOST_WEEKS + 1, 3, 2, 2))
     share[0, :, :, SAME], share[1, :, :, SAME] = 0.98, 0.95
     share[:, 0, :, DIFFER] = 0.3, 0.6  # no changeover since: one of the two is out of the ordinary
@@ -48,9 +48,11 @@ def first_guess() -> np.ndarray:  # (2, MOST_WEEKS + 1, 3, 2, 2)
 FIRST_GUESS = first_guess()
 
 
-def nothing_counted() -> np.ndarray: return np.zeros((*FIRST_GUESS.shape, 2))
+def nothing_counted() -> np.ndarray:  # as in `first_guess`; right ones and all
+    "The counts before any audit."
+    return np.zeros((*FIRST_GUESS.shape, 2))
 
-
+# %% ../nbs/03c_belief.ipynb #7b14148d
 @dataclass(frozen=True, eq=False)
 class Tallies:
     "How often the group's price and the store's own were right, case by case."
@@ -70,7 +72,8 @@ class Tallies:
     @property
     def carried(self) -> float:
         "Of the changes that a group showed after a member had agreed with it: the share that the member made, too."
-        (hits, n), guess = self.counts[0, :, AGREED + 1, DIFFER, GROUP].sum(0), FIRST_GUESS[0, :, AGREED + 1, DIFFER, GROUP]
+        case = np.s_[0, :, AGREED + 1, DIFFER, GROUP]
+        (hits, n), guess = self.counts[case].sum(0), FIRST_GUESS[case]
         return float((hits + GUESS * guess.sum()) / (n + GUESS * len(guess)))
 
 # %% ../nbs/03c_belief.ipynb #e0750faf
