@@ -66,3 +66,10 @@ def test_pictures_have_words(page):
     article = re.search(r"<article.*?</article>", (HTML / page).read_text(encoding="utf-8"), re.S)
     alts = [re.search(r'alt="([^"]*)"', image) for image in re.findall(r"<img[^>]*>", article[0] if article else "")]
     assert all(alt and len(alt[1]) > 15 for alt in alts), [alt and alt[1] for alt in alts]
+
+
+@built
+@pytest.mark.parametrize("page", PAGES or ["none"])
+def test_tables_are_tables(page):
+    "No Markdown is left as it was typed."
+    assert not re.search(r"<p>\s*\|", (HTML / page).read_text(encoding="utf-8"))
