@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['EVENTS', 'STANDS_BY', 'ENOUGH_WITNESSES', 'EXPLORED', 'OLD_MARGIN', 'LEARN_AGAIN', 'LEAST_LEAN', 'GroupsMerged',
            'ChangesSeen', 'Book', 'Run', 'overlaps', 'best_home', 'friends', 'lead', 'cast_out', 'close_case',
-           'confirm', 'disagree', 'stacked', 'with_last', 'first_of_week', 'on_probation', 'judge', 'old_home',
-           'settle', 'epochs', 'gather', 'found', 'last_epoch', 'merge', 'learn_match', 'let_go', 'note_change',
-           'take_in', 'note_standing', 'Delegation']
+           'confirm', 'disagree', 'join', 'leave', 'stacked', 'with_last', 'first_of_week', 'on_probation', 'judge',
+           'old_home', 'settle', 'epochs', 'gather', 'found', 'last_epoch', 'merge', 'learn_match', 'let_go',
+           'note_change', 'take_in', 'note_standing', 'Delegation']
 
 # %% ../nbs/03b_delegation.ipynb #f98f6600
 from collections.abc import Iterable, Mapping
@@ -60,7 +60,9 @@ class GroupsMerged(Event):
 
     def stores(self) -> tuple[str, ...]: return self.members
 
-    def words(self) -> str: return f"{self.other} was merged into {self.group}: {self.overlap:.1%} of prices equal"
+    def words(self) -> str:
+        why = "its members side with that" if np.isnan(self.overlap) else f"{self.overlap:.1%} of prices equal"
+        return f"{self.other} was merged into {self.group}: {why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +263,31 @@ def disagree(r: Run, name: str, store: str, overlap: float) -> None:
         r.emit(CandidatesStamped, name, candidates=(store,))
         if r.state.groups[name].status == HEALTHY: r.emit(DivergenceDetected, name)
 
+# %% ../nbs/03b_delegation.ipynb #473f8af6
+def join(r: Run, name: str, other: str, overlap: float = float("nan")) -> tuple[str, str]:
+    "Merge the smaller of two groups into the larger; both names in that order."
+    small, large = sorted((name, other), key=lambda n: (len(r.state.groups[n].members), n))
+    r.emit(GroupsMerged, large, other=small, members=tuple(sorted(r.state.groups[small].members)), overlap=overlap)
+    return small, large
+
+
+def leave(r: Run, name: str, store: str, other: str, overlap: float = float("nan")) -> bool:
+    "A store leaves for another group, the first to be seen since the changeover; or all do: whether they did."
+    group, week = r.state.groups[name], r.book.week
+    mine, its = (np.unique([r.book.days[r.book.row[s]] for s in r.state.groups[n].members - {store}])
+                 for n in (name, other))
+    met = bool(week.comparable(mine[:, None], its).any())  # and differed
+    once = bool(week.comparable(mine[0], mine[-1]))
+    second = group.status != HEALTHY and not group.candidates
+    if not met and (once or second):
+        large = join(r, name, other, overlap)[1]
+        lead(r, large, store)
+        close_case(r, large)
+        return True
+    cast_out(r, name, store, r.state.groups[other].ambassador)
+    if not met and r.state.groups[name].is_active and group.status == HEALTHY: r.emit(DivergenceDetected, name)
+    return False
+
 # %% ../nbs/03b_delegation.ipynb #e4d2f09e
 def stacked(r: Run, names: Iterable[str]) -> View:
     "The old views of several groups, one a row."
@@ -282,15 +309,17 @@ def first_of_week(r: Run, name: str, store: str, last: np.ndarray, last_day: int
     if allies := friends(r, store, r.state.groups[name].candidates):
         return confirm(r, name, store, allies[0], float("nan"))
     others = [g.name for g in r.state.active() if g.name != name]
-    if home := best_home(r, store, name): return cast_out(r, name, store, r.state.groups[home[0]].ambassador)
+    if home := best_home(r, store, name):
+        leave(r, name, store, *home)
+        return
     others = [n for n in others if not r.witnesses(n)]
     home_view, views = with_last(r.old(name), last, last_day), stacked(r, others)
     side = sides_with(r.prices(store), home_view, views.prices, views.seen, r.book.week, r.day)
     if side is None:
         lead(r, name, store)
-        return r.emit(CandidatesCleared, name)  # it was looked at
-    cast_out(r, name, store, None)
-    on_probation(r, store, others[side], float("nan"))
+        r.emit(CandidatesCleared, name)  # it was looked at
+        return close_case(r, name)
+    if not leave(r, name, store, others[side]): on_probation(r, store, others[side], float("nan"))
 
 
 def on_probation(r: Run, store: str, name: str, overlap: float) -> None:
@@ -398,9 +427,7 @@ def merge(r: Run, changed: Iterable[str], everywhere: bool = False) -> None:
             true, _, match = overlaps(r, view.prices, np.stack([seen[n][1].prices for n in others]))
             if not match.any(): break
             best = int(np.where(match, true, -1).argmax())
-            small, large = sorted((name, others[best]), key=lambda n: (len(r.state.groups[n].members), n))
-            r.emit(GroupsMerged, large, other=small, members=tuple(sorted(r.state.groups[small].members)),
-                   overlap=float(true[best]))
+            small, large = join(r, name, others[best], float(true[best]))
             seen.pop(small)
             seen[large], name = (last_epoch(r, large) if everywhere else (r.day, r.present(large))), large
 
