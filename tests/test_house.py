@@ -7,6 +7,8 @@ import subprocess
 import nbs
 import pytest
 
+from tools.pages import CAPTION
+
 each_notebook = pytest.mark.parametrize("path", nbs.NOTEBOOKS, ids=nbs.name)
 each_numbered = pytest.mark.parametrize("path", nbs.NUMBERED, ids=nbs.name)
 each_computing = pytest.mark.parametrize("path", [p for p in nbs.NUMBERED if nbs.floor(p.stem)[0] <= 5], ids=nbs.name)
@@ -92,6 +94,16 @@ def test_pictures_are_small(path):
     for cell in nbs.code(path):
         pngs = ["".join(o.data["image/png"]) for o in cell.outputs if "image/png" in o.get("data", {})]
         assert all(len(base64.b64decode(p)) < MAX_PNG_BYTES for p in pngs), f"cell {cell.id}:\n{cell.source}"
+
+
+@each_notebook
+def test_every_figure_has_a_caption(path):
+    cells, between = nbs.cells(path), re.compile(r"(#.*\n)*(assert\b|test_\w+\()|(#.*\n)*#\|\s*hide\b")
+    for i, cell in enumerate(cells):
+        if not any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])): continue
+        after = next((c for c in cells[i + 1:] if c.cell_type != "code" or not between.match(c.source)), None)
+        said = after and after.cell_type == "markdown" and CAPTION.match(after.source)
+        assert said, f"no words in italics under the picture of cell {cell.id}:\n{cell.source}"
 
 
 @each_notebook
