@@ -137,6 +137,10 @@ def import_stores(
     stores = read_stores(file)
     counts = ", ".join(f"{c.stores} {c.company} ({c.new} new)" for c in ws.import_stores(stores).itertuples())
     typer.echo(f"imported {len(stores)} stores: {counts}. Next: scrapeopt cluster-stores")
+    for name in sorted(set(stores["company"]) - set(ws.settings.companies)):
+        own = ws.settings.company(name)
+        typer.echo(f"{name}: prices in {own.currency}, days in {own.timezone}, changeover {own.changeover}, since "
+                   f"scrapeopt.toml has no [companies.\"{name}\"]", err=True)
 
 # %% ../nbs/12_cli.ipynb #57acfaf0
 @app.command()
@@ -239,6 +243,7 @@ def scrape(
     _tell_scrapes(report, as_json)
     updated = _update(ws, company, progress=not as_json) if update else None
     if updated: _tell_update(updated, as_json)
+    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
 
@@ -317,8 +322,12 @@ def status(
 ) -> None:
     "Say how far each company is."
     from scrapeopt.overview import status as overview
-    rows = records(overview(open_workspace(context, workspace), company))
-    show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
+    ws = open_workspace(context, workspace)
+    show(records(overview(ws, company)), as_json, "no stores yet: scrapeopt import-stores FILE")
+    known = ws.companies()
+    for name in sorted(set(ws.settings.companies) - set(known)) if known else ():
+        typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",
+                   err=True)
 
 # %% ../nbs/12_cli.ipynb #e809f95e
 @app.command()

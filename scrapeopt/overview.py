@@ -21,9 +21,9 @@ def status(
     workspace: Workspace,
     company: str | None = None,  # None: all
 ) -> pd.DataFrame:
-    """How far each company is: stores, scraped, mode, groups, diverged, outliers, threshold, last_scrape (UTC); of the
-    inferred prices how many were audited, the share that was right, and the groups below the floor or falling since
-    their last re-analysis (R10); when all groups were last analysed again (R11)."""
+    """How far each company is: stores, scraped, mode, groups, diverged, outliers, the threshold in force, last_scrape
+    (UTC); of the inferred prices how many were audited, the share that was right, and the groups below the floor or
+    falling since their last re-analysis (R10); when all groups were last analysed again (R11)."""
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
                "last_scrape", "audited", "right", "weak", "reanalysed"]
     companies = [company] if company else workspace.companies()
@@ -32,12 +32,13 @@ def status(
 
 
 def _trust_row(workspace: Workspace, company: str) -> dict[str, object]:
-    "What the audits of one company say, and when its groups were last analysed again."
+    "The threshold in force, what the audits of one company say, and when its groups were last analysed again."
     audits = workspace.audits(company)
     prices = int(audits["prices"].sum())
     with workspace.begin() as session:
         row = workspace.company(session, company)
-        return {"audited": prices, "right": float(audits["right"].sum()) / prices if prices else None,
+        return {"threshold": workspace.rule_of(row).match_threshold,
+                "audited": prices, "right": float(audits["right"].sum()) / prices if prices else None,
                 "weak": sorted(weak_now(workspace, session, row)), "reanalysed": last_analysis(session, row)}
 
 
@@ -50,7 +51,7 @@ def _status_row(company: str, stores: pd.DataFrame, state: GroupState) -> dict[s
     return {"company": company, "stores": len(stores), "scraped": int(known.sum()),
             "unreachable": int(unreachable.sum()), "mode": "optimization" if complete else "discovery",
             "groups": len(groups), "diverged": sum(g.status == DIVERGENCE_DETECTED for g in groups),
-            "outliers": int(known.sum()) - len(state.housed()), "threshold": state.threshold,
+            "outliers": int(known.sum()) - len(state.housed()),
             "last_scrape": stores["last_scraped"].max() if known.any() else None}
 
 # %% ../nbs/07a_overview.ipynb #ae92506d

@@ -28,8 +28,8 @@ from .discovery import ScrapeTask
 from .snapshots import TIME_NAME, folder_name
 
 # %% auto #0
-__all__ = ['PLACEHOLDERS', 'GRACE_S', 'TAIL_LINES', 'TAIL_BYTES', 'INTERRUPTED', 'output_path', 'parse_command', 'fill_command',
-           'Processes', 'ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
+__all__ = ['PLACEHOLDERS', 'SHELL', 'GRACE_S', 'TAIL_LINES', 'TAIL_BYTES', 'INTERRUPTED', 'output_path', 'parse_command',
+           'fill_command', 'Processes', 'ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
 
 # %% ../nbs/08_scrape.ipynb #e53355d4
 def output_path(
@@ -42,6 +42,7 @@ def output_path(
 
 # %% ../nbs/08_scrape.ipynb #b09fb43b
 PLACEHOLDERS = ("company", "store_id", "output", "time")  # time: UTC, as 20261123T020000Z
+SHELL = (">", ">>", "<", "|", "||", "&&", "&", ";")  # words that only a shell understands
 
 
 def parse_command(
@@ -60,6 +61,9 @@ def parse_command(
         raise InputError(f"command {template!r}: placeholder {{{unknown[0]}}} is not known, use {known}")
     if "output" not in fields:
         raise InputError(f"command {template!r} has no {{output}}, the file that the scraper must write")
+    if meant := next((word for word in words if word in SHELL), ""):
+        raise InputError(f"command {template!r}: no shell runs it, so {meant} means nothing; "
+                         f"write sh -c '...'")
     if "{" not in words[0] and shutil.which(words[0]) is None:
         raise InputError(f"command {template!r}: there is no program {words[0]!r}")
     return words
