@@ -26,7 +26,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class CompanySettings(BaseModel):
     "How the prices of one company are read."
     model_config = ConfigDict(extra="forbid")
-    currency: str = Field(default="AUD", pattern="^[A-Z]{3}$")
+    currency: str = Field(default="AUD", pattern="^[A-Z]{3}$")  # three letters that label served prices
     timezone: str = "UTC"  # where its price changeover is at midnight
     decimals: int = Field(default=2, ge=0, le=4)  # prices are kept in units of 10^-decimals
     changeover: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "none"] = "none"
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     "Every choice of a workspace: defaults, then `scrapeopt.toml`, then environment variables `SCRAPEOPT_...`."
     model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid")
     db_url: str = "sqlite:///state.db"  # SQLAlchemy URL of the state; a relative SQLite path is inside the workspace
-    cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"
+    cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"  # hdbscan finds dense places of any size
     eps_km: float = Field(default=EPS_KM, gt=0)  # reach of a store, km
     min_samples: int = Field(default=MIN_SAMPLES, ge=1)  # stores within reach that start a cluster
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     retries: int = Field(default=2, ge=0)  # tries after a failed scrape
     lock_wait_s: float = Field(default=60.0, ge=0)  # how long to wait for another scrapeopt on the same workspace
     seed: int = Field(default=0, ge=0)  # of every random choice
-    companies: dict[str, CompanySettings] = Field(default_factory=dict)
+    companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name
 
     def company(self, name: str) -> CompanySettings:
         "The settings of a company; the defaults when the file has none."

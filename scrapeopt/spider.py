@@ -92,7 +92,7 @@ def spider_command(
     "The command that runs a spider for one store; `InputError` when Scrapy or the spider's file is missing."
     where, cls = spider_parts(name)
     if importlib.util.find_spec("scrapy") is None:
-        raise InputError("Scrapy is not installed: pip install 'scrapeopt[scrape]', or use --command")
+        raise InputError("Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder, or use --command")
     where = str(Path(where).resolve()) if where.endswith(".py") else where
     words = [sys.executable, "-m", "scrapeopt.spider", f"{where}:{cls}"]
     return shlex.join(words).replace("{", "{{").replace("}", "}}") + " {company} {store_id} {output} {time}"

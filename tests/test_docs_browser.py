@@ -1,4 +1,5 @@
 """Every page of the documentation, opened from disk as a reader without a network would: `make docs` writes them."""
+import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -73,3 +74,11 @@ def test_pictures_have_words(page):
 def test_tables_are_tables(page):
     "No Markdown is left as it was typed."
     assert not re.search(r"<p>\s*\|", (HTML / page).read_text(encoding="utf-8"))
+
+
+@built
+@pytest.mark.parametrize("page", PAGES or ["none"])
+def test_no_object_is_shown_by_its_address(page):
+    "What a reader sees is a value, never where Python kept it."
+    text = html.unescape(re.sub(r"<[^>]+>", "", (HTML / page).read_text(encoding="utf-8")))
+    assert not re.search(r".{0,60}object\s+at\s+0x\w+", text)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install 'scrapeopt[scrape]'")
+pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder")
 from scrapeopt.clustering import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
