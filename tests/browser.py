@@ -12,6 +12,7 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--d
 WIDE, NARROW = 1280, 390  # CSS pixels: a desk, a telephone
 SCHEMES = ("light", "dark")
 WAYS = [(width, scheme) for width in (WIDE, NARROW) for scheme in SCHEMES]
+SETTLED = "!window.Bokeh || Bokeh.documents.every(d => d.is_idle)"
 LOCAL = ("file:", "data:", "blob:", "about:")
 AXE = {"resultTypes": ["violations"],
        "preload": False,  # it would ask for the stylesheets again, which file:// does not give
@@ -39,7 +40,7 @@ def opened(browser: Any, path: Path, width: int = WIDE, scheme: str = "light", *
     page.on("requestfailed", lambda r: wrong.append(f"not loaded: {r.url[:200]}"))
     page.on("request", lambda r: None if r.url.startswith(LOCAL) else wrong.append(f"asked: {r.url}"))
     page.goto(path.resolve().as_uri(), wait_until="load")
-    page.wait_for_function("!window.Bokeh || Bokeh.documents.every(d => d.is_idle)")
+    page.wait_for_function(SETTLED)
     yield page
     visit.close()
     assert not wrong, f"{path.name} at {width} px, {scheme}:\n" + "\n".join(wrong)
@@ -94,6 +95,10 @@ def assert_page_is_fine(
         for width, scheme in ways:
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(SETTLED)
+            for _ in range(40):  # a figure may still be drawn anew
+                if check is not overflow or not check(page): break
+                page.wait_for_timeout(250)
             assert not (found := check(page)), f"{path.name} at {width} px, {scheme}:\n" + "\n".join(found)
     with opened(browser, path, *ways[0]) as page:
         look(overflow, WAYS[::3])
