@@ -31,9 +31,10 @@ sync: $(DEV)  ## do notebooks, package and README say the same?
 	@echo "== sync: notebooks, package and README"
 	@$(PY) tools/check_sync.py
 
-lint: $(DEV)  ## ruff over package, notebooks, tools and tests
-	@echo "== lint: ruff"
+lint: $(DEV)  ## ruff over package, notebooks, tools and tests; who may import whom
+	@echo "== lint: ruff, and the order of imports"
 	@$(PY) -m ruff check --quiet .
+	@.venv/bin/lint-imports >/dev/null || .venv/bin/lint-imports
 
 types: $(DEV)  ## mypy over the package
 	@echo "== types: mypy"

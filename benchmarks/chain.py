@@ -4,7 +4,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from scrapeopt.planes import NOT_SOLD
+from scrapeopt.core.prices import NOT_SOLD
 
 FORMATS = np.array([.70, .78, .88, .95])  # share of all products that a store of each format sells
 FORMAT_SHARES = (.35, .30, .25, .10)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from scrapeopt.backtest import COLOURS, PerZone, sweep
-from scrapeopt.tuning import TwinWorld, world_settings
+from scrapeopt.analysis.tuning import TwinWorld, world_settings
 
 ROOT = Path(__file__).parents[1]
 POLICIES = ("round_robin", "freshness", "document", "delegated", "oracle")

@@ -19,20 +19,9 @@ from benchmarks import peers
 from benchmarks.chain import Chain
 from benchmarks.clock import Task, medians, seconds_of, warmed
 from benchmarks.page import machine, write_page
-from scrapeopt.fingerprints import FingerprintIndex
-from scrapeopt.planes import (
-    PricePlanes,
-    _count_band,
-    _tiles,
-    codebook,
-    count_parts,
-    join_planes,
-    matching_pairs,
-    pack,
-    pair_counts,
-    price_planes,
-    row_counts,
-)
+from scrapeopt.core.fingerprints import FingerprintIndex
+from scrapeopt.core.bitplanes import PricePlanes, _count_band, _tiles, codebook, count_parts, join_planes
+from scrapeopt.core.bitplanes import matching_pairs, pack, pair_counts, price_planes, row_counts
 
 ROOT = Path(__file__).parents[1]
 AT_LEAST = 0.95  # the True Overlap of a match

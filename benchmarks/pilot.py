@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scrapeopt.demo import account
+from scrapeopt.commands.demo import account
 from scrapeopt.workspace import Workspace
 
 RESULT = Path(__file__).parent / "results" / "pilot.json"

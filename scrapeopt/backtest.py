@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['EPSILON', 'BINS', 'COLOURS', 'Budget', 'Purse', 'count_right', 'count_sure', 'calibration_error', 'Replay',
-           'take_step', 'final_groups', 'day_row', 'BacktestResult', 'backtest', 'plot_daily', 'PerZone', 'figures',
-           'Job', 'sweep', 'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Delegated', 'Panel', 'Probe',
-           'Setting', 'Today', 'World']
+           'take_step', 'final_groups', 'day_row', 'BacktestResult', 'backtest', 'new_axes', 'plot_daily', 'PerZone',
+           'figures', 'Job', 'sweep', 'plot_frontier', 'POLICIES', 'Agent', 'BacktestSettings', 'Delegated', 'Panel',
+           'Probe', 'Setting', 'Today', 'World']
 
-# %% ../nbs/10_backtest.ipynb #e600f7bf
+# %% ../nbs/10_backtest.ipynb #02eb26f9
 import copy
 import hashlib
 import json
@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .clustering import InputError
-from .delegated import Delegated
-from .panel import Panel, World
-from .planes import no_bar
-from .policies import (POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today, backtest_settings,
-                                find_policy)
+from .core.bitplanes import no_bar
+from .core.errors import InputError
+from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
+from .simulation.agents import backtest_settings
+from .simulation.agents import find_policy
+from .simulation.delegated_replay import Delegated
+from .simulation.panel import Panel, World
 
-if TYPE_CHECKING: from matplotlib.axes import Axes
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../nbs/10_backtest.ipynb #2281ca98
 _all_ = ["POLICIES", "Agent", "BacktestSettings", "Delegated", "Panel", "Probe", "Setting", "Today", "World"]
@@ -293,7 +295,7 @@ COLOURS = {"round_robin": "#999999", "freshness": "#E69F00", "document": "#0072B
            "oracle": "#009E73"}
 
 
-def _axes(ax: "Axes | None") -> "Axes":
+def new_axes(ax: "Axes | None") -> "Axes":
     "The axes to draw on, new ones for None."
     import matplotlib.pyplot as plt
     return ax or plt.subplots(figsize=(6, 3))[1]
@@ -305,7 +307,7 @@ def plot_daily(
     ax: "Axes | None" = None,  # drawn on; None = a new figure
 ) -> "Axes":
     "The daily course of several backtests."
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for r in results:
         ax.plot(r.daily.index, r.daily[column], color=COLOURS.get(r.policy), label=f"{r.policy} {r.accuracy:.3f}")
     ax.set(xlabel="day", ylabel=column)
@@ -396,7 +398,7 @@ def plot_frontier(
     ax: "Axes | None" = None,  # drawn on; None = a new figure
 ) -> "Axes":
     "What accuracy costs under each policy: the mean over seeds, and the span from the worst to the best."
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for policy, part in table.groupby("policy", sort=False):
         at = part.groupby("money").agg(x=("scrapes", "mean"), y=("accuracy", "mean"), low=("accuracy", "min"),
                                        high=("accuracy", "max")).sort_values("x")

@@ -8,7 +8,7 @@ __all__ = ['DPI', 'Margins', 'STYLE', 'CONTROL', 'WORDS', 'LET_GO', 'FAR_KM', 'E
            'threshold_slider', 'Panel', 'Clusters', 'where_control', 'frame_stores', 'mark_clusters', 'Overlap',
            'mark_stores', 'Groups', 'timeline', 'effect_of', 'Budget', 'companies_of', 'Desk']
 
-# %% ../nbs/11_dashboard.ipynb #7c6f710b
+# %% ../nbs/11_dashboard.ipynb #d83bfd9e
 import base64
 import html
 import io
@@ -22,38 +22,19 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/11_dashboard.ipynb #47527f45
-from .changing import Change, change_settings
-from .clustering import InputError, cluster_summary, frame_map, unbroken
-from scrapeopt.looks import (
-    Choice,
-    Measured,
-    PairBook,
-    Subject,
-    clusters_at,
-    homes,
-    measure,
-    member_table,
-    name_sets,
-    stores_in_sets,
-    subject_of_workspace,
-    subject_of_world,
-    what_changes,
-)
-from .maps import GROUP_OUTLIER, MEMBER, mark_groups
-from .panel import World
-from scrapeopt.pictures import (
-    LOWEST,
-    frame_heat,
-    frame_pairs,
-    mark_sets,
-    mark_threshold,
-    plot_budget,
-    plot_members,
-    plot_timeline,
-    say,
-)
-from .settings import read_settings
+from .analysis.charts import LOWEST, frame_heat, frame_pairs, mark_sets, mark_threshold, plot_budget
+from .analysis.charts import plot_members, plot_timeline, say
+from .analysis.group_map import GROUP_OUTLIER, MEMBER, mark_groups
+from .analysis.view_model import Choice, Measured, PairBook, Subject, clusters_at, homes, measure
+from .analysis.view_model import member_table, name_sets, stores_in_sets, subject_of_workspace
+from .analysis.view_model import subject_of_world, what_changes
+from .clustering import cluster_summary
+from .core.errors import InputError
+from .core.geo import unbroken
+from .core.map_drawing import frame_map
+from .simulation.panel import World
+from .storage.settings import read_settings
+from .storage.settings_file import Change, change_settings
 from .twin import ARCHETYPES
 from .workspace import Workspace
 

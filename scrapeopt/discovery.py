@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRIMARY_SHARE', 'MAX_FAILURES', 'ScrapeTask', 'discovery_queue', 'discovery_complete', 'discovery_progress',
-           'utc_times', 'SyncWindow', 'sync_cohorts', 'plan_cohorts', 'sync_report']
+           'sync_cohorts', 'plan_cohorts', 'sync_report', 'SyncWindow']
 
-# %% ../nbs/01_discovery.ipynb #23749c11
-import zoneinfo
+# %% ../nbs/01_discovery.ipynb #acd9f3ca
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .clustering import InputError
+from .core.arguments import NAMES_SHOWN, need_columns, need_count
+from .core.calendar import SyncWindow, utc_times
+from .core.errors import InputError
+
+# %% ../nbs/01_discovery.ipynb #re828516
+_all_ = ["SyncWindow"]  # found here by those who use the chapter
 
 # %% ../nbs/01_discovery.ipynb #e9cc5368
 @dataclass(frozen=True)
@@ -62,28 +66,6 @@ def four_to_one(
         pick = outside[o] if explore else primary[p]
         taken.add(pick)
         yield pick, "exploration" if explore else "primary"
-
-# %% ../nbs/01_discovery.ipynb #f95538af
-NAMES_SHOWN = 20  # an error names this many known clusters
-
-
-def need_columns(
-    frame: pd.DataFrame,
-    *columns: str,  # required
-) -> None:
-    "Raise `InputError` when the store table lacks a column or mixes companies."
-    if missing := [c for c in columns if c not in frame.columns]:
-        there = ", ".join(map(str, frame.columns))
-        raise InputError(f"the store table has no column {', '.join(missing)}; it has {there}")
-    if "company" in columns and len(names := frame["company"].unique()) > 1:
-        some = ", ".join(map(str, names[:5]))
-        raise InputError(f"the store table must hold one company, but it holds {len(names)}: {some}; pick one")
-
-
-def need_count(n: int) -> None:
-    "Raise `InputError` unless `n` is a whole number of stores, 0 or more."
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise InputError(f"n must be a whole number of stores, 0 or more, got {n!r}")
 
 # %% ../nbs/01_discovery.ipynb #dc17a04f
 def pilot(
@@ -190,75 +172,6 @@ def discovery_progress(
     table["complete"] = table["scraped"] + table["unreachable"] == table["stores"]
     order = np.lexsort((table["cluster"], -table["stores"], table["cluster"] < 0))
     return table.iloc[order].reset_index(drop=True)
-
-# %% ../nbs/01_discovery.ipynb #784aac75
-def utc_times(
-    times: Any,  # one or many Timestamps or datetime64, of any shape; naive = UTC
-) -> np.ndarray:  # datetime64[ns] in UTC, same shape, NaT kept
-    "Times as plain UTC numbers."
-    if isinstance(times, pd.Series): times = pd.DatetimeIndex(pd.to_datetime(times, utc=True))
-    if isinstance(times, pd.Timestamp | pd.DatetimeIndex):
-        return np.asarray(times.tz_convert(None) if times.tz is not None else times, dtype="datetime64[ns]")
-    raw = np.asarray(times)
-    if raw.dtype.kind == "M": return raw.astype("datetime64[ns]")
-    return utc_times(pd.to_datetime(np.ravel(raw), utc=True)).reshape(raw.shape)
-
-# %% ../nbs/01_discovery.ipynb #4500b76a
-def known_timezone(name: str) -> bool:
-    "Whether the time zone database has a zone of this name."
-    try: zoneinfo.ZoneInfo(name)
-    except (KeyError, ValueError, OSError): return False  # unknown name, odd characters, the name of a folder
-    return True
-
-
-def local_days(
-    stamps: np.ndarray,  # datetime64[ns], UTC
-    timezone: str,
-) -> np.ndarray:  # int64, meaningless for NaT
-    "Days since 1 January 1970 on the calendar of `timezone`."
-    local = pd.DatetimeIndex(stamps.ravel()).tz_localize("UTC").tz_convert(timezone).tz_localize(None)
-    return local.to_numpy().astype("datetime64[D]").astype(np.int64).reshape(stamps.shape)
-
-# %% ../nbs/01_discovery.ipynb #1235f508
-@dataclass(frozen=True)
-class SyncWindow:
-    "Which snapshots of a company may be compared (R3)."
-    hours: float = 48.0  # at most so far apart
-    changeover: int | None = None  # weekday of the weekly price changeover at local midnight, 0 = Monday; None: unknown
-    timezone: str = "UTC"  # where the company's midnight is, e.g. "Australia/Perth"
-
-    def __post_init__(self) -> None:
-        if not self.hours > 0: raise InputError(f"hours must be more than 0, got {self.hours!r}")
-        if self.changeover not in (None, *range(7)):
-            raise InputError(f"changeover must be a weekday, 0 (Monday) to 6, or None, got {self.changeover!r}")
-        if not known_timezone(self.timezone):
-            raise InputError(f"timezone {self.timezone!r} is unknown; use a name such as 'Australia/Perth'")
-
-    @property
-    def span(self) -> np.timedelta64:
-        "The window's hours."
-        return np.timedelta64(round(self.hours * 3600e9), "ns")
-
-    def price_week(self, times: Any) -> np.ndarray:
-        "Number (int64) of the local price week of each UTC time; 0 while the changeover is unknown, -1 for NaT."
-        stamps = utc_times(times)
-        if self.changeover is None: return np.where(np.isnat(stamps), -1, 0)
-        weeks = (local_days(stamps, self.timezone) + 10 - self.changeover) // 7
-        return np.where(np.isnat(stamps), -1, weeks)
-
-    def comparable(self, a: Any, b: Any) -> Any:
-        "Whether snapshots taken at UTC times `a` and `b` (broadcast) may be compared; never where one is NaT."
-        near = abs(utc_times(a) - utc_times(b)) <= self.span  # False for NaT
-        answer = near & (self.price_week(a) == self.price_week(b))
-        return bool(answer) if np.ndim(answer) == 0 else answer
-
-    def last_changeover(self, now: pd.Timestamp) -> pd.Timestamp | None:
-        "The start of the price week that `now` is in, in UTC; None while the changeover is unknown."
-        if self.changeover is None: return None
-        local = pd.Timestamp(utc_times(now).item(), tz="UTC").tz_convert(self.timezone).tz_localize(None)
-        day = local.normalize() - pd.Timedelta(days=(local.weekday() - self.changeover) % 7)
-        # where the clocks change at midnight itself, the day begins at the first moment that exists
-        return day.tz_localize(self.timezone, ambiguous=True, nonexistent="shift_forward").tz_convert("UTC")
 
 # %% ../nbs/01_discovery.ipynb #6e64637b
 def sync_cohorts(

@@ -8,7 +8,7 @@ __all__ = ['BINS', 'HILL_PAIRS', 'HILL_SHARE', 'HILL_GAP', 'VALLEY_WIDTH', 'VALL
            'one_vs_many', 'MatchRule', 'Homes', 'find_homes', 'otsu_cut', 'find_valley', 'Threshold', 'auto_threshold',
            'plot_threshold', 'PriceMatrix', 'price_matrix', 'FingerprintIndex']
 
-# %% ../nbs/02_overlap.ipynb #197a4c75
+# %% ../nbs/02_overlap.ipynb #e535fa3f
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,20 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .clustering import InputError
-from .fingerprints import FingerprintIndex
-from scrapeopt.planes import (
-    NOT_SOLD,
-    ROUNDING,
-    PricePlanes,
-    count_parts,
-    int_matrix,
-    int_prices,
-    no_bar,
-    pack,
-    price_planes,
-    row_counts,
-)
+from .core.bitplanes import ROUNDING, PricePlanes, count_parts, no_bar, pack, price_planes, row_counts
+from .core.errors import InputError
+from .core.fingerprints import FingerprintIndex
+from .core.prices import NOT_SOLD, int_matrix, int_prices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

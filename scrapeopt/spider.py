@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['FAILED', 'spider_parts', 'load_spider', 'crawl_problem', 'crawl', 'spider_command']
 
-# %% ../nbs/08a_spider.ipynb #cd329a43
+# %% ../nbs/08a_spider.ipynb #d81da6cf
 import argparse
-import importlib
 import importlib.util
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .clustering import InputError
+from .core.errors import InputError
 
 if TYPE_CHECKING:
     from scrapy import Spider

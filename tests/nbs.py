@@ -8,7 +8,6 @@ import nbformat
 ROOT = Path(__file__).parents[1]
 PACKAGE = "scrapeopt"
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.name.startswith((".", "_")))
-NUMBERED = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name[0].isdigit()]
 EXPORT = re.compile(r"^\s*#\|\s*(export|exporti|exports)\b", re.M)
 
 
@@ -30,12 +29,6 @@ def module(path: Path) -> str | None:
     return found[0] if found else None
 
 
-def floor(stem: str) -> tuple[int, str]:
-    "A numbered notebook's place in the house: 2 and 'a' for 02a_fingerprint."
-    number, letter = re.match(r"(\d+)([a-z]*)_", stem).groups()
-    return int(number), letter
-
-
 def tree(source: str) -> ast.Module:
     "The syntax tree of a cell, without its magics and shell lines."
     return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M))
@@ -49,3 +42,6 @@ def imports(source: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
     return found
+
+
+EXPORTING = [p for p in NOTEBOOKS if module(p)]  # the notebooks that are modules

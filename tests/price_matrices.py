@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from scrapeopt.planes import NOT_SOLD
+from scrapeopt.core.prices import NOT_SOLD
 
 INT32_MAX = np.iinfo(np.int32).max
 PRICE = st.one_of(st.just(NOT_SOLD), st.integers(0, 3), st.sampled_from([INT32_MAX - 1, INT32_MAX]))

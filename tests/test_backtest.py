@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapeopt.backtest import POLICIES, PerZone, Probe, Purse, backtest, sweep
-from scrapeopt.clustering import InputError
-from scrapeopt.panel import Panel
-from scrapeopt.policies import (BacktestSettings, Memory, Setting, Today, azar_rates, backtest_settings, best_mends,
-                                change_rates, document)
+from scrapeopt.backtest import PerZone, Purse, backtest, sweep
+from scrapeopt.simulation.agents import POLICIES, Probe
+from scrapeopt.core.errors import InputError
+from scrapeopt.simulation.panel import Panel
+from scrapeopt.simulation.agents import BacktestSettings, Memory, Setting, Today, backtest_settings
+from scrapeopt.simulation.baselines import azar_rates, best_mends, change_rates
+from scrapeopt.simulation.document_replay import document
 from scrapeopt.scheduler import ScrapeScheduler
-from scrapeopt.twin import Twin, perth_stores
+from scrapeopt.simulation.sites import perth_stores
+from scrapeopt.twin import Twin
 
 ROWS = pd.DataFrame([("A", "milk", "2026-11-02", "1.90"), ("A", "tea", "2026-11-02", "3.50"),
                      ("B", "milk", "2026-11-02", "1.90"), ("B", "tea", "2026-11-04", "3.45"),

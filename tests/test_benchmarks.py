@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from scrapeopt.planes import NOT_SOLD, pair_counts, pair_counts_plain
+from scrapeopt.core.bitplanes import pair_counts, pair_counts_plain
+from scrapeopt.core.prices import NOT_SOLD
 
 chain, peers = (pytest.importorskip(f"benchmarks.{m}", reason="benchmarks/ is not part of the installed package")
                 for m in ("chain", "peers"))

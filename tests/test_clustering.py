@@ -18,8 +18,9 @@ from sklearn.cluster import DBSCAN
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from scrapeopt import clustering
-from scrapeopt.clustering import (EARTH_RADIUS_KM, InputError, StoreClusterer, cluster_stores, cluster_summary,
-                                  clusters_html, haversine_km, plot_clusters)
+from scrapeopt.clustering import StoreClusterer, cluster_stores, cluster_summary, clusters_html, plot_clusters
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.geo import EARTH_RADIUS_KM, haversine_km
 
 mpl.use("Agg")
 

@@ -14,8 +14,8 @@ from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, s
 from sqlalchemy import event, select
 
 from scrapeopt import update as module
-from scrapeopt.snapshots import read_snapshot
-from scrapeopt.state import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroup
+from scrapeopt.storage.snapshots import read_snapshot
+from scrapeopt.storage.tables import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroup
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 import small_chain
 
-from scrapeopt.changing import change_settings
+from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.dashboard import Budget, Clusters, Desk, Groups, Overlap
-from scrapeopt.looks import Choice, PairBook, subject_of_workspace, subject_of_world
-from scrapeopt.panel import Panel
-from scrapeopt.settings import read_settings
-from scrapeopt.twin import archetype_twin, australian_stores
+from scrapeopt.analysis.view_model import Choice, PairBook, subject_of_workspace, subject_of_world
+from scrapeopt.simulation.panel import Panel
+from scrapeopt.storage.settings import read_settings
+from scrapeopt.simulation.sites import australian_stores
+from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 

@@ -5,19 +5,23 @@ import pytest
 import small_chain
 from sqlalchemy import select
 
-from scrapeopt.analysis import reanalyse
-from scrapeopt.backtest import BacktestSettings, Delegated, Setting, calibration_error, count_right, count_sure
-from scrapeopt.clustering import InputError
-from scrapeopt.delegation import ChangesSeen, GroupsMerged
-from scrapeopt.groups import GroupFounded, GroupState, event_from_record
-from scrapeopt.learned import change_counts
-from scrapeopt.memory import recall
-from scrapeopt.overview import status
-from scrapeopt.reanalysis import Reanalysed
-from scrapeopt.state import CompanyMemory, GroupEvent, InferenceAudit, Store, StoreStanding
-from scrapeopt.twin import ARCHETYPES, Twin, archetype_twin, perth_stores, scrape_lines
+from scrapeopt.reanalysis import reanalyse
+from scrapeopt.backtest import calibration_error, count_right, count_sure
+from scrapeopt.simulation.agents import BacktestSettings, Setting
+from scrapeopt.simulation.delegated_replay import Delegated
+from scrapeopt.core.errors import InputError
+from scrapeopt.grouping.events import ChangesSeen, GroupsMerged
+from scrapeopt.grouping.events import GroupFounded, GroupState, event_from_record
+from scrapeopt.storage.event_log import change_counts
+from scrapeopt.storage.belief_tables import recall
+from scrapeopt.analysis.status import status
+from scrapeopt.grouping.events import Reanalysed
+from scrapeopt.storage.tables import CompanyMemory, GroupEvent, InferenceAudit, Store, StoreStanding
+from scrapeopt.simulation.sites import perth_stores
+from scrapeopt.twin import ARCHETYPES, Twin, archetype_twin, scrape_lines
 from scrapeopt.update import UpdateReport, update_db
-from scrapeopt.workspace import Workspace, save_events
+from scrapeopt.storage.repository import save_events
+from scrapeopt.workspace import Workspace
 
 W, DAYS, PER_DAY = "Woolworths", 17, 2
 START = pd.Timestamp("2026-11-03 03:00", tz="UTC")  # a Tuesday, 11:00 in Perth

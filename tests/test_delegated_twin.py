@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from scrapeopt.backtest import PerZone, backtest
-from scrapeopt.groups import GroupFounded
-from scrapeopt.tuning import world_settings
-from scrapeopt.twin import ZoneSplit, archetype_twin
+from scrapeopt.grouping.events import GroupFounded
+from scrapeopt.analysis.tuning import world_settings
+from scrapeopt.simulation.zones import ZoneSplit
+from scrapeopt.twin import archetype_twin
 
 SPLIT = "2026-11-25"
 WEEK = pd.Timedelta("7D")

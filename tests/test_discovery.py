@@ -5,18 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapeopt.clustering import InputError
-from scrapeopt.discovery import (
-    SyncWindow,
-    comparable_share,
-    discovery_complete,
-    discovery_progress,
-    discovery_queue,
-    plan_cohorts,
-    sync_cohorts,
-    sync_report,
-    utc_times,
-)
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.calendar import SyncWindow, utc_times
+from scrapeopt.discovery import comparable_share, discovery_complete, discovery_progress, discovery_queue, plan_cohorts
+from scrapeopt.discovery import sync_cohorts, sync_report
 
 ZONES = ["UTC", "Australia/Perth", "Europe/Zagreb", "Australia/Lord_Howe", "America/Havana", "America/Santiago",
          "Asia/Beirut", "Pacific/Apia"]

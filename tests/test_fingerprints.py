@@ -5,19 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from price_matrices import matrices
 
-from scrapeopt.clustering import InputError
-from scrapeopt.fingerprints import (
-    KINDS,
-    SKETCH,
-    Digest,
-    FingerprintIndex,
-    MinHash,
-    ProductSketch,
-    SimHash,
-    least_equal,
-    sketch_products,
-)
-from scrapeopt.planes import NOT_SOLD, matching_pairs, price_planes
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.fingerprints import KINDS, SKETCH, Digest, FingerprintIndex, MinHash, ProductSketch, SimHash
+from scrapeopt.core.fingerprints import least_equal, sketch_products
+from scrapeopt.core.bitplanes import matching_pairs, price_planes
+from scrapeopt.core.prices import NOT_SOLD
 
 
 def mixed_chain(stores, products, zones, seed):

@@ -6,17 +6,11 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapeopt.discovery import SyncWindow
-from scrapeopt.groups import (
-    DIVERGENCE_DETECTED,
-    HEALTHY,
-    GroupOrchestrator,
-    GroupState,
-    StoreGroup,
-    event_from_record,
-    event_record,
-    largest_agreeing_set,
-)
+from scrapeopt.core.calendar import SyncWindow
+from scrapeopt.grouping.events import DIVERGENCE_DETECTED, HEALTHY, GroupState, StoreGroup, event_from_record
+from scrapeopt.grouping.events import event_record
+from scrapeopt.grouping.linkage import largest_agreeing_set
+from scrapeopt.groups import GroupOrchestrator
 from scrapeopt.overlap import MatchRule, PriceMatrix
 
 N_PRODUCTS = 24

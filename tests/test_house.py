@@ -10,13 +10,12 @@ import pytest
 from tools.pages import CAPTION
 
 each_notebook = pytest.mark.parametrize("path", nbs.NOTEBOOKS, ids=nbs.name)
-each_numbered = pytest.mark.parametrize("path", nbs.NUMBERED, ids=nbs.name)
-each_computing = pytest.mark.parametrize("path", [p for p in nbs.NUMBERED if nbs.floor(p.stem)[0] <= 5], ids=nbs.name)
+each_exporting = pytest.mark.parametrize("path", nbs.EXPORTING, ids=nbs.name)
+COMPUTING = ("clustering", "discovery", "overlap", "groups", "scheduler", "core", "grouping", "policies")
+each_computing = pytest.mark.parametrize("path", [p for p in nbs.EXPORTING if nbs.module(p).split(".")[0] in COMPUTING],
+                                         ids=nbs.name)
 
-FLOORS = {f"{nbs.PACKAGE}.{nbs.module(p)}": nbs.floor(p.stem) for p in nbs.NUMBERED}
 MAX_EXPORTED_LINES, MAX_PNG_BYTES = 40, 60_000
-IO = {"sqlalchemy", "alembic", "sqlite3", "duckdb", "requests", "httpx", "urllib", "http", "socket", "subprocess",
-      "scrapy", "shutil", "tempfile", "multiprocessing", "asyncio"}
 CLOCKS = {"time", "time_ns", "gmtime", "localtime", "strftime"}  # of the module time
 SEEDED = {"default_rng", "Generator", "PCG64", "SeedSequence", "Random"}
 
@@ -28,26 +27,19 @@ def test_starts_with_a_title_and_a_promise(path):
     assert re.match(r"# \S[^\n]*\n+> \S[^\n]*(\n\n|\n?$)", first.source), first.source
 
 
-@each_numbered
-def test_imports_from_lower_floors_only(path):
-    own = nbs.floor(path.stem)
-    for cell in nbs.code(path):
-        used = nbs.imports(cell.source) & FLOORS.keys()
-        too_high = {m for m in used if FLOORS[m] > own or (FLOORS[m] == own and cell in nbs.exported(path))}
-        assert not too_high, f"cell {cell.id} of {path.name} imports from its own or a higher floor"
+def test_the_package_mirrors_the_notebooks():
+    "nbs/grouping/events.ipynb is scrapeopt.grouping.events; a chapter's number is not part of its name."
+    def place(path): return re.sub(r"(^|/)\d+[a-z]?_", r"\1", nbs.name(path)).replace("/", ".")
+    assert {place(p): nbs.module(p) for p in nbs.EXPORTING} == {m: m for m in map(nbs.module, nbs.EXPORTING)}
+
+
+def test_no_two_notebooks_share_a_name():
+    names = [p.name for p in nbs.NOTEBOOKS]
+    assert sorted(names) == sorted(set(names))
 
 
 @each_computing
-def test_floors_00_to_05_do_no_io(path):
-    for cell in nbs.exported(path):
-        used = {m.split(".")[0] for m in nbs.imports(cell.source)} & IO
-        if path.stem == "00_clustering" and not re.match(r"import|from", cell.source.split("\n", 1)[1]):
-            used.discard("requests")  # the tiles under a map
-        assert not used, f"cell {cell.id}:\n{cell.source}"
-
-
-@each_computing
-def test_floors_00_to_05_take_the_clock_and_the_seed(path):
+def test_what_computes_takes_the_clock_and_the_seed(path):
     for cell in nbs.exported(path):
         calls = [n for n in ast.walk(nbs.tree(cell.source)) if isinstance(n, ast.Call)]
         named = {ast.unparse(c.func): c for c in calls}
@@ -75,7 +67,7 @@ def test_what_is_exported_says_what_it_does(path):
             assert not public or ast.get_docstring(d), f"{d.name} has no docstring"
 
 
-@each_numbered
+@each_exporting
 def test_checks_stand_in_the_open(path):
     shown = [c.source for c in nbs.code(path) if not re.search(r"#\|\s*(hide|export)", c.source)]
     assert any(re.search(r"\bassert\b|\btest_\w+\(", s) for s in shown)

@@ -14,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scrapeopt.clustering import PALETTE, InputError, cluster_stores
-from scrapeopt.maps import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED, group_styles, groups_frame, plot_groups
+from scrapeopt.clustering import cluster_stores
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.map_drawing import PALETTE
+from scrapeopt.analysis.group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED, group_styles, groups_frame
+from scrapeopt.analysis.group_map import plot_groups
 from scrapeopt.update import update_db
-from scrapeopt.webmap import background, draw_maps, groups_html, places_around
-from scrapeopt.workspace import Workspace, read_stores
+from scrapeopt.analysis.web_map import background, draw_maps, groups_html, places_around
+from scrapeopt.storage.store_file import read_stores
+from scrapeopt.workspace import Workspace
 
 mpl.use("Agg")
 

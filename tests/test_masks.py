@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from panels import walmart
 from price_matrices import matrices
 
-from scrapeopt.clustering import InputError
-from scrapeopt.masks import CLEARANCE_SHARE, learn_mask, near_stores
+from scrapeopt.core.errors import InputError
+from scrapeopt.grouping.masks import CLEARANCE_SHARE, learn_mask, near_stores
 from scrapeopt.overlap import MatchRule, auto_threshold, overlap_matrix
-from scrapeopt.planes import NOT_SOLD
+from scrapeopt.core.prices import NOT_SOLD
 
 
 def chain(zones, seed, products=900, store_priced=30, clearance=0.004):

@@ -8,21 +8,11 @@ from hypothesis import strategies as st
 from panels import PANELS, konzum
 from price_matrices import matrices
 
-from scrapeopt.clustering import InputError
-from scrapeopt.overlap import (
-    NOT_SOLD,
-    MatchRule,
-    auto_threshold,
-    find_homes,
-    jaccard_overlap,
-    one_vs_many,
-    overlap_by_category,
-    overlap_matrix,
-    price_matrix,
-    range_overlap,
-    true_overlap,
-)
-from scrapeopt.planes import pair_counts_plain, price_planes
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.prices import NOT_SOLD
+from scrapeopt.overlap import MatchRule, auto_threshold, find_homes, jaccard_overlap, one_vs_many, overlap_by_category
+from scrapeopt.overlap import overlap_matrix, price_matrix, range_overlap, true_overlap
+from scrapeopt.core.bitplanes import pair_counts_plain, price_planes
 
 @given(matrices(min_side=1))
 @settings(deadline=None)

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import small_chain
 
-from scrapeopt.report import report_folder, write_report
+from scrapeopt.analysis.report import report_folder, write_report
 from scrapeopt.update import update_db
-from scrapeopt.webmap import draw_maps
+from scrapeopt.analysis.web_map import draw_maps
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.browser

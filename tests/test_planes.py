@@ -6,21 +6,9 @@ from hypothesis import strategies as st
 from panels import MORE, PANELS
 from price_matrices import INT32_MAX, matrices
 
-from scrapeopt.planes import (
-    NOT_SOLD,
-    ROUNDING,
-    TILE,
-    codebook,
-    count_bands,
-    count_parts,
-    join_planes,
-    matching_pairs,
-    pack,
-    pair_counts,
-    pair_counts_plain,
-    price_planes,
-    row_counts,
-)
+from scrapeopt.core.bitplanes import ROUNDING, TILE, codebook, count_bands, count_parts, join_planes, matching_pairs
+from scrapeopt.core.bitplanes import pack, pair_counts, pair_counts_plain, price_planes, row_counts
+from scrapeopt.core.prices import NOT_SOLD
 
 
 def chain(stores, products, zones, own=0.02, seed=0):

@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scrapeopt.demo import make_twins, twin_command, work
-from scrapeopt.overview import store_story
+from scrapeopt.commands.demo import make_twins, twin_command, work
+from scrapeopt.analysis.status import store_story
 from scrapeopt.update import update_db
-from scrapeopt.webmap import draw_maps
-from scrapeopt.workspace import Workspace, read_stores
+from scrapeopt.analysis.web_map import draw_maps
+from scrapeopt.storage.store_file import read_stores
+from scrapeopt.workspace import Workspace
 
 BRANDS = {"711": "7-Eleven", "VIB": "Vibe"}  # two of FuelWatch's, 58 and 49 sites
 

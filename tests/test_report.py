@@ -10,12 +10,13 @@ import small_chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapeopt.account import Savings, audited_share, count_savings, spending
+from scrapeopt.analysis.savings import Savings, audited_share, count_savings, spending
 from scrapeopt.cli import main
-from scrapeopt.clustering import InputError
-from scrapeopt.discovery import MAX_FAILURES, SyncWindow
-from scrapeopt.figures import find_out
-from scrapeopt.report import report_folder, write_report
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.calendar import SyncWindow
+from scrapeopt.discovery import MAX_FAILURES
+from scrapeopt.analysis.metrics import find_out
+from scrapeopt.analysis.report import report_folder, write_report
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapeopt.clustering import InputError
-from scrapeopt.discovery import SyncWindow
-from scrapeopt.groups import DIVERGENCE_DETECTED, HEALTHY, GroupState, StoreGroup
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.calendar import SyncWindow
+from scrapeopt.grouping.events import DIVERGENCE_DETECTED, HEALTHY, GroupState, StoreGroup
 from scrapeopt.scheduler import ScrapeScheduler
 
 NOW = pd.Timestamp("2026-11-27 01:00", tz="UTC")

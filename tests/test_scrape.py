@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scrapeopt.clustering import InputError
+from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
 

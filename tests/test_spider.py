@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder")
-from scrapeopt.clustering import InputError
+from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
-from scrapeopt.shop import serving
+from scrapeopt.commands.twin_server import serving
 from scrapeopt.spider import spider_command
 from scrapeopt.twin import Twin, save_twins, scrape_lines
 

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapeopt.clustering import InputError
-from scrapeopt.twin import (ARCHETYPES, Chain, ChainModel, ScrapeFailed, Site, Twin, ZoneMerge, ZoneSplit,
-                            archetype_twin, australian_stores, load_twin, perth_stores, save_twins, store_prices,
-                            zone_prices)
+from scrapeopt.core.errors import InputError
+from scrapeopt.simulation.chain_model import Chain, ChainModel, Site, store_prices, zone_prices
+from scrapeopt.simulation.sites import australian_stores, perth_stores
+from scrapeopt.simulation.zones import ZoneMerge, ZoneSplit
+from scrapeopt.twin import ARCHETYPES, ScrapeFailed, Twin, archetype_twin, load_twin, save_twins
 
 STORES = pd.DataFrame({
     "company": "Woolworths", "store_id": ["1", "2", "003", "4", "5"],
@@ -135,7 +136,7 @@ def test_prices_are_never_free_and_rise_with_the_premium():
 
 
 def test_perth_stores_hold_the_stores_contract():
-    from scrapeopt.clustering import check_stores
+    from scrapeopt.core.stores import check_stores
     stores = pd.concat([perth_stores(c, 60, seed=2) for c in ("Woolworths", "Coles")])
     check_stores(stores)
     assert len(stores) == 120 and not stores.duplicated(["lat", "lon"]).any()
@@ -435,7 +436,7 @@ def test_bad_archetype_settings_are_one_sentence(options, said):
 
 @pytest.mark.parametrize("company", ["Woolworths", "Coles"])
 def test_australian_stores_hold_the_stores_contract(company):
-    from scrapeopt.clustering import check_stores
+    from scrapeopt.core.stores import check_stores
     stores = australian_stores(company, 300, seed=1)
     check_stores(stores)
     assert len(stores) == 300 and not stores.duplicated(["lat", "lon"]).any() and stores["state"].nunique() >= 7

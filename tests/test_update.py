@@ -9,8 +9,8 @@ import pytest
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
 from sqlalchemy import select
 
-from scrapeopt.clustering import InputError
-from scrapeopt.state import Company, Product
+from scrapeopt.core.errors import InputError
+from scrapeopt.storage.tables import Company, Product
 from scrapeopt.update import UpdateReport, update_db
 from scrapeopt.workspace import Workspace
 

@@ -10,9 +10,10 @@ import pytest
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf, stores
 from sqlalchemy import create_engine, text
 
-from scrapeopt.clustering import InputError
+from scrapeopt.core.errors import InputError
 from scrapeopt.update import update_db
-from scrapeopt.workspace import Workspace, read_stores
+from scrapeopt.storage.store_file import read_stores
+from scrapeopt.workspace import Workspace
 
 W = "Woolworths"
 

@@ -1,0 +1,1 @@
+"What people look at: figures, charts, maps and the report."

@@ -1,0 +1,1 @@
+"What everything else is made of: errors, stores, geometry, calendar, prices as numbers."

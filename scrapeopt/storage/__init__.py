@@ -1,0 +1,1 @@
+"Files and the database: settings, tables, snapshots, queries."

@@ -1,0 +1,1 @@
+"One file a version of the state, for Alembic; `storage.tables.migrate` runs them in order."
