@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DPI', 'Margins', 'STYLE', 'CONTROL', 'WORDS', 'LET_GO', 'FAR_KM', 'EVERYWHERE', 'WINDOWS', 'ALL', 'blank',
-           'take_caption', 'on_page', 'picture', 'Stage', 'note', 'table', 'diff', 'SaveBox', 'control',
+           'take_caption', 'on_page', 'picture', 'FigureCanvas', 'note', 'table', 'diff', 'SaveBox', 'control',
            'threshold_slider', 'Panel', 'Clusters', 'where_control', 'frame_stores', 'mark_clusters', 'Overlap',
-           'mark_stores', 'Groups', 'timeline', 'effect_of', 'Budget', 'companies_of', 'Desk']
+           'mark_stores', 'Groups', 'timeline', 'effect_of', 'Budget', 'companies_of', 'Dashboard']
 
 # %% ../nbs/11_dashboard.ipynb #d83bfd9e
 import base64
@@ -25,9 +25,9 @@ import pandas as pd
 from .analysis.charts import LOWEST, frame_heat, frame_pairs, mark_sets, mark_threshold, plot_budget
 from .analysis.charts import plot_members, plot_timeline, say
 from .analysis.group_map import GROUP_OUTLIER, MEMBER, mark_groups
-from .analysis.view_model import Choice, Measured, PairBook, Subject, clusters_at, homes, measure
-from .analysis.view_model import member_table, name_sets, stores_in_sets, subject_of_workspace
-from .analysis.view_model import subject_of_world, what_changes
+from .analysis.view_model import Choice, Measured, PairBook, CompanyView, clusters_at, homes, measure
+from .analysis.view_model import member_table, name_sets, stores_in_sets, view_of_workspace
+from .analysis.view_model import view_of_world, what_changes
 from .clustering import cluster_summary
 from .core.errors import InputError
 from .core.geo import unbroken
@@ -87,7 +87,7 @@ def picture(
     return on_page(canvas, caption)
 
 # %% ../nbs/11_dashboard.ipynb #ba7534e6
-class Stage:
+class FigureCanvas:
     "A picture with a part that stands still and a part that moves."
 
     def __init__(self, size: tuple[float, float], margins: Margins) -> None:
@@ -224,7 +224,7 @@ class Panel(w.VBox):
     "One tab: controls, pictures, and a line that says what is wrong."
     title = ""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: CompanyView) -> None:
         self.subject, self.drawn, self.told = subject, False, w.HTML()
         self.left, self.right = (
             w.VBox(layout=w.Layout(width="370px", flex="0 0 370px")),
@@ -283,7 +283,7 @@ class Clusters(Panel):
         self.min_samples = control(w.IntSlider, "min_samples", min=1, max=max(30, own.min_samples),
                                    value=own.min_samples, **LET_GO)
         self.where = where_control(self.subject)
-        self.map, self.table, self.stage = w.HTML(), w.HTML(), Stage((8.4, 5.2), (0.08, 0.1, 0.68, 0.98))
+        self.map, self.table, self.stage = w.HTML(), w.HTML(), FigureCanvas((8.4, 5.2), (0.08, 0.1, 0.68, 0.98))
         self.save = SaveBox(self.subject.file, self.changes, "Next: scrapeopt cluster-stores puts it to work.")
         self.left.children = [self.method, self.eps_km, self.min_samples, self.where, self.save, self.table]
         self.right.children = [self.map]
@@ -308,7 +308,7 @@ class Clusters(Panel):
 EVERYWHERE = "all stores"
 
 
-def where_control(subject: Subject) -> w.Dropdown:
+def where_control(subject: CompanyView) -> w.Dropdown:
     "What a map shows: everything, or one cluster of today; far outliers make a city small."
     names = subject.placed["cluster_name"].value_counts().index
     return w.Dropdown(
@@ -316,7 +316,7 @@ def where_control(subject: Subject) -> w.Dropdown:
     )
 
 
-def frame_stores(subject: Subject, where: str, ax: "Axes") -> None:
+def frame_stores(subject: CompanyView, where: str, ax: "Axes") -> None:
     "The frame of a map that holds the stores of a cluster, or all of them."
     stores = subject.placed
     if where != EVERYWHERE: stores = stores[stores["cluster_name"] == where]
@@ -353,7 +353,7 @@ class _Overlap(Panel):
     "The controls of the overlap panel."
     title = "Overlap"
 
-    def __init__(self, subject: Subject, book: PairBook) -> None:
+    def __init__(self, subject: CompanyView, book: PairBook) -> None:
         self.book = book
         super().__init__(subject)
 
@@ -379,8 +379,8 @@ class _Overlap(Panel):
                             round(own.rule.match_threshold, 3))
         self.pairs, self.heat, self.map = w.HTML(), w.HTML(), w.HTML()
         self.where = where_control(own)
-        self.stages = (Stage((8.4, 2.5), (0.09, 0.2, 0.76, 0.97)), Stage((4.7, 3.8), (0.13, 0.13, 0.82, 0.98)),
-                       Stage((6.6, 3.8), (0.1, 0.13, 0.62, 0.98)))
+        self.stages = (FigureCanvas((8.4, 2.5), (0.09, 0.2, 0.76, 0.97)), FigureCanvas((4.7, 3.8), (0.13, 0.13, 0.82, 0.98)),
+                       FigureCanvas((6.6, 3.8), (0.1, 0.13, 0.62, 0.98)))
         self.left.children = [self.threshold, self.suggest, self.hours, self.category, self.masked, self.where,
                               self.save]
         self.right.children = [self.pairs, w.HBox([self.heat, self.map], layout=w.Layout(flex_flow="row wrap"))]
@@ -433,7 +433,7 @@ class Groups(Panel):
     "Who stands for whom, what happened, and what another threshold would do."
     title = "Groups"
 
-    def __init__(self, subject: Subject, book: PairBook) -> None:
+    def __init__(self, subject: CompanyView, book: PairBook) -> None:
         self.book = book
         super().__init__(subject)
 
@@ -479,7 +479,7 @@ def timeline(events: pd.DataFrame) -> str:  # HTML
     return picture(partial(plot_timeline, events), (8.8, size), (0.24, 0.6 / size, 0.8, 1 - 0.08 / size))
 
 
-def effect_of(subject: Subject, book: PairBook, threshold: float) -> str:  # HTML
+def effect_of(subject: CompanyView, book: PairBook, threshold: float) -> str:  # HTML
     "What another threshold would merge or split, a line each."
     today = subject.rule.match_threshold
     pairs = book.pairs(Choice(today, subject.window.hours))
@@ -497,7 +497,7 @@ class _Budget(Panel):
     "The controls of the budget panel."
     title = "Budget"
 
-    def __init__(self, subject: Subject, n_jobs: int = -1) -> None:
+    def __init__(self, subject: CompanyView, n_jobs: int = -1) -> None:
         self.n_jobs, self.kept = n_jobs, dict[tuple[float, str], Measured]()
         self.thread: Thread | None = None
         super().__init__(subject)
@@ -568,15 +568,15 @@ class Budget(_Budget):
 def companies_of(
     source: "str | Path | Workspace | World",
     world: World | None = None,  # what the backtests of a workspace replay
-) -> dict[str, Callable[[], Subject]]:  # what reads each company
+) -> dict[str, Callable[[], CompanyView]]:  # what reads each company
     "The companies that can be looked at; `InputError` when the workspace cannot be opened, or is empty."
     if not isinstance(source, str | Path | Workspace):
         return {
-            name: partial(subject_of_world, source, name) for name in sorted(set(source.stores["company"].astype(str)))
+            name: partial(view_of_world, source, name) for name in sorted(set(source.stores["company"].astype(str)))
         }
     workspace = Workspace.open(source.path if isinstance(source, Workspace) else source)
     if names := workspace.companies():
-        return {name: partial(subject_of_workspace, workspace, name, world) for name in names}
+        return {name: partial(view_of_workspace, workspace, name, world) for name in names}
     raise InputError(
         f"There are no stores in {workspace.path} yet. Next: scrapeopt import-stores FILE -w {workspace.path}, "
         "then read again."
@@ -588,7 +588,7 @@ class _Tabs(w.VBox):
 
     def __init__(self, n_jobs: int) -> None:
         self.n_jobs, self.told, self.tabs = n_jobs, w.HTML(), w.Tab()
-        self.readers: dict[str, Callable[[], Subject]] = {}
+        self.readers: dict[str, Callable[[], CompanyView]] = {}
         self.company = w.Dropdown(description="company", layout=w.Layout(width="300px"))
         self.again = w.Button(
             description="Read again", tooltip="Take in what has changed in the meantime", layout=w.Layout(width="auto")
@@ -619,7 +619,7 @@ class _Tabs(w.VBox):
         self.tabs.children, self.told.value = (), note(why)
 
 # %% ../nbs/11_dashboard.ipynb #65611d8a
-class Desk(_Tabs):
+class Dashboard(_Tabs):
     "The dashboard: clusters, overlap, groups and budget of a workspace, a twin or recorded prices."
 
     def __init__(

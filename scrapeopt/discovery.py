@@ -41,7 +41,7 @@ PRIMARY_SHARE = PRIMARY_PER_BLOCK / BLOCK  # share of the scraper's pace that go
 MAX_FAILURES = 3  # failed scrapes in a row after which a store counts as unreachable
 
 # %% ../nbs/01_discovery.ipynb #77643abb
-def lottery(
+def random_priority(
     store_ids: pd.Series,  # text
     seed: int,
 ) -> np.ndarray:  # uint64, one number per store
@@ -49,7 +49,7 @@ def lottery(
     return pd.util.hash_array(store_ids.to_numpy(dtype=object), hash_key=f"{seed % 2**64:016x}", categorize=False)
 
 # %% ../nbs/01_discovery.ipynb #ff54141f
-def four_to_one(
+def interleave_80_20(
     primary: list[int],  # positions of the clusters' stores, largest cluster first
     outside: list[int],  # positions of all stores in the order of the lottery
     cluster: list[int],  # cluster of each position, -1 = none
@@ -107,8 +107,8 @@ def _orders(
     size: np.ndarray,  # stores in the cluster of each
     seed: int,
 ) -> tuple[list[int], list[int]]:
-    "The two lists of `four_to_one`: by cluster, and by lottery number; those that failed before come later in each."
-    number = lottery(todo["store_id"], seed)
+    "The two lists of `interleave_80_20`: by cluster, and by lottery number; those that failed before come later in each."
+    number = random_priority(todo["store_id"], seed)
     failed = todo["failures"].fillna(0).to_numpy(int) if "failures" in todo.columns else np.zeros(len(todo), int)
     outside = np.lexsort((number, failed))
     cluster = todo["cluster"].to_numpy()
@@ -137,7 +137,7 @@ def discovery_queue(
     todo = scope[~done & ~unreachable(scope, max_failures)]
     if todo.empty or n == 0: return []
     size = todo["cluster"].map(scope["cluster"].value_counts()).to_numpy()
-    walk = four_to_one(*_orders(todo, size, seed), todo["cluster"].tolist(), int(done.sum()))
+    walk = interleave_80_20(*_orders(todo, size, seed), todo["cluster"].tolist(), int(done.sum()))
     picks = [pick for pick, _ in zip(walk, range(n), strict=False)]
     ids, names, company = todo["store_id"].to_numpy(), todo["cluster_name"].to_numpy(), todo["company"].iloc[0]
     return [ScrapeTask(company, ids[at], "discovery", reason, names[at]) for at, reason in picks]

@@ -19,7 +19,7 @@ import pandas as pd
 from .core.calendar import SyncWindow
 from .core.errors import InputError
 from .discovery import discovery_complete
-from .grouping.checks import Round, category_round, chisel, leave_categories, run_checks, seed
+from .grouping.checks import DocumentContext, category_round, chisel, leave_categories, run_checks, seed
 from .grouping.events import by_name
 from .overlap import MatchRule, PriceMatrix, auto_threshold, overlap_matrix
 
@@ -66,37 +66,37 @@ class GroupOrchestrator:
         rule = self.rule if learned is None else replace(self.rule, match_threshold=learned)
         newest = pd.Timestamp(max(prices.times[prices.row(s)] for s in fresh), tz="UTC")
         place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-        r = Round(state, prices, rule, self.window, newest, place, open_outliers(state, stores))
-        stamp(r, fresh)
-        homeless = form_groups(r, stores, self)
-        tried = run_checks(r, homeless + r.newest_first(r.homeless_ok.intersection(fresh)))
-        for category in sorted(set(prices.categories) - {""}): category_round(r, category, {*fresh, *tried})
-        return r.events
+        ctx = DocumentContext(state, prices, rule, self.window, newest, place, open_outliers(state, stores))
+        stamp(ctx, fresh)
+        homeless = form_groups(ctx, stores, self)
+        tried = run_checks(ctx, homeless + ctx.newest_first(ctx.homeless_ok.intersection(fresh)))
+        for category in sorted(set(prices.categories) - {""}): category_round(ctx, category, {*fresh, *tried})
+        return ctx.events
 
 # %% ../nbs/03_groups.ipynb #15538f7c
-def stamp(r: Round, fresh: Collection[str]) -> None:
+def stamp(ctx: DocumentContext, fresh: Collection[str]) -> None:
     "Stamp fresh members as Candidates of their groups, full and by category."
-    for group in by_name(g for g in r.state.groups.values() if g.is_active):
-        if mine := tuple(s for s in fresh if s in group.members): r.emit(CandidatesStamped, group.name, candidates=mine)
+    for group in by_name(g for g in ctx.state.groups.values() if g.is_active):
+        if mine := tuple(s for s in fresh if s in group.members): ctx.emit(CandidatesStamped, group.name, candidates=mine)
 
 # %% ../nbs/03_groups.ipynb #abc5a68a
 def form_groups(
-    r: Round,
+    ctx: DocumentContext,
     stores: pd.DataFrame,  # store_id, cluster, cluster_name
     how: GroupOrchestrator,
 ) -> list[str]:
     "Form the groups of clusters whose discovery is complete (R4a); all outliers then, regional ones too."
-    ready = clusters_to_form(r, stores)
+    ready = clusters_to_form(ctx, stores)
     if not ready: return []
-    if how.threshold == "auto": learn_threshold(r, how.rule.match_threshold)
+    if how.threshold == "auto": learn_threshold(ctx, how.rule.match_threshold)
     for cluster, place, members in ready:
-        r.emit(ClusterFormed, cluster=cluster, place=place)
+        ctx.emit(ClusterFormed, cluster=cluster, place=place)
         if len(members) < 2: continue  # a group needs two
-        name = seed(r, cluster, members)
-        if how.seeding == "baseline": chisel(r, name)
-        leave_categories(r, [s for s in members if r.state.group_of(s)])
-    r.homeless_ok = open_outliers(r.state, stores)
-    return r.newest_first(r.homeless_ok - r.state.housed())
+        name = seed(ctx, cluster, members)
+        if how.seeding == "baseline": chisel(ctx, name)
+        leave_categories(ctx, [s for s in members if ctx.state.group_of(s)])
+    ctx.homeless_ok = open_outliers(ctx.state, stores)
+    return ctx.newest_first(ctx.homeless_ok - ctx.state.grouped())
 
 
 def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
@@ -107,29 +107,29 @@ def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
 
 # %% ../nbs/03_groups.ipynb #32e99dbc
 def clusters_to_form(
-    r: Round,
+    ctx: DocumentContext,
     stores: pd.DataFrame,  # store_id, cluster, cluster_name
 ) -> list[tuple[int, str, list[str]]]:  # cluster, its name, its scraped stores that are in no group yet
     "Clusters whose discovery is complete but whose groups are not formed."
     ready = []
-    for cluster in sorted(set(stores["cluster"]) - {-1} - r.state.formed):
+    for cluster in sorted(set(stores["cluster"]) - {-1} - ctx.state.formed):
         part = stores[stores["cluster"] == cluster]
-        scraped = [s for s in part["store_id"] if s in r.prices]
+        scraped = [s for s in part["store_id"] if s in ctx.prices]
         if not scraped or not discovery_complete(part, scraped): continue
-        ready.append((int(cluster), str(part["cluster_name"].iloc[0]), [s for s in scraped if not r.state.group_of(s)]))
+        ready.append((int(cluster), str(part["cluster_name"].iloc[0]), [s for s in scraped if not ctx.state.group_of(s)]))
     return ready
 
 
 def learn_threshold(
-    r: Round,
+    ctx: DocumentContext,
     default: float,  # while there is no valley
 ) -> None:
     "Learn the match threshold from all comparable pairs of the company (R4)."
-    timely = r.window.comparable(r.prices.times[:, None], r.prices.times[None, :])
-    pairs = overlap_matrix(r.prices.prices).true[np.triu(timely, 1)]
+    timely = ctx.window.comparable(ctx.prices.times[:, None], ctx.prices.times[None, :])
+    pairs = overlap_matrix(ctx.prices.prices).true[np.triu(timely, 1)]
     learned = auto_threshold(pairs[~np.isnan(pairs)], default=default)
-    r.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
-    r.rule = replace(r.rule, match_threshold=learned.value)
+    ctx.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
+    ctx.rule = replace(ctx.rule, match_threshold=learned.value)
 
 # %% ../nbs/03_groups.ipynb #c121024c
 def group_table(

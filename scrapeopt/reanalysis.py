@@ -11,17 +11,18 @@ from collections.abc import Iterable
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from .grouping.belief_state import doubts
-from .grouping.checks import Round
+from .grouping.belief_state import departure_probs
+from .grouping.checks import DocumentContext
 from .grouping.events import Event, GroupState, Reanalysed
-from .grouping.evidence import Run
+from .grouping.evidence import EvidenceContext
 from .grouping.split_merge import analyse, delegate
 from .grouping.vote import NEVER
 from .groups import open_outliers
 from .storage.audits import weak_groups
-from .storage.belief_tables import remember
-from .storage.event_log import logged
-from .storage.latest_snapshots import listed, open_book, open_knowledge, read_sheets
+from .storage.belief_tables import save_belief_state
+from .storage.event_log import read_events
+from .storage.latest_snapshots import list_snapshots, load_latest_snapshots, restore_belief_state
+from .storage.latest_snapshots import read_snapshot_batch
 from .storage.queries import audit_table
 from .storage.repository import newest_prices, read_groups, save_events, store_table
 from .storage.tables import Company
@@ -36,17 +37,17 @@ def _delegate(
     state: GroupState,
     names: list[str],  # groups
 ) -> list[Event]:
-    "Compare the members of some groups again under policy `delegated`; whoever is cast out leaves doubt behind."
+    "Compare the members of some groups again under policy `delegated`; whoever is cast out leaves departure_prob behind."
     stores, rule, window = store_table(session, company), workspace.rule_of(company), workspace.window_of(company)
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     products = catalogue(session, company)
-    sheets = read_sheets(workspace.path, *listed(session, company, {}), products, company.timezone)
-    book = open_book(session, company, sheets, stores["store_id"].tolist(), window)
-    known = open_knowledge(session, company, state, book)
-    run = Run(state, book, rule, int(book.days.max(initial=NEVER)), stores["last_scraped"].max(), place)
+    sheets = read_snapshot_batch(workspace.path, *list_snapshots(session, company, {}), products, company.timezone)
+    book = load_latest_snapshots(session, company, sheets, stores["store_id"].tolist(), window)
+    known = restore_belief_state(session, company, state, book)
+    run = EvidenceContext(state, book, rule, int(book.days.max(initial=NEVER)), stores["last_scraped"].max(), place)
     delegate(run, names)
-    known.doubt = doubts(known.doubt, run.events)
-    remember(session, company, known, {})
+    known.departure_prob = departure_probs(known.departure_prob, run.events)
+    save_belief_state(session, company, known, {})
     return run.events
 
 # %% ../nbs/07a_reanalysis.ipynb #7df63ca4
@@ -62,9 +63,9 @@ def _judge(
     stores, prices = store_table(session, company), newest_prices(session, workspace.path, company)
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     window, rule, at = workspace.window_of(company), workspace.rule_of(company), stores["last_scraped"].max()
-    r = Round(state, prices, rule, window, at, place, open_outliers(state, stores))
-    analyse(r, names)
-    return r.events
+    ctx = DocumentContext(state, prices, rule, window, at, place, open_outliers(state, stores))
+    analyse(ctx, names)
+    return ctx.events
 
 
 def analyse_groups(
@@ -92,7 +93,7 @@ def weak_now(
 ) -> dict[str, str]:  # name of the group -> why
     "The groups that are weak by the audits since their last re-analysis."
     audits = audit_table(session, company)
-    done = {name: e.at for e in logged(session, company, Reanalysed) if isinstance(e, Reanalysed) for name in e.groups}
+    done = {name: e.at for e in read_events(session, company, Reanalysed) if isinstance(e, Reanalysed) for name in e.groups}
     since = pd.to_datetime(audits["group"].map(done), utc=True)
     return weak_groups(audits[since.isna() | (audits["at"] > since)], workspace.settings.accuracy_floor)
 
@@ -111,7 +112,7 @@ def analyse_weak(
 # %% ../nbs/07a_reanalysis.ipynb #11d1534d
 def last_analysis(session: Session, company: Company) -> pd.Timestamp | None:
     "When a company's groups were last analysed again, all of them at once."
-    return max((e.at for e in logged(session, company, Reanalysed) if isinstance(e, Reanalysed) and e.why == PERIODIC),
+    return max((e.at for e in read_events(session, company, Reanalysed) if isinstance(e, Reanalysed) and e.why == PERIODIC),
                default=None)
 
 

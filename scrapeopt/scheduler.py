@@ -19,7 +19,7 @@ from .grouping.events import DIVERGENCE_DETECTED, GroupState, StoreGroup
 from .policies.base import NOTHING, Learned, Pick, Situation, observe
 from .policies.delegated import delegated
 from .policies.document import document
-from .policies.scrape_value import Means, to_spend
+from .policies.scrape_value import TokenBucket, tokens_to_spend
 
 # %% ../nbs/05_scheduler.ipynb #4cb145ff
 Policy = Callable[[Situation], Iterator[Pick]]
@@ -74,11 +74,11 @@ def policy_named(name: str) -> Policy:
 
 def not_to_wait(
     at: Situation,
-    means: Means,
+    means: TokenBucket,
 ) -> int:
     "How many scrapes of a purse to make today; a tie-breaker does not wait for the changeover."
     torn = any(g.status == DIVERGENCE_DETECTED for g in at.groups)
-    return max(to_spend(means, at.week, int(local_day(at.now, at.timezone))), min(int(means.money + 1e-9), int(torn)))
+    return max(tokens_to_spend(means, at.week, int(local_day(at.now, at.timezone))), min(int(means.money + 1e-9), int(torn)))
 
 
 UNKNOWN_CHANGEOVER = SyncWindow()
@@ -122,7 +122,7 @@ class ScrapeScheduler:
         "The next `n` stores of phase 2 by the policy; fewer when no more are worth a scrape."
         return optimization_queue(self.stores, self.situation, self.policy, n)
 
-    def get_budget_queue(self, means: Means) -> list[ScrapeTask]:
+    def get_budget_queue(self, means: TokenBucket) -> list[ScrapeTask]:
         "The stores of phase 2 to scrape today out of a purse; the rest of the money waits for the changeover."
         return self.get_optimization_mode_queue(not_to_wait(self.situation, means))
 

@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from .simulation.chain_model import CATEGORIES, Chain, ChainModel, Site, chain_model, chain_prices, draw
+from .simulation.chain_model import CATEGORIES, Chain, ChainModel, Site, chain_model, chain_prices
+from .simulation.chain_model import hash_uniform
 from .simulation.chain_model import store_prices
 from .core.errors import InputError
 from .simulation.sites import australian_stores, perth_stores, store_sites
@@ -104,7 +105,7 @@ def scraped(
 ) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold, or not seen
     "What a scrape of `site` brings home at the moment `at`; `ScrapeFailed` when nothing."
     moment = int(at.timestamp())
-    def lot(what: str) -> float: return float(draw(chain.key, what, site.store_id, moment))
+    def lot(what: str) -> float: return float(hash_uniform(chain.key, what, site.store_id, moment))
     if lot("fail") < chain.fail_rate: raise ScrapeFailed(f"the shop of {site.store_id} answered 503 (a drill)")
     prices = store_prices(chain, site, chain.day(at))
     if whole and lot("partial") < chain.partial_rate:
@@ -368,7 +369,7 @@ def _main(
         site = sites[args.store_id]
         if args.fail_rate is not None: chain = replace(chain, fail_rate=args.fail_rate)
         text = "".join(f"{line}\n" for line in scrape_lines(chain, site, at))
-        torn = draw(chain.key, "tear", site.store_id, int(at.timestamp())) < (args.tear_rate or 0)
+        torn = hash_uniform(chain.key, "tear", site.store_id, int(at.timestamp())) < (args.tear_rate or 0)
         _write(text[: len(text) * 2 // 3] if torn else text, args.output)
     except (ValueError, OSError) as e:
         print(f"twin: {e}", file=sys.stderr)

@@ -22,17 +22,18 @@ from .core.errors import InputError
 from .core.price_week import comparable_since
 from .core.prices import NOT_SOLD
 from .discovery import discovery_complete
-from .grouping.belief_state import Knowledge, believed, learn
+from .grouping.belief_state import BeliefState, fused_prices, learn
 from .grouping.events import ClusterFormed, Event, GroupDissolved, GroupState
-from .grouping.evidence import Delegation
+from .grouping.evidence import EvidenceOrchestrator
 from .grouping.vote import NEVER
 from .groups import GroupOrchestrator
-from .policies.scrape_value import surprised
+from .policies.scrape_value import calibration_gap
 from .reanalysis import analyse_weak
 from .storage.audits import audit_scrapes
-from .storage.belief_tables import remember
+from .storage.belief_tables import save_belief_state
 from .storage.ingest import History, InboxFile, Kept, Taken, record_snapshots, find_files, reject, take_in
-from .storage.latest_snapshots import listed, open_book, open_knowledge, read_sheets
+from .storage.latest_snapshots import list_snapshots, load_latest_snapshots, restore_belief_state
+from .storage.latest_snapshots import read_snapshot_batch
 from .storage.repository import newest_prices, read_groups, save_events, store_table
 from .storage.tables import Company, GroupEvent, InferenceAudit, Product, Snapshot, Store
 from .storage.vote_query import catalogue
@@ -87,15 +88,15 @@ def unjudged(
 def audit_batch(
     session: Session,
     company: Company,
-    known: Knowledge,  # before the batch
+    known: BeliefState,  # before the batch
     batch: Mapping[str, tuple[pd.Timestamp, np.ndarray]],  # store -> when it was scraped, (products,) int32
     day: int,  # local day on which they were taken
 ) -> None:
     "Keep how many of the prices that were inferred for some stores a batch finds right, and how surprising it is."
     stores = sorted(s for s in batch if known.book.days[known.book.row[s]] > NEVER)
     if not stores: return
-    prices, sure, inferred = believed(known, stores, day)
-    known.surprise = surprised(known.surprise, prices, sure, np.stack([batch[s][1] for s in stores]))
+    prices, sure, inferred = fused_prices(known, stores, day)
+    known.calibration_gap = calibration_gap(known.calibration_gap, prices, sure, np.stack([batch[s][1] for s in stores]))
     query = select(Store.store_id, Store.id).where(Store.company_id == company.id)
     since = comparable_since(known.book.week, day)
     keys = {row.store_id: row.id for row in session.execute(query)}
@@ -116,14 +117,14 @@ def run_delegated(
     state: GroupState,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with new snapshots -> when they were scraped before
     stores: pd.DataFrame,  # as `store_table` gives them, the new snapshots counted
-    how: Delegation,
+    how: EvidenceOrchestrator,
 ) -> list[Event]:
     "The events of an update under policy `delegated`; what is learned beside them goes into the memory."
     events = completed(state, stores)
     if not (fresh := unjudged(session, company, fresh, stores)): return events
-    sheets = read_sheets(folder, *listed(session, company, fresh), catalogue(session, company), company.timezone)
-    book = open_book(session, company, sheets, stores["store_id"].tolist(), how.window)
-    known, judged = open_knowledge(session, company, state, book), dict[str, pd.Timestamp]()
+    sheets = read_snapshot_batch(folder, *list_snapshots(session, company, fresh), catalogue(session, company), company.timezone)
+    book = load_latest_snapshots(session, company, sheets, stores["store_id"].tolist(), how.window)
+    known, judged = restore_belief_state(session, company, state, book), dict[str, pd.Timestamp]()
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     for day, rows in sheets.new.items():
         batch = {s: (sheets.times[row], sheets.prices[row]) for s, row in rows.items()}
@@ -132,7 +133,7 @@ def run_delegated(
         audit_batch(session, company, known, batch, day)
         events += learn(known, how, {s: prices for s, (_, prices) in batch.items()}, day, at, place)
         judged |= {s: time for s, (time, _) in batch.items()}
-    remember(session, company, known, judged)
+    save_belief_state(session, company, known, judged)
     return events
 
 # %% ../nbs/07_update.ipynb #ec24a4db
@@ -154,7 +155,7 @@ def run_rules(
 def _delegated(workspace: Workspace, session: Session, company: Company, before: GroupState,
                fresh: Mapping[str, pd.Timestamp | None], stores: pd.DataFrame) -> list[Event]:
     "Policy `delegated`: every scrape is evidence."
-    how = Delegation(workspace.rule_of(company), workspace.settings.match_threshold, workspace.window_of(company))
+    how = EvidenceOrchestrator(workspace.rule_of(company), workspace.settings.match_threshold, workspace.window_of(company))
     return run_delegated(session, workspace.path, company, before, fresh, stores, how)
 
 

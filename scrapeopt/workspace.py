@@ -29,7 +29,7 @@ from .grouping.events import GroupState, event_from_record
 from .overlap import MatchRule, PriceMatrix
 from .policies.base import Learned
 from .scheduler import ScrapeScheduler
-from .storage.belief_tables import recall, store_facts, strangers
+from .storage.belief_tables import load_belief_state, store_facts, groups_never_compared
 from .storage.event_log import learned_week
 from .storage.price_export import write_price_file, write_price_table
 from .storage.price_query import as_frame, served
@@ -377,8 +377,8 @@ class Workspace(_Turns):
             window, learned = self.window_of(row), Learned()
             if (policy := policy or self.settings.policy) == "delegated":
                 stores, week = stores.join(store_facts(session, row), on="store_id"), learned_week(session, row, window)
-                kept, apart = recall(session, row), strangers(session, row, groups, week, at)
-                learned = Learned(week, kept.tallies, frozenset(apart), kept.surprise)
+                kept, apart = load_belief_state(session, row), groups_never_compared(session, row, groups, week, at)
+                learned = Learned(week, kept.confidence_table, frozenset(apart), kept.calibration_gap)
             return ScrapeScheduler(stores, groups, now=at, window=window, policy=policy, seed=self.settings.seed,
                                    clusters=clusters, learned=learned)
 

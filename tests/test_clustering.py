@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from scrapeopt import clustering
 from scrapeopt.clustering import StoreClusterer, cluster_stores, cluster_summary, clusters_html, plot_clusters
+from scrapeopt.core import map_drawing
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.geo import EARTH_RADIUS_KM, haversine_km
 
@@ -155,7 +155,7 @@ def test_basemap_from_tiles_and_file(perth, tiles, tmp_path, caplog):
 
 
 def test_basemap_missing_says_so_in_one_line(perth, tiles, monkeypatch, caplog):
-    monkeypatch.setattr(clustering, "TILE_TIMEOUT_S", (0.3, 0.3))
+    monkeypatch.setattr(map_drawing, "TILE_TIMEOUT_S", (0.3, 0.3))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         urls = {"ReadTimeout": f"http://127.0.0.1:{silent.getsockname()[1]}", "HTTPError": f"{tiles}/lost",
                 "ConnectionError": "http://127.0.0.1:9"}

@@ -7,8 +7,8 @@ import pytest
 import small_chain
 
 from scrapeopt.storage.settings_file import change_settings
-from scrapeopt.dashboard import Budget, Clusters, Desk, Groups, Overlap
-from scrapeopt.analysis.view_model import Choice, PairBook, subject_of_workspace, subject_of_world
+from scrapeopt.dashboard import Budget, Clusters, Dashboard, Groups, Overlap
+from scrapeopt.analysis.view_model import Choice, PairBook, view_of_workspace, view_of_world
 from scrapeopt.simulation.panel import Panel
 from scrapeopt.storage.settings import read_settings
 from scrapeopt.simulation.sites import australian_stores
@@ -31,7 +31,7 @@ def all_open(desk):
 
 
 def test_a_workspace_opens_in_every_panel(workspace):
-    desk = Desk(workspace.path, n_jobs=1)
+    desk = Dashboard(workspace.path, n_jobs=1)
     assert list(desk.company.options) == sorted(small_chain.ZONES)
     for company in desk.company.options:
         desk.company.value = company
@@ -41,7 +41,7 @@ def test_a_workspace_opens_in_every_panel(workspace):
 
 
 def test_the_cut_finds_the_groups_that_update_db_found(workspace):
-    subject = subject_of_workspace(workspace, "Woolworths")
+    subject = view_of_workspace(workspace, "Woolworths")
     pairs = PairBook(subject.prices, subject.rule, subject.window).pairs(Choice(0.95))
     sets = [part for part in pairs.sets(subject.rule.match_threshold) if len(part) > 1]
     found = {frozenset(subject.prices.stores[part]) for part in sets}
@@ -49,7 +49,7 @@ def test_the_cut_finds_the_groups_that_update_db_found(workspace):
 
 
 def test_saving_writes_what_the_diff_shows(workspace):
-    desk = Desk(workspace)
+    desk = Dashboard(workspace)
     desk.tabs.selected_index = 1
     panel = desk.tabs.children[1]
     assert panel.save.button.disabled  # nothing has moved
@@ -66,15 +66,15 @@ def test_saving_writes_what_the_diff_shows(workspace):
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path):
-    desk = Desk(Workspace.create(tmp_path / "ws").path)
+    desk = Dashboard(Workspace.create(tmp_path / "ws").path)
     assert "scrapeopt import-stores" in desk.told.value
-    assert "scrapeopt init" in Desk(tmp_path / "nowhere").told.value
+    assert "scrapeopt init" in Dashboard(tmp_path / "nowhere").told.value
 
 
 def test_one_store_and_no_overlap_data_say_what_to_do(tmp_path):
     ws = Workspace.create(tmp_path / "ws")
     ws.import_stores(small_chain.stores().head(1))
-    panels = all_open(Desk(ws))
+    panels = all_open(Dashboard(ws))
     assert "Next: scrapeopt scrape" in panels["Overlap"].told.value
     assert "scrapeopt status" in panels["Groups"].told.value
     assert "only one" in panels["Budget"].told.value
@@ -83,7 +83,7 @@ def test_one_store_and_no_overlap_data_say_what_to_do(tmp_path):
 
 def test_a_broken_settings_file_is_a_sentence(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
-    desk = Desk(ws)
+    desk = Dashboard(ws)
     (ws.path / "scrapeopt.toml").write_text("eps_km = 'far'")
     desk.tabs.children[0].eps_km.value = 33  # while the desk is open ...
     assert "eps_km" in desk.tabs.children[0].save.diff.value and desk.tabs.children[0].save.button.disabled
@@ -96,7 +96,7 @@ def test_a_broken_settings_file_is_a_sentence(tmp_path):
 
 def test_a_panel_without_places_draws_no_map():
     days = [(s, p, "2026-01-01", 100 + (s == "c") * p) for s in "abc" for p in range(30)]
-    panels = all_open(Desk(Panel(pd.DataFrame(days, columns=["store", "product", "date", "price"]))))
+    panels = all_open(Dashboard(Panel(pd.DataFrame(days, columns=["store", "product", "date", "price"]))))
     assert "Panel(prices, stores)" in panels["Clusters"].told.value
     assert panels["Overlap"].pairs.value and not panels["Overlap"].map.value
 
@@ -105,7 +105,7 @@ def test_a_panel_without_places_draws_no_map():
 def test_a_move_on_2000_stores_answers_at_once():
     stores = pd.concat([australian_stores("Woolworths", 1000, seed).assign(
         store_id=lambda t, s=seed: [f"{s}{store}" for store in t["store_id"]]) for seed in (0, 1)])
-    subject = subject_of_world(archetype_twin("state_zones", n_products=600, stores=stores))
+    subject = view_of_world(archetype_twin("state_zones", n_products=600, stores=stores))
     book = PairBook(subject.prices, subject.rule, subject.window)
     overlap, clusters, groups = Overlap(subject, book), Clusters(subject), Groups(subject, book)
     for panel in (overlap, clusters, groups): panel.look()
@@ -123,7 +123,7 @@ def test_a_move_on_2000_stores_answers_at_once():
 
 
 def test_backtests_are_counted_and_kept():
-    panel = Budget(subject_of_world(archetype_twin("uniform", n_stores=8, n_products=40)), n_jobs=1)
+    panel = Budget(view_of_world(archetype_twin("uniform", n_stores=8, n_products=40)), n_jobs=1)
     panel.look()
     panel.button.click()
     panel.thread.join(300)

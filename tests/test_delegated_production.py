@@ -13,10 +13,10 @@ from scrapeopt.core.errors import InputError
 from scrapeopt.grouping.events import ChangesSeen, GroupsMerged
 from scrapeopt.grouping.events import GroupFounded, GroupState, event_from_record
 from scrapeopt.storage.event_log import change_counts
-from scrapeopt.storage.belief_tables import recall
+from scrapeopt.storage.belief_tables import load_belief_state
 from scrapeopt.analysis.status import status
 from scrapeopt.grouping.events import Reanalysed
-from scrapeopt.storage.tables import CompanyMemory, GroupEvent, InferenceAudit, Store, StoreStanding
+from scrapeopt.storage.tables import CompanyBeliefs, GroupEvent, InferenceAudit, Store, StoreAgreement
 from scrapeopt.simulation.sites import perth_stores
 from scrapeopt.twin import ARCHETYPES, Twin, archetype_twin, scrape_lines
 from scrapeopt.update import UpdateReport, update_db
@@ -47,9 +47,11 @@ def open_workspace(path, policy: str | None, *lines: str, url: str | None = None
 def memory(ws: Workspace) -> list[tuple]:
     "All that is kept of beliefs, without the keys of the rows."
     with ws.begin() as session:
-        learned = [(m.learned_pairs, m.tallies, m.doubt, m.surprise) for m in session.scalars(select(CompanyMemory))]
-        query = select(Store.store_id, StoreStanding.scraped_at, StoreStanding.leans_on, StoreStanding.agreed,
-                       StoreStanding.stands).join(Store, Store.id == StoreStanding.store_pk).order_by(Store.store_id)
+        learned = [(m.learned_pairs, m.confidence_table, m.departure_prob, m.calibration_gap)
+                   for m in session.scalars(select(CompanyBeliefs))]
+        query = select(Store.store_id, StoreAgreement.scraped_at, StoreAgreement.nearest_group, StoreAgreement.agreed,
+                       StoreAgreement.agreement)
+        query = query.join(Store, Store.id == StoreAgreement.store_pk).order_by(Store.store_id)
         return learned + [tuple(row) for row in session.execute(query)]
 
 
@@ -277,7 +279,7 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
                         for name, lines in (("a", ()), ("b", ['changeover = "friday"'])))
     judges = []
-    monkeypatch.setattr("scrapeopt.book.remember", lambda session, company, known, judged: judges.append(known))
+    monkeypatch.setattr("scrapeopt.update.save_belief_state", lambda session, company, known, judged: judges.append(known))
     world = twin()
     for _ in range(10):
         for ws in (learned, fridays):
@@ -320,12 +322,12 @@ def test_R13_the_queue_goes_by_doubt(lived):
     now = START + pd.Timedelta(days=DAYS + 8)
     group = max(ws.groups(W).active(), key=lambda g: len(g.members))
     with ws.begin() as session:
-        row = session.get(CompanyMemory, ws.company(session, W).id)
-        before, row.doubt = row.doubt, {group.name: 0.9}
+        row = session.get(CompanyBeliefs, ws.company(session, W).id)
+        before, row.departure_prob = row.departure_prob, {group.name: 0.9}
     doubted = ws.scheduler(W, now=now).situation
-    with ws.begin() as session: session.get(CompanyMemory, row.company_id).doubt = before
+    with ws.begin() as session: session.get(CompanyBeliefs, row.company_id).departure_prob = before
     members = doubted.table.store_id.isin(group.members)
-    assert (doubted.table.doubt[members] == 0.9).all() and (doubted.table.doubt[~members] == 0).all()
+    assert (doubted.table.departure_prob[members] == 0.9).all() and (doubted.table.departure_prob[~members] == 0).all()
     first = [t.store_id for t in ws.queue(12, now=now)]
     assert len(first) == 12 and doubted.table.follows.dropna().between(0, 1).all()
 
@@ -371,10 +373,11 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
     homes = {s: g.name for g in ws.groups(W).active() for s in g.members}
     assert {s: g for s, g in agent.groups.items() if g != -1} == homes
     part = agent.parts[0]
-    with ws.begin() as session: kept = recall(session, ws.company(session, W))
-    assert np.array_equal(kept.tallies.counts, part.tallies.counts) and kept.tallies.agreed == part.tallies.agreed
-    assert kept.doubt == part.doubt and kept.learned_pairs == part.book.learned_pairs
-    assert kept.surprise == pytest.approx(part.surprise, abs=1e-9) and part.surprise != 0
+    with ws.begin() as session: kept = load_belief_state(session, ws.company(session, W))
+    assert np.array_equal(kept.confidence_table.counts, part.confidence_table.counts)
+    assert kept.confidence_table.agreed == part.confidence_table.agreed
+    assert kept.departure_prob == part.departure_prob and kept.learned_pairs == part.book.learned_pairs
+    assert kept.calibration_gap == pytest.approx(part.calibration_gap, abs=1e-9) and part.calibration_gap != 0
 
 
 def test_R10_confidence_is_calibrated(beside):

@@ -69,7 +69,7 @@ def test_frame_says_who_stands_for_whom(workspace):
             inside = mine[mine["group"] == group.name]
             assert set(inside["store_id"]) == group.members
             assert inside.loc[inside["ambassador"], "store_id"].tolist() == [group.ambassador]
-        assert set(mine.loc[mine["group"].isna(), "store_id"]) == set(mine["store_id"]) - state.housed()
+        assert set(mine.loc[mine["group"].isna(), "store_id"]) == set(mine["store_id"]) - state.grouped()
     assert (frame["ambassador"] == (frame["role"] == AMBASSADOR)).all()
 
 

@@ -51,7 +51,7 @@ def _status_row(company: str, stores: pd.DataFrame, state: GroupState) -> dict[s
     return {"company": company, "stores": len(stores), "scraped": int(known.sum()),
             "unreachable": int(unreachable.sum()), "mode": "optimization" if complete else "discovery",
             "groups": len(groups), "diverged": sum(g.status == DIVERGENCE_DETECTED for g in groups),
-            "outliers": int(known.sum()) - len(state.housed()),
+            "outliers": int(known.sum()) - len(state.grouped()),
             "last_scrape": stores["last_scraped"].max() if known.any() else None}
 
 # %% ../../nbs/analysis/status.ipynb #ae92506d

@@ -194,7 +194,7 @@ def account(
     for company, days in daily.groupby("company"):
         stores, state, last = workspace.stores(str(company)), workspace.groups(str(company)), days.iloc[-1]
         rows.append({"company": company, "stores": len(stores), "groups": len(state.active()),
-                     "outliers": len(stores) - len(state.housed()), "scrapes": last["scrapes"],
+                     "outliers": len(stores) - len(state.grouped()), "scrapes": last["scrapes"],
                      "brute_force": len(stores) * (1 + len(days)), "right": last["right"],
                      "mean_right": days["right"].mean(),
                      **last[["direct_scrape", "inferred_group", "inferred_category"]]})

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST', 'STORE_WEIGHT', 'COMPARABLE', 'PEAK', 'IN_QUESTION', 'PRIOR', 'PRIOR_RATE', 'ROUNDS', 'MOVABLE', 'HIGHEST',
            'CHANGE', 'QUIET', 'ChangeCounts', 'weekday', 'Hazards', 'PriceWeek', 'learn_price_week', 'sync_window',
-           'expected_week', 'known_week', 'fading', 'comparable_since']
+           'expected_week', 'known_week', 'survival', 'comparable_since']
 
 # %% ../../nbs/core/price_week.ipynb #45de2338
 from dataclasses import dataclass, field
@@ -175,7 +175,7 @@ def known_week(
     return expected_week(window)
 
 # %% ../../nbs/core/price_week.ipynb #bf6700f3
-def fading(
+def survival(
     week: PriceWeek,
     seen: np.ndarray,  # local days, any shape
     day: int,  # today

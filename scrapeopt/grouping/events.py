@@ -70,7 +70,7 @@ class GroupState:
         mine = (g for g in self.groups.values() if store in g.members and g.is_active and g.category == category)
         return next(mine, None)
 
-    def housed(self, category: str | None = None) -> frozenset[str]:
+    def grouped(self, category: str | None = None) -> frozenset[str]:
         "The stores in active full groups; with a `category`, those in its groups as well."
         wanted = {None, category}
         return frozenset().union(*(g.members for g in self.groups.values() if g.is_active and g.category in wanted))

@@ -17,7 +17,7 @@ from ..core.calendar import SyncWindow, utc_times
 from ..core.errors import InputError
 from ..core.price_week import PriceWeek, expected_week
 from ..discovery import unreachable
-from ..grouping.confidence import Tallies
+from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import StoreGroup
 
 # %% ../../nbs/policies/base.ipynb #46acb0da
@@ -40,9 +40,9 @@ def due_count(
 class Learned:
     "What scrapes have taught of a company, beside its groups."
     week: PriceWeek | None = None  # when its prices change; None: expected from the window
-    tallies: Tallies = field(default_factory=Tallies)  # how far its groups can be trusted
-    strangers: frozenset[str] = frozenset()  # groups that were never seen in one window with some other
-    surprise: float = 0.0  # by how much less was right than was promised
+    confidence_table: ConfidenceTable = field(default_factory=ConfidenceTable)  # how far its groups can be trusted
+    groups_never_compared: frozenset[str] = frozenset()  # groups that were never seen in one window with some other
+    calibration_gap: float = 0.0  # by how much less was right than was promised
 
 
 NOTHING = Learned()

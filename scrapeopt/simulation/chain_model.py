@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 # %% auto #0
-__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'text_keys', 'draw', 'ChainModel', 'premium', 'chain_model', 'Lines', 'came',
-           'gone', 'chain_lines', 'Chain', 'shelf_price', 'on_special', 'price_period', 'regular_price', 'Site',
+__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'text_keys', 'hash_uniform', 'ChainModel', 'premium', 'chain_model', 'Lines',
+           'came', 'gone', 'chain_lines', 'Chain', 'shelf_price', 'on_special', 'price_period', 'regular_price', 'Site',
            'zone_factor', 'price_lists', 'zone_prices', 'sold', 'in_clearance', 'chain_prices', 'store_prices']
 
 # %% ../../nbs/simulation/chain_model.ipynb #c571c1fe
@@ -31,11 +31,11 @@ def _text_key(
 def text_keys(
     texts: Iterable[str],
 ) -> np.ndarray:  # (n, 1) uint64
-    "The texts as a column of keys for `draw`: one row a text, to be broadcast along the lines."
+    "The texts as a column of keys for `hash_uniform`: one row a text, to be broadcast along the lines."
     return np.array([_text_key(text) for text in texts], np.uint64).reshape(-1, 1)
 
 
-def draw(
+def hash_uniform(
     *keys: int | str | np.ndarray,  # what is asked: texts and whole numbers >= 0; arrays are broadcast
 ) -> np.ndarray:  # uniform in [0, 1), in the shape of the keys
     "One random number per element of `keys`, always the same for the same keys (SplitMix64's finaliser, key by key)."
@@ -162,7 +162,7 @@ def _pick(
 
 def _categories(key: str, n: int) -> np.ndarray:
     "The category of each of `n` lines, as a position in `CATEGORIES`."
-    place = np.argsort(np.argsort(draw(key, "category", np.arange(n))))
+    place = np.argsort(np.argsort(hash_uniform(key, "category", np.arange(n))))
     bounds = np.cumsum([share for share, *_ in CATEGORIES.values()])
     return np.searchsorted(bounds[:-1], (place + 0.5) / n, side="right")
 
@@ -194,7 +194,7 @@ def chain_lines(
     model: ChainModel,
 ) -> Lines:
     "The `n` lines of a chain, all drawn from `key`."
-    i, u = np.arange(n), (lambda what: draw(key, what, np.arange(n)))
+    i, u = np.arange(n), (lambda what: hash_uniform(key, what, np.arange(n)))
     category = _categories(key, n)
     fresh = category == list(CATEGORIES).index(FRESH)
     weeks, on, shares = zip(*model.cycles, (1, 0, 1.0), strict=True)
@@ -290,7 +290,7 @@ def regular_price(
 ) -> np.ndarray:  # cents, not yet rounded to a shelf price
     "The chain's regular price of each line on `day`, before zones and specials; fresh lines get a new one every week."
     lines, i = chain.lines, np.arange(chain.n_products)
-    return lines.base * (0.88 + 0.24 * draw(chain.key, "level", i, price_period(chain, day)))
+    return lines.base * (0.88 + 0.24 * hash_uniform(chain.key, "level", i, price_period(chain, day)))
 
 # %% ../../nbs/simulation/chain_model.ipynb #8e13cffc
 @dataclass(frozen=True)
@@ -326,13 +326,13 @@ def zone_factor(
     "What the zone of `site` multiplies the regular price of each line by."
     m, i, key = chain.model, np.arange(chain.n_products), chain.key
     period = (price_period(chain, day),) if m.restless else ()
-    factor = _pick(draw(key, "state", site.area, i, *period), m.state_steps)
-    factor = factor * np.where(draw(key, "touched", site.tier, i) < m.touched, 1 + premium(m, site.tier), 1)
-    if site.branch: factor = factor * _pick(draw(key, "branch", site.branch, i), m.branch_steps)
+    factor = _pick(hash_uniform(key, "state", site.area, i, *period), m.state_steps)
+    factor = factor * np.where(hash_uniform(key, "touched", site.tier, i) < m.touched, 1 + premium(m, site.tier), 1)
+    if site.branch: factor = factor * _pick(hash_uniform(key, "branch", site.branch, i), m.branch_steps)
     if site.autonomous:
         category = chain.lines.category
-        own = draw(key, "own", site.store_id, category) < m.autonomous_categories
-        step = _pick(draw(key, "own step", site.store_id, i if m.own_lines else category), m.autonomous_steps)
+        own = hash_uniform(key, "own", site.store_id, category) < m.autonomous_categories
+        step = _pick(hash_uniform(key, "own step", site.store_id, i if m.own_lines else category), m.autonomous_steps)
         factor = np.where(own, factor * step, factor)
     return np.where(chain.lines.zoned, factor, 1.0)
 
@@ -370,12 +370,12 @@ def sold(
     keys, age = text_keys(s.store_id for s in sites), day - chain.date_day(chain.since)
     spell: tuple[np.ndarray, ...] = ()
     if m.missing_weeks:
-        shift = (draw(chain.key, "missing spell", keys) * m.missing_weeks).astype(int)
+        shift = (hash_uniform(chain.key, "missing spell", keys) * m.missing_weeks).astype(int)
         spell = ((day // 7 + i + shift) // m.missing_weeks,)
     small, opens, closes = np.array([(s.small, s.opens, s.closes) for s in sites]).T[:, :, None]
     there = (lines.launch <= age) & (age < lines.delist) & (lines.small | (small == 0))
     there &= (opens <= day) & (day < closes)
-    return there & (draw(chain.key, "missing", keys, i, *spell) >= m.missing)
+    return there & (hash_uniform(chain.key, "missing", keys, i, *spell) >= m.missing)
 
 
 def in_clearance(
@@ -385,8 +385,8 @@ def in_clearance(
 ) -> np.ndarray:  # (n_sites, n_products) bool
     "Which lines each store clears on `day`."
     m, i, keys = chain.model, np.arange(chain.n_products), text_keys(s.store_id for s in sites)
-    shift = (draw(chain.key, "spell", keys) * m.clearance_days).astype(int)
-    return draw(chain.key, "clearance", keys, i, (day + i + shift) // m.clearance_days) < m.clearance
+    shift = (hash_uniform(chain.key, "spell", keys) * m.clearance_days).astype(int)
+    return hash_uniform(chain.key, "clearance", keys, i, (day + i + shift) // m.clearance_days) < m.clearance
 
 # %% ../../nbs/simulation/chain_model.ipynb #84822996
 def chain_prices(
@@ -401,7 +401,7 @@ def chain_prices(
     row = {zone: k for k, zone in enumerate(zones)}
     cents = price_lists(chain, list(zones.values()), day)[[row[s.zone] for s in now]]
     fresh = np.flatnonzero(lines.fresh)
-    step = _pick(draw(chain.key, "fresh", keys, fresh, day // chain.beat), chain.model.fresh_steps)
+    step = _pick(hash_uniform(chain.key, "fresh", keys, fresh, day // chain.beat), chain.model.fresh_steps)
     cents[:, fresh] = shelf_price(cents[:, fresh] * step, lines.nines[fresh])
     cleared = np.nonzero(in_clearance(chain, sites, day))
     i = cleared[1]

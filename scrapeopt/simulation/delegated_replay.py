@@ -16,26 +16,27 @@ from ..core.calendar import local_day
 from ..core.price_week import comparable_since, expected_week
 from ..core.prices import NOT_SOLD
 from ..discovery import discovery_queue
-from ..grouping.belief_state import Knowledge, believed, learn
+from ..grouping.belief_state import BeliefState, fused_prices, learn
 from ..grouping.events import DIVERGENCE_DETECTED, Event, GroupState
-from ..grouping.evidence import Book, Delegation
-from ..grouping.vote import AGREED, NEVER
-from ..policies.scrape_value import Means, Standings, Weights, share_in_turn, surprised, to_spend
+from ..grouping.evidence import LatestSnapshots, EvidenceOrchestrator
+from ..grouping.vote import AGREES, NEVER
+from ..policies.scrape_value import TokenBucket, StoreFeatures, MarginalGain, exploration_share
+from ..policies.scrape_value import calibration_gap, tokens_to_spend
 from .agents import Agent, Setting, Today, homes
 from .document_replay import place_stores
 
 # %% ../../nbs/simulation/delegated_replay.ipynb #3c94cdc5
-class Part(Knowledge):
+class Part(BeliefState):
     "One company under policy `delegated`."
 
     def __init__(self, s: Setting, part: pd.DataFrame) -> None:
         self.s, self.company = s, str(part["company"].iloc[0])
         self.table = place_stores(part, s.settings).assign(failures=0)
         self.place = dict(zip(self.table["store_id"], self.table["cluster_name"], strict=True))
-        super().__init__(GroupState(self.company), Book.empty(self.table["store_id"], len(s.products)))
+        super().__init__(GroupState(self.company), LatestSnapshots.empty(self.table["store_id"], len(s.products)))
         self.book.week = expected_week(s.window)
         how = s.settings
-        self.how = Delegation(how.orchestrator.rule, how.match_threshold, s.window)
+        self.how = EvidenceOrchestrator(how.orchestrator.rule, how.match_threshold, s.window)
         self.day = 0
         self.twice: dict[str, int] = {}  # store -> day on which it was asked again during discovery
         self.failures, self.tried = dict.fromkeys(self.book.stores, 0), dict.fromkeys(self.book.stores, NEVER)
@@ -70,28 +71,28 @@ class Serving(Learning):
     def served(self, now: pd.Timestamp, stores: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         "The prices (n, products) of some stores, and how sure they are."
         self.day = int(local_day(now, self.s.window.timezone))
-        prices, sure, _ = believed(self, stores, self.day)
+        prices, sure, _ = fused_prices(self, stores, self.day)
         return prices, sure
 
-    def standings(self) -> Standings:
+    def standings(self) -> StoreFeatures:
         "What the worth of scrapes is worked out from."
         book, active = self.book, self.state.active()
         number = {s: k for k, g in enumerate(active) for s in g.members}
         group = np.array([number.get(s, -1) for s in book.stores], np.int64)
         sold = book.prices != NOT_SOLD
         size = sold.sum(1).astype(float)
-        apart = (sold & (book.stands != AGREED)).sum(1) / np.maximum(size, 1)
-        known = (book.stands == AGREED).any(1)
+        apart = (sold & (book.agreement != AGREES)).sum(1) / np.maximum(size, 1)
+        known = (book.agreement == AGREES).any(1)
         follows = np.where(group >= 0, np.where(known, 1 - apart, 0.96), np.where(known, 1 - apart, 0))
         names = [g.name for g in active]
         is_open = np.array([g.status == DIVERGENCE_DETECTED for g in active] + [False])
-        doubt = np.array([self.doubt.get(n, 0.0) for n in names] + [0.0])
+        departure_prob = np.array([self.departure_prob.get(n, 0.0) for n in names] + [0.0])
         since = comparable_since(book.week, self.day)
-        unsure = np.where(book.days < since, doubt[group], 0)
+        unsure = np.where(book.days < since, departure_prob[group], 0)
         never, usual = book.days == NEVER, float(np.median(size[size > 0])) if size.any() else 1.0
-        return Standings(group, book.days, np.where(never, usual, size), follows, is_open[group], unsure,
-                         np.where(group >= 0, *self.tallies.agreed),
-                         self.tallies.carried, self.answers())
+        return StoreFeatures(group, book.days, np.where(never, usual, size), follows, is_open[group], unsure,
+                         np.where(group >= 0, *self.confidence_table.agreed),
+                         self.confidence_table.carried, self.answers())
 
     def answers(self) -> np.ndarray:
         "The chance that a scrape of each store brings something: halved by each failure, growing again week by week."
@@ -115,7 +116,7 @@ class Choosing(Serving):
         self.twice[store] = self.day
         return store
 
-    def picks(self, now: pd.Timestamp, means: Means, taken: set[str]) -> Iterator[tuple[float, str]]:
+    def picks(self, now: pd.Timestamp, means: TokenBucket, taken: set[str]) -> Iterator[tuple[float, str]]:
         "The next scrapes with what they are worth, best first: unknown stores before all, then as long as it pays."
         self.day = int(local_day(now, self.s.window.timezone))
         never = [s for s in self.book.stores if self.book.days[self.book.row[s]] == NEVER]
@@ -124,7 +125,7 @@ class Choosing(Serving):
             if again := self.telling(known): yield np.inf, again
             for task in discovery_queue(self.table, known, len(wanted), seed=self.s.seed): yield np.inf, task.store_id
             return
-        weights, n = Weights(self.standings(), self.book.week, self.day), to_spend(means, self.book.week, self.day)
+        weights, n = MarginalGain(self.standings(), self.book.week, self.day), tokens_to_spend(means, self.book.week, self.day)
         urgent = weights.at.open & (weights.at.day < weights.since)
         n = max(n, min(int(means.money + 1e-9), int(urgent.any())))
         for store in taken.intersection(self.book.row): weights.take(self.book.row[store])
@@ -142,12 +143,12 @@ def audit(
     "Learn from a batch, before it is judged, how far the worth of scrapes can be trusted."
     known = [s for s in batch if part.book.days[part.book.row[s]] > NEVER]
     if not known: return
-    part.surprise = surprised(part.surprise, *part.served(now, known), np.stack([batch[s] for s in known]))
+    part.calibration_gap = calibration_gap(part.calibration_gap, *part.served(now, known), np.stack([batch[s] for s in known]))
 
 
 def turns(parts: list[Choosing]) -> float:
     "The share of scrapes that goes to stores in turn; companies count by their stores."
-    shares, sizes = [share_in_turn(part.surprise) for part in parts], [len(part.book.stores) for part in parts]
+    shares, sizes = [exploration_share(part.calibration_gap) for part in parts], [len(part.book.stores) for part in parts]
     return float(np.average(shares, weights=sizes))
 
 
@@ -168,7 +169,7 @@ BATCH = 0.34  # of a day's scrapes in one round: what they show decides about th
 def best_first(
     queues: list[Iterator[tuple[float, str]]],  # of each company: what scrapes are worth, in its order
 ) -> list[str]:
-    "The stores of all queues; a queue's order stands where two are worth the same."
+    "The stores of all queues; a queue's order agreement where two are worth the same."
     wanted = [(-worth, i, store) for queue in queues for i, (worth, store) in enumerate(queue)]
     return [store for *_, store in sorted(wanted, key=lambda pick: pick[:2])]
 
@@ -191,12 +192,12 @@ class Delegated:
             self.events += part.take_in(now, mine, failed.intersection(part.book.stores))
 
     def plan(self, today: Today) -> list[str]:
-        "The scrapes of all companies that are worth most, and as many in turn as the surprise demands."
+        "The scrapes of all companies that are worth most, and as many in turn as the calibration_gap demands."
         n = min(today.affordable, max(1, round(BATCH * max(today.income, today.affordable))))
         self.due += n * turns(self.parts)
         turn = in_turn(self.parts, int(local_day(today.now, self.s.window.timezone)), self.rank)[:min(n, int(self.due))]
         self.due -= len(turn)
-        means, taken = Means(today.purse, today.income, today.cap), set(turn)
+        means, taken = TokenBucket(today.purse, today.income, today.cap), set(turn)
         best = best_first([part.picks(today.now, means, taken) for part in self.parts])
         self.asked = turn + [store for store in best if store not in taken][:n - len(turn)]
         return self.asked

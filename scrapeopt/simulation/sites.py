@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .chain_model import Chain, ChainModel, Site, draw, text_keys
+from .chain_model import Chain, ChainModel, Site, hash_uniform, text_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def _choose(
 ) -> pd.DataFrame:  # n rows
     "Draw `n` places, larger ones more often (weighted sampling without replacement: Efraimidis and Spirakis 2006)."
     weight = places["people"].clip(upper=20_000)
-    rank = -np.log(draw(key, "place", places.index.to_numpy())) / weight
+    rank = -np.log(hash_uniform(key, "place", places.index.to_numpy())) / weight
     return places.loc[rank.sort_values().index[:n]]
 
 # %% ../../nbs/simulation/sites.ipynb #7f71b14e
@@ -78,7 +78,7 @@ def _named(
     import pandas as pd
     n = len(chosen)
     chosen = chosen.sort_values("name").reset_index(drop=True)
-    moved = [0.004 * (2 * draw(key, axis, np.arange(n)) - 1) for axis in ("lat", "lon")]  # degrees
+    moved = [0.004 * (2 * hash_uniform(key, axis, np.arange(n)) - 1) for axis in ("lat", "lon")]  # degrees
     label = np.where(chosen["format"] == "supermarket", f"{company} ",
                      f"{company} " + chosen["format"].str.title() + " ")
     return pd.DataFrame({
@@ -158,7 +158,7 @@ def store_areas(
     centre = np.array([CAPITALS[c] for c in city])
     turn = np.arctan2(lat - centre[:, 0], lon - centre[:, 1]) / (2 * np.pi) % 1
     keys = text_keys(stores.index)[:, 0]
-    turn = np.where(draw(chain.key, "off zone", keys) < m.off_zone, draw(chain.key, "rival", keys), turn)
+    turn = np.where(hash_uniform(chain.key, "off zone", keys) < m.off_zone, hash_uniform(chain.key, "rival", keys), turn)
     return [f"{c} {'ABCD'[int(SECTORS[c] * t)]}" for c, t in zip(city, turn, strict=True)]
 
 # %% ../../nbs/simulation/sites.ipynb #059981c7
@@ -176,8 +176,8 @@ def store_sites(
     kinds = stores.get("format", stores.get("name", blank))
     small = [any(word in str(kind).lower().split() for word in SMALL_FORMATS) for kind in kinds]
     areas = store_areas(stores, states, chain)
-    if m.rivalry: tier = np.array([RIVALS[int(4 * draw(chain.key, "rivals", area))] for area in areas])
+    if m.rivalry: tier = np.array([RIVALS[int(4 * hash_uniform(chain.key, "rivals", area))] for area in areas])
     else: tier = np.where(small, "small" if m.small_premium else "", _remote(stores, states, m))
-    own = [not s and bool(draw(chain.key, "sets its own prices", i) < m.autonomous)
+    own = [not s and bool(hash_uniform(chain.key, "sets its own prices", i) < m.autonomous)
            for i, s in zip(stores.index, small, strict=True)]
     return [Site(*row) for row in zip(stores.index, areas, small, tier.tolist(), own, strict=True)]

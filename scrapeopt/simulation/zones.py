@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError
-from .chain_model import FAR, YEAR, Chain, Site, came, draw, gone, text_keys
+from .chain_model import FAR, YEAR, Chain, Site, came, hash_uniform, gone, text_keys
 
 # %% auto #0
 __all__ = ['ZoneSplit', 'ZoneMerge', 'site_lives']
@@ -54,7 +54,7 @@ def _apply(
     if isinstance(event, ZoneMerge):
         to = sites[of_zone[event.into][0]]
     else:
-        lot = draw(chain.key, "split", event.zone, event.date, text_keys(sites[k].store_id for k in rows)[:, 0])
+        lot = hash_uniform(chain.key, "split", event.zone, event.date, text_keys(sites[k].store_id for k in rows)[:, 0])
         to = replace(sites[rows[0]], branch=f"{sites[rows[0]].branch} from {event.date}".strip())
         rows = [rows[k] for k in np.argsort(lot)[: max(1, round(event.share * len(rows)))]]
     for k in rows: sites[k] = replace(sites[k], area=to.area, tier=to.tier, branch=to.branch)
@@ -84,15 +84,15 @@ def site_lives(
     "What befalls each store: the `events`, and what `chain` draws by its rates."
     m, since, years = chain.model, chain.date_day(chain.since), np.arange(YEARS)
     keys = text_keys(s.store_id for s in sites)
-    comes = came(draw(chain.key, "opens", keys[:, 0]), m.opening)
-    goes = gone(draw(chain.key, "closes", keys[:, 0]), m.closing, comes)
+    comes = came(hash_uniform(chain.key, "opens", keys[:, 0]), m.opening)
+    goes = gone(hash_uniform(chain.key, "closes", keys[:, 0]), m.closing, comes)
     sites = [replace(s, opens=since + int(a) if a >= 0 else -FAR, closes=since + int(b))
              for s, a, b in zip(sites, comes, goes, strict=True)]
-    when = since + (YEAR * (years + draw(chain.key, "moves on", keys, years))).astype(int)
+    when = since + (YEAR * (years + hash_uniform(chain.key, "moves on", keys, years))).astype(int)
     when = -(-when // chain.beat) * chain.beat  # at a changeover
-    moving = np.argwhere(draw(chain.key, "moves", keys, years) < m.moving)
+    moving = np.argwhere(hash_uniform(chain.key, "moves", keys, years) < m.moving)
     order: list[tuple[int, Any]] = [(chain.date_day(e.date), e) for e in events]
-    order += [(int(when[k, y]), (k, float(draw(chain.key, "moves to", keys[k], y)[0]))) for k, y in moving.tolist()]
+    order += [(int(when[k, y]), (k, float(hash_uniform(chain.key, "moves to", keys[k], y)[0]))) for k, y in moving.tolist()]
     now = list(sites)
     for day, what in sorted(order, key=lambda x: x[0]):
         before = list(now)

@@ -29,7 +29,7 @@ def with_key(
 ) -> str:
     "The text with one key set: in its place, in the place of its commented default, or else above the first table."
     document = tomlkit.parse(text)
-    table = re.search(r"^\s*\[", text, re.M)  # what stands below belongs to a table
+    table = re.search(r"^\s*\[", text, re.M)  # what agreement below belongs to a table
     top = text[: table.start()] if table else text
     slept = re.search(rf"^#\s*{re.escape(key)}\s*=\s*(?P<value>\"[^\"\n]*\"|[^#\s]+)", top, re.M)
     if key in document or not slept:

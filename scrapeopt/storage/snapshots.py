@@ -176,7 +176,7 @@ def read_scrape(
 
 # %% ../../nbs/storage/snapshots.ipynb #c81095b9
 def _as_written(value: msgspec.Raw) -> str | None:
-    "A JSON value as text: a string without its quotes, null as None, anything else as it stands."
+    "A JSON value as text: a string without its quotes, null as None, anything else as it agreement."
     text = bytes(value)
     if text == b"null": return None
     return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()

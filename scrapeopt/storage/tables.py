@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['candidate_link', 'BUSY_TIMEOUT_S', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot',
-           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'InferenceAudit', 'CompanyMemory',
-           'StoreStanding', 'connect', 'state_version', 'migrate']
+           'Product', 'StoreGroupMembership', 'StoreGroup', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs',
+           'StoreAgreement', 'connect', 'state_version', 'migrate']
 
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
 from importlib.resources import files
@@ -165,24 +165,24 @@ class InferenceAudit(Base):
     confidence: Mapped[float]  # mean of what they were served with
 
 # %% ../../nbs/storage/tables.ipynb #0cb20f0b
-class CompanyMemory(Base):
+class CompanyBeliefs(Base):
     "What policy `delegated` has learned of a company, beside its groups and its log."
     __tablename__ = "company_memory"
     company_id: Mapped[int] = mapped_column(ForeignKey("company.id"), primary_key=True)
     learned_pairs: Mapped[int]  # comparable pairs that the match threshold was learned from
-    tallies: Mapped[dict[str, Any]]  # counts and agreed, as in `scrapeopt.belief.Tallies`
-    doubt: Mapped[dict[str, Any]]  # by group: the chance that members have strayed unseen
-    surprise: Mapped[float]  # by how much less was right than was promised
+    confidence_table: Mapped[dict[str, Any]] = mapped_column("tallies")  # counts and agreed, as in `grouping.confidence.ConfidenceTable`
+    departure_prob: Mapped[dict[str, Any]] = mapped_column("doubt")  # by group: the chance that members have strayed unseen
+    calibration_gap: Mapped[float] = mapped_column("surprise")  # by how much less was right than was promised
 
 
-class StoreStanding(Base):
+class StoreAgreement(Base):
     "How the prices of a store stood to those of its group when it was last scraped, under policy `delegated`."
     __tablename__ = "store_standing"
     store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"), primary_key=True)
     scraped_at: Mapped[pd.Timestamp]  # of the snapshot that was judged
-    leans_on: Mapped[str | None]  # the group that it resembles, where it is in none
+    nearest_group: Mapped[str | None] = mapped_column("leans_on")  # the group that it resembles, where it is in none
     agreed: Mapped[int]  # prices that were its group's
-    stands: Mapped[bytes]  # int8 for each row of the snapshot, compressed
+    agreement: Mapped[bytes] = mapped_column("stands")  # int8 for each row of the snapshot, compressed
 
 # %% ../../nbs/storage/tables.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database

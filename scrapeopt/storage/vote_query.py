@@ -22,16 +22,16 @@ from ..core.calendar import local_day
 from ..core.errors import InputError
 from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import Knowledge
-from ..grouping.confidence import believe
+from ..grouping.belief_state import BeliefState
+from ..grouping.confidence import fuse
 from ..grouping.events import GroupState
-from ..grouping.evidence import Book
-from ..grouping.vote import UNKNOWN, View
-from .belief_tables import kept_standings, recall, unpack
+from ..grouping.evidence import LatestSnapshots
+from ..grouping.vote import UNKNOWN, GroupPrices
+from .belief_tables import load_agreements, load_belief_state, unpack_agreement
 from .price_query import PRICE_COLUMNS
 from .queries import own_snapshots
 from .snapshots import read_snapshot
-from .tables import Company, Product, Store, StoreStanding
+from .tables import Company, Product, Store, StoreAgreement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,11 +62,11 @@ def read_over(
 class Sources:
     "What the served prices of a company rest on, the snapshots unopened."
     company: Company
-    known: Knowledge  # its book has days, leanings and the price week, but no products
+    known: BeliefState  # its book has days, leanings and the price week, but no products
     products: pd.Index  # ids of all products of the company, sorted
     paths: dict[str, Path]  # store -> its newest snapshot
     times: np.ndarray  # (stores,) datetime64[us], UTC, when it was taken
-    stands: dict[str, bytes]  # store -> how its prices stood to its group's, packed
+    agreement: dict[str, bytes]  # store -> how its prices stood to its group's, packed
     day: int  # the local day that is asked about
 
 
@@ -80,17 +80,17 @@ def read_sources(
 ) -> Sources:
     "Find out what the served prices of a company rest on."
     own = own_snapshots(session, company).set_index("store_id")
-    kept = kept_standings(session, company, StoreStanding.stands).set_index("store_id")
+    kept = load_agreements(session, company, StoreAgreement.agreement).set_index("store_id")
     kept = kept[kept["judged_at"] == own["scraped_at"].reindex(kept.index)]
     names = session.scalars(select(Store.store_id).where(Store.company_id == company.id).order_by(Store.store_id)).all()
-    book, times = Book.empty(names, 0), own["scraped_at"].reindex(list(names))
+    book, times = LatestSnapshots.empty(names, 0), own["scraped_at"].reindex(list(names))
     taken = times.notna().to_numpy()
     book.days[taken], book.week = local_day(times[taken], company.timezone), week
-    book.lean = {str(s): g for s, g in kept["leans_on"].items() if isinstance(g, str)}
-    return Sources(company, Knowledge(state, book, recall(session, company).tallies),
+    book.nearest_group = {str(s): g for s, g in kept["nearest_group"].items() if isinstance(g, str)}
+    return Sources(company, BeliefState(state, book, load_belief_state(session, company).confidence_table),
                    catalogue(session, company), {str(s): folder / path for s, path in own["path"].items()},
                    times.dt.tz_localize(None).to_numpy("datetime64[us]"),
-                   {str(s): packed for s, packed in kept["stands"].items()}, int(local_day(now, company.timezone)))
+                   {str(s): packed for s, packed in kept["agreement"].items()}, int(local_day(now, company.timezone)))
 
 # %% ../../nbs/storage/vote_query.ipynb #04434937
 def open_page(
@@ -98,17 +98,17 @@ def open_page(
     store: str,
 ) -> tuple[np.ndarray, np.ndarray]:  # (products,) int32 prices, (products,) int8 standing
     "The newest snapshot of a store over all products; empty for a store without one."
-    stands = np.full(len(sources.products), UNKNOWN, np.int8)
-    if (path := sources.paths.get(store)) is None: return np.full(len(stands), NOT_SOLD, np.int32), stands
+    agreement = np.full(len(sources.products), UNKNOWN, np.int8)
+    if (path := sources.paths.get(store)) is None: return np.full(len(agreement), NOT_SOLD, np.int32), agreement
     prices = read_over(path, sources.products)
-    if store in sources.stands: stands[prices != NOT_SOLD] = unpack(sources.stands[store])
-    return prices, stands
+    if store in sources.agreement: agreement[prices != NOT_SOLD] = unpack_agreement(sources.agreement[store])
+    return prices, agreement
 
 # %% ../../nbs/storage/vote_query.ipynb #8c1842f8
 @dataclass(frozen=True, eq=False)
 class Home:
     "What a group says, and who showed it."
-    view: View
+    view: GroupPrices
     teller: np.ndarray  # (products,) position of the store that showed the served price last, -1 where there is none
 
 
@@ -121,7 +121,7 @@ def open_home(
     voters = sorted(s for s in (sources.known.voters(name) if name else ()) if s in sources.paths)
     pages = np.stack([open_page(sources, s)[0] for s in voters]) if voters else np.empty((0, size), np.int32)
     rows = np.array([book.row[s] for s in voters], np.int64)
-    own = Book(tuple(voters), pages, book.days[rows], np.empty((len(rows), 0), np.int8), week=book.week)
+    own = LatestSnapshots(tuple(voters), pages, book.days[rows], np.empty((len(rows), 0), np.int8), week=book.week)
     view, newest = own.view(voters, sources.day), np.argsort(-sources.times[rows].astype(np.int64), kind="stable")
     shows = (pages[newest] == view.prices) & (view.prices != NOT_SOLD)
     teller = np.full(size, -1) if not voters else np.where(shows.any(0), rows[newest][shows.argmax(0)], -1)
@@ -155,11 +155,11 @@ def served_rows(
 ) -> "pa.RecordBatch":
     "The served prices of one store."
     import pyarrow as pa
-    (own, stands), book, company = open_page(sources, store), sources.known.book, sources.company
+    (own, agreement), book, company = open_page(sources, store), sources.known.book, sources.company
     row, (name, member) = book.row[store], sources.known.home(store)
-    prices, sure, inferred = (x[0] for x in believe(
-        own[None], book.days[[row]], stands[None], home.view, book.week, sources.day, np.array([member]),
-        sources.known.tallies))
+    prices, sure, inferred = (x[0] for x in fuse(
+        own[None], book.days[[row]], agreement[None], home.view, book.week, sources.day, np.array([member]),
+        sources.known.confidence_table))
     at = np.flatnonzero((prices != NOT_SOLD) & (True if product is None else sources.products == product))
     told, teller = pa.array(inferred[at].astype(np.int8)), np.where(inferred, home.teller, row)[at]
     units = prices[at].astype(np.int64) * 10 ** (places - company.decimals)
