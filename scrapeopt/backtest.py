@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .core.bitplanes import no_bar
 from .core.errors import InputError
 from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
 from .simulation.agents import backtest_settings
@@ -377,7 +376,7 @@ def sweep(
     seeds: Iterable[int],
     n_jobs: int = -1,  # processes; -1: one a core
     cache: str | Path | None = None,  # folder that keeps finished runs
-    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = iter,  # shows progress, such as tqdm.tqdm
     **options: Any,  # of `backtest`: days, warmup_days, settings ...
 ) -> pd.DataFrame:  # world, policy, money, seed, budget and the figures, a row a backtest
     "Backtests in parallel, the rows in the order asked for: worlds, budgets, policies, seeds."

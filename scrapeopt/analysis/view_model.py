@@ -23,7 +23,6 @@ from .charts import heat_image
 from .group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED
 from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from ..clustering import cluster_stores
-from ..core.bitplanes import no_bar
 from ..core.calendar import SyncWindow
 from ..grouping.events import GroupState, StoreGroup
 from ..grouping.linkage import AlikeTree, alike_trees, compare, cut_trees, most_alike
@@ -350,7 +349,7 @@ def measure(
     policies: Sequence[str] = MEASURED,
     n_jobs: int = -1,  # processes; -1: one a core
     cache: Path | None = None,  # folder that keeps finished runs
-    track: Callable[[Iterable], Iterable] = no_bar,
+    track: Callable[[Iterable], Iterable] = iter,
 ) -> Measured:
     "Backtest policies at several budgets, today's among them, with the match threshold of the settings."
     world, n = subject.world, len(subject.stores)
