@@ -68,8 +68,8 @@ class GroupOrchestrator:
         place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
         ctx = DocumentContext(state, prices, rule, self.window, newest, place, open_outliers(state, stores))
         stamp(ctx, fresh)
-        homeless = form_groups(ctx, stores, self)
-        tried = run_checks(ctx, homeless + ctx.newest_first(ctx.homeless_ok.intersection(fresh)))
+        ungrouped = form_groups(ctx, stores, self)
+        tried = run_checks(ctx, ungrouped + ctx.newest_first(ctx.outliers_allowed.intersection(fresh)))
         for category in sorted(set(prices.categories) - {""}): category_round(ctx, category, {*fresh, *tried})
         return ctx.events
 
@@ -95,8 +95,8 @@ def form_groups(
         name = seed(ctx, cluster, members)
         if how.seeding == "baseline": chisel(ctx, name)
         leave_categories(ctx, [s for s in members if ctx.state.group_of(s)])
-    ctx.homeless_ok = open_outliers(ctx.state, stores)
-    return ctx.newest_first(ctx.homeless_ok - ctx.state.grouped())
+    ctx.outliers_allowed = open_outliers(ctx.state, stores)
+    return ctx.newest_first(ctx.outliers_allowed - ctx.state.grouped())
 
 
 def open_outliers(state: GroupState, stores: pd.DataFrame) -> frozenset[str]:
