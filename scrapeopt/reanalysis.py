@@ -15,7 +15,7 @@ from .grouping.belief_state import departure_probs
 from .grouping.checks import DocumentContext
 from .grouping.events import Event, GroupState, Reanalysed
 from .grouping.evidence import EvidenceContext
-from .grouping.split_merge import analyse, delegate
+from .grouping.split_merge import regroup_by_evidence, regroup_by_rules
 from .grouping.vote import NEVER
 from .groups import open_outliers
 from .storage.audits import weak_groups
@@ -45,7 +45,7 @@ def _delegate(
     book = load_latest_snapshots(session, company, sheets, stores["store_id"].tolist(), window)
     known = restore_belief_state(session, company, state, book)
     run = EvidenceContext(state, book, rule, int(book.days.max(initial=NEVER)), stores["last_scraped"].max(), place)
-    delegate(run, names)
+    regroup_by_evidence(run, names)
     known.departure_prob = departure_probs(known.departure_prob, run.events)
     save_belief_state(session, company, known, {})
     return run.events
@@ -64,7 +64,7 @@ def _judge(
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     window, rule, at = workspace.window_of(company), workspace.rule_of(company), stores["last_scraped"].max()
     ctx = DocumentContext(state, prices, rule, window, at, place, open_outliers(state, stores))
-    analyse(ctx, names)
+    regroup_by_rules(ctx, names)
     return ctx.events
 
 
