@@ -150,4 +150,5 @@ def wait_for_change(page, before):
     "Until a picture on the open tab is another."
     page.wait_for_function(
         "old => { const now = [...document.querySelectorAll('.scrapeopt-dashboard figure img')]"
-        ".filter(i => i.offsetParent).map(i => i.src); return now.length === old.length && now.some((src, i) => src !== old[i]) }", arg=before)
+        ".filter(i => i.offsetParent).map(i => i.src);"
+        "return now.length === old.length && now.some((src, i) => src !== old[i]) }", arg=before)

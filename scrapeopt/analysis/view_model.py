@@ -328,7 +328,7 @@ class BudgetCurve:
     measured_on: str  # in words
 
 
-def replay_days(world: World | None) -> dict[str, int]:
+def replay_days(world: World | None) -> dict[str, Any]:
     "How many days to replay, and how many of them do not count: six weeks of a twin, up to eight of a record."
     end = getattr(world, "end", None)
     days = 42 if world is None or end is None else min((end.normalize() - world.now.normalize()).days + 1, 56)
