@@ -21,12 +21,11 @@ from .groups import open_outliers
 from .storage.audits import weak_groups
 from .storage.belief_tables import save_belief_state
 from .storage.event_log import read_events
-from .storage.latest_snapshots import list_snapshots, load_latest_snapshots, restore_belief_state
+from .storage.latest_snapshots import catalogue, list_snapshots, load_latest_snapshots, restore_belief_state
 from .storage.latest_snapshots import read_snapshot_batch
 from .storage.queries import audit_table
 from .storage.repository import newest_prices, read_groups, save_events, store_table
 from .storage.tables import Company
-from .storage.vote_query import catalogue
 from .workspace import Workspace
 
 # %% ../nbs/07a_reanalysis.ipynb #74328741

@@ -32,11 +32,10 @@ from .reanalysis import analyse_weak
 from .storage.audits import audit_scrapes
 from .storage.belief_tables import save_belief_state
 from .storage.ingest import History, InboxFile, Kept, Taken, record_snapshots, find_files, reject, take_in
-from .storage.latest_snapshots import list_snapshots, load_latest_snapshots, restore_belief_state
+from .storage.latest_snapshots import catalogue, list_snapshots, load_latest_snapshots, restore_belief_state
 from .storage.latest_snapshots import read_snapshot_batch
 from .storage.repository import newest_prices, read_groups, save_events, store_table
 from .storage.tables import Company, GroupEvent, InferenceAudit, Product, Snapshot, Store
-from .storage.vote_query import catalogue
 from .workspace import Workspace
 
 # %% ../nbs/07_update.ipynb #84466884
