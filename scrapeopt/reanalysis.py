@@ -61,7 +61,7 @@ def _analyse_delegated(
     beliefs = restore_belief_state(session, company, state, latest)
     today, at = int(latest.days.max(initial=NEVER)), stores["last_scraped"].max()
     ctx = EvidenceContext(state, latest, rule, today, at, place)
-    delegate(ctx, names)
+    regroup_by_evidence(ctx, names)
     beliefs.departure_prob = departure_probs(beliefs.departure_prob, ctx.events)
     save_belief_state(session, company, beliefs, {})
     return ctx.events

@@ -373,7 +373,7 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
         assert right / real > 0.9
     homes = {s: g.name for g in ws.groups(W).active() for s in g.members}
     assert {s: g for s, g in agent.groups.items() if g != -1} == homes
-    part = agent.parts[0]
+    part = agent.parts[0].beliefs
     with ws.begin() as session: kept = load_belief_state(session, ws.company(session, W))
     assert np.array_equal(kept.confidence_table.counts, part.confidence_table.counts)
     assert kept.confidence_table.agreed == part.confidence_table.agreed
