@@ -279,7 +279,8 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
                         for name, lines in (("a", ()), ("b", ['changeover = "friday"'])))
     judges = []
-    monkeypatch.setattr("scrapeopt.update.save_belief_state", lambda session, company, known, judged: judges.append(known))
+    monkeypatch.setattr("scrapeopt.update.save_belief_state",
+                        lambda session, company, known, judged: judges.append(known))
     world = twin()
     for _ in range(10):
         for ws in (learned, fridays):

@@ -137,11 +137,11 @@ def timed_names(body: list[ast.stmt]) -> set[str]:
                     timed.add(node.name)
             elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value and is_timed(node.value):
                 left = node.targets if isinstance(node, ast.Assign) else [node.target]
-                timed |= {n.id for t in left for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-                timed |= {n.value.id for t in left for n in ast.walk(t)
-                          if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name)}
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
-                if any(map(is_timed, node.args)): timed |= names_in(node.func.value)
+                parts = [n.value if isinstance(n, ast.Subscript) else n for t in left for n in ast.walk(t)
+                         if isinstance(getattr(n, "ctx", None), ast.Store)]
+                timed |= {n.id for n in parts if isinstance(n, ast.Name)}
+            elif (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append"
+                  and any(map(is_timed, node.args))): timed |= names_in(node.func.value)
     return timed
 
 
@@ -158,7 +158,7 @@ def timed_comparisons(body: list[ast.stmt], within: type[ast.AST]) -> list[str]:
 @pytest.mark.parametrize("path", [*nbs.NOTEBOOKS, *sorted((nbs.ROOT / "tests").glob("*.py"))],
                          ids=lambda p: p.relative_to(nbs.ROOT).as_posix())
 def test_nothing_depends_on_seconds(path):
-    """On a busy machine it fails. What must not get slow is counted: queries, files, modules; speed is for `make bench`.
+    """On a busy machine it fails. What must not get slow is counted: queries, files, modules; speed is a benchmark's.
     In a notebook the text must not depend on it either."""
     if path.suffix == ".ipynb":  # later cells see the names of earlier ones
         shown = [c.source for c in nbs.code(path) if not c.source.startswith("%%") and not nbs.EXPORT.search(c.source)]
@@ -173,7 +173,8 @@ def test_nothing_depends_on_seconds(path):
 
 MENTIONED = re.compile(rf"(?<![\w/.-]){nbs.PACKAGE}\.([a-z_][\w.]*\w)")
 NUMBERED = re.compile(r"(?<![\w/])(\d\d[a-z]{0,2}_[a-z]\w*?)(?:\.ipynb)?\b")
-IN_FOLDER = re.compile(rf"(?<![\w/.-])((?:nbs/|{nbs.PACKAGE}/)?)((?:{'|'.join(FOLDERS)}|tutorials)/[a-z_]\w*)(\.\w+)?(?![\w/])")
+PLACE = rf"(?:{'|'.join(FOLDERS)}|tutorials)/[a-z_]\w*"
+IN_FOLDER = re.compile(rf"(?<![\w/.-])((?:nbs/|{nbs.PACKAGE}/)?)({PLACE})(\.\w+)?(?![\w/])")
 FILES = {"toml", "db", "invalid"}  # what follows the package's name in names of files and hosts
 
 
@@ -187,11 +188,11 @@ def members(module: str) -> set[str]:
 def resolves(dotted: str) -> bool:
     "Whether a path inside the package leads to a folder, a module, or a name in one."
     parts = dotted.split(".")
-    if parts[0] in FILES or dotted in FOLDERS or (nbs.ROOT / nbs.PACKAGE / "/".join(parts)).with_suffix(".py").is_file():
-        return True
+    path = nbs.ROOT / nbs.PACKAGE / "/".join(parts)
+    if parts[0] in FILES or path.is_dir() or path.with_suffix(".py").is_file(): return True
     for k in (2, 1):
         if (module := ".".join(parts[:k])) in TREES and len(parts) > k: return parts[k] in members(module)
-    return (nbs.ROOT / nbs.PACKAGE / "/".join(parts)).is_dir()
+    return False
 
 
 def comments(source: str) -> str:

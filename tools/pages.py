@@ -61,7 +61,7 @@ def in_folder(folder: str) -> list[Path]:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         code = "\n".join(source for source in sources if "#| export" in source)
-        imported = re.findall(rf"^from {get_config().lib_path.name}\.{folder}(?:\.(\w+))? import (.+)", code, re.M)
+        imported = re.findall(rf"^ *from {get_config().lib_path.name}\.{folder}(?:\.(\w+))? import (.+)", code, re.M)
         needs[name] = {m or n for m, names in imported for n in re.findall(r"\w+", names)} & (found.keys() - {name})
     order, sorter = [], TopologicalSorter(needs)
     sorter.prepare()

@@ -78,8 +78,8 @@ def resolved(node: ast.ImportFrom, module: str) -> str:
     if node.level:
         base = module.split(".")[: -node.level]
         return ".".join([*base, *((node.module or "").split(".") if node.module else [])])
-    name = node.module or ""
-    return name.removeprefix(f"{package()}.") if name.startswith(f"{package()}.") else "" if name == package() else f".{name}"
+    first, _, inside = (node.module or "").partition(".")
+    return inside if first == package() else f".{node.module}"
 
 
 def used_in(tree: ast.AST, module: str, known: Iterable[str]) -> Iterator[Name]:
@@ -103,7 +103,7 @@ def used_in(tree: ast.AST, module: str, known: Iterable[str]) -> Iterator[Name]:
             for path in (aliases.get(ast.unparse(a)) for a in node.args):
                 if path: yield from ((path, word) for word in words)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            for found in re.findall(rf"\b{package()}\.([\w.]+)[.:](\w+)", node.value): yield found
+            yield from re.findall(rf"\b{package()}\.([\w.]+)[.:](\w+)", node.value)
 
 
 def cell_trees(path: Path) -> Iterator[ast.Module]:
