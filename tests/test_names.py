@@ -33,6 +33,33 @@ def test_only_what_others_use_is_public():
     assert [f"{module}: {', '.join(names)}" for module, names in public_names.unused().items()] == []
 
 
+CELL = """#| export
+NEAR = 0.01  # dollars
+
+
+# why it is so
+FAR = 1.0
+def _inside(x): return x * FAR
+
+
+@cache
+def outside(x): return _inside(x)"""
+
+
+def test_cells_are_split_by_who_uses_their_names():
+    cell = {"cell_type": "code", "id": "0a1b2c3d", "metadata": {}, "outputs": [], "source": CELL.splitlines(True)}
+    same, = public_names.hidden_cells(cell, set())
+    first, *others = public_names.hidden_cells(cell, {"NEAR", "FAR"})
+    whole, = public_names.hidden_cells(cell, {"NEAR", "FAR", "outside"})
+    assert same["source"] == cell["source"] and first["id"] == cell["id"] == whole["id"]
+    assert ["".join(c["source"]) for c in [first, *others]] == [
+        CELL.partition("\n\n\n@cache")[0].replace("export", "exporti"),
+        "#| export\n@cache\ndef outside(x): return _inside(x)"]
+    assert "".join(whole["source"]) == CELL.replace("export", "exporti")
+    again = [public_names.hidden_cells(c, {"NEAR", "FAR"}) for c in (first, *others)]
+    assert again == [[first], others]  # once is enough
+
+
 def test_no_public_name_lives_in_two_modules():
     homes: dict[str, list[str]] = {}
     for module, tree in TREES.items():
