@@ -32,7 +32,7 @@ from .core.geo import unbroken
 from .core.map_drawing import frame_map
 from .grouping.events import StoreGroup
 from .simulation.panel import World
-from .storage.settings import Settings, read_settings
+from .storage.settings import read_settings
 from .storage.settings_file import Change, change_settings
 from .twin import ARCHETYPES
 from .workspace import Workspace

@@ -53,7 +53,8 @@ def jupyterlab(folder, home):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).read()
                 break
             except OSError:
-                assert time.monotonic() < end and server.poll() is None, (home / "lab.log").read_text()[-2000:]
+                if time.monotonic() > end or server.poll() is not None:
+                    pytest.fail((home / "lab.log").read_text()[-2000:])
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
