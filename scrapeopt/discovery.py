@@ -51,7 +51,7 @@ def random_priority(
 # %% ../nbs/01_discovery.ipynb #ff54141f
 def interleave_80_20(
     primary: list[int],  # positions of the clusters' stores, largest cluster first
-    outside: list[int],  # positions of all stores in the order of the lottery
+    outside: list[int],  # positions of all stores by random priority
     cluster: list[int],  # cluster of each position, -1 = none
     start: int,  # stores scraped so far
 ) -> Iterator[tuple[int, str]]:  # position and reason
@@ -107,7 +107,7 @@ def _orders(
     size: np.ndarray,  # stores in the cluster of each
     seed: int,
 ) -> tuple[list[int], list[int]]:
-    "The two lists of `interleave_80_20`: by cluster, and by lottery number; those that failed before come later in each."
+    "The two lists of `interleave_80_20`, by cluster and by random number; those that failed before come later in each."
     number = random_priority(todo["store_id"], seed)
     failed = todo["failures"].fillna(0).to_numpy(int) if "failures" in todo.columns else np.zeros(len(todo), int)
     outside = np.lexsort((number, failed))
