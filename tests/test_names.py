@@ -202,6 +202,7 @@ MENTIONED = re.compile(rf"(?<![\w/.-]){nbs.PACKAGE}\.([a-z_][\w.]*\w)")
 NUMBERED = re.compile(r"(?<![\w/])(\d\d[a-z]{0,2}_[a-z]\w*?)(?:\.ipynb)?\b")
 PLACE = rf"(?:{'|'.join(FOLDERS)}|tutorials)/[a-z_]\w*"
 IN_FOLDER = re.compile(rf"(?<![\w/.-])((?:nbs/|{nbs.PACKAGE}/)?)({PLACE})(\.\w+)?(?![\w/])")
+PATH = re.compile(rf"(?<![\w./{{-])((?:{nbs.PACKAGE}|nbs|tests|tools|docs|benchmarks)/[\w/]+(?:\.\w+)?)")
 FILES = {"toml", "db", "invalid"}  # what follows the package's name in names of files and hosts
 
 
@@ -253,6 +254,9 @@ def test_what_is_mentioned_is_there(path):
     for root, place, suffix in IN_FOLDER.findall(text):
         kept = (nbs.ROOT / nbs.PACKAGE / (place + suffix)).exists() or (nbs.ROOT / nbs.PACKAGE / place).is_dir()
         if place not in PLACES and not kept: wrong.append(f"{root}{place}{suffix}")
+    for place in PATH.findall(text):
+        ends = ("", ".py", ".ipynb", ".md")
+        if not any((nbs.ROOT / (place.rstrip("/") + end)).exists() for end in ends): wrong.append(place)
     assert wrong == []
 
 

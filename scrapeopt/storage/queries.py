@@ -173,7 +173,7 @@ def speaking(
     window: SyncWindow,
     threshold: float,  # the company's match threshold
     now: pd.Timestamp,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # as `scrapeopt.served.served` wants them; paths in the workspace
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # for `price_query.served`; paths in the workspace
     "The tables `own`, `views` and `news` of a company's served prices."
     own, groups = own_snapshots(session, company, store_id), group_views(session, company, store_id)
     own = own.assign(company=company.name, currency=company.currency, decimals=company.decimals,
