@@ -1,4 +1,5 @@
 """The dashboard without a browser: what it works out, what it says when there is nothing to see, what a move costs."""
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -192,3 +193,12 @@ def test_backtests_are_counted_and_kept():
     panel.thread.join(300)
     assert panel.bar.value == panel.bar.max > 0 and not panel.button.disabled
     assert "Today:" in panel.curve.value and "its own prices" in panel.reason.value
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_move_keeps_its_figures(tmp_path):
+    benchmark = pytest.importorskip("benchmarks.dashboard", reason="benchmarks/ is not part of the installed package")
+    benchmark.main(["--quick", "--out", str(tmp_path)])
+    moves = json.loads((tmp_path / "dashboard.json").read_text())["moves"]
+    assert [row["slider"] for row in moves] == ["Clusters, eps_km", "Overlap, threshold", "Groups, what if"]
+    assert all(row["moves"] == 3 and row["target_s"] == 0.3 for row in moves)

@@ -96,7 +96,7 @@ def mark_threshold(suggested: Threshold, threshold: float, ax: "Axes") -> "Axes"
     return set_caption(ax, _pairs_caption(suggested, threshold))
 
 # %% ../../nbs/analysis/charts.ipynb #55ea336c
-HEAT_PIXELS = 400  # rows and columns at most; the dashboard draws them on 310 pixels of a screen
+HEAT_PIXELS = 400  # rows and columns at most; the dashboard has about 290 pixels for them
 
 
 def heat_image(
