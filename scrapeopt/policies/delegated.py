@@ -17,7 +17,7 @@ from .base import Pick, Situation
 from .scrape_value import MarginalGain, StoreFeatures, exploration_share
 
 # %% ../../nbs/policies/delegated.ipynb #c10c59b6
-INFERRED_SHARE = 0.96  # of a member's prices are served from its group, unless it is known better
+INFERRED_SHARE = 0.96  # of a member's prices are served from its group, unless it is known better; chosen by hand
 
 
 def column_of(
