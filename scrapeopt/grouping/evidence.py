@@ -88,7 +88,7 @@ def side_with_majority(
     allies: list[str],  # members that failed before and match it
     overlap: float,  # True Overlap of the store with the witnesses' prices
 ) -> None:
-    "Members agree with each other, not with the witnesses: the larger side keeps the group, on a tie the latter."
+    "Members agree with each other, not with the witnesses: the larger side keeps the group, the latter on a tie."
     witnesses, suspects = ctx.witnesses(name, store), ctx.state.groups[name].candidates - {store}
     ctx.emit(CandidateConfirmed, name, store=store, against=allies[0], overlap=overlap)
     if 1 + len(allies) > len(witnesses):  # the witnesses strayed, the Ambassador among them

@@ -83,12 +83,10 @@ class EvidenceContext:
         self.events.append(event)
         for name in (group, facts.get("other")): self.forget(str(name))
 
-    def forget(self, name: str) -> None:
-        "Work out a group's prices anew when they are next asked for."
+    def forget(self, name: str) -> None:  # its prices are worked out anew when they are next asked for
         for now in (True, False): self.cached.pop((name, now), None)
 
-    def prices(self, store: str) -> np.ndarray:
-        "The newest prices of a store."
+    def prices(self, store: str) -> np.ndarray:  # (products,) int32, the store's newest
         return self.latest.prices[self.latest.row[store]]
 
     def scraped_this_week(self, stores: Iterable[str]) -> list[str]:
