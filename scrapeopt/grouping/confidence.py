@@ -45,7 +45,7 @@ def ordered_shares(
     increasing: bool,  # False: the shares never rise
 ) -> np.ndarray:  # (changeovers, ...)
     "The shares nearest to `right / n` that keep an order along the first axis (isotonic regression)."
-    from scipy.optimize import isotonic_regression  # here: most of the package does without SciPy's optimisers
+    from scipy.optimize import isotonic_regression  # here: it is slow to import, and most commands never come by
     share = right / n
     for cell in np.ndindex(share.shape[1:]):
         at = (slice(None), *cell)
