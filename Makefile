@@ -61,8 +61,8 @@ coverage: $(DEV)  ## the tests, and each notebook's cells with the exported pack
 drills: $(DEV)  ## the long tests that make test leaves out
 	@$(PY) -m pytest -m "drill or package" --hypothesis-profile search
 
-bench: $(DEV)  ## the benchmarks beside other ways to do it, and their page in the docs; about ten minutes
-	@$(PY) -m benchmarks.overlap
+bench: $(DEV)  ## every benchmark in benchmarks/ in turn, and the pages they write in the docs; ten minutes and more
+	@$(PY) -m benchmarks
 
 leaderboard: $(DEV)  ## every policy on every kind of chain, and the page in the docs; an hour or so, goes on where it stopped
 	@$(PY) -m benchmarks.leaderboard --cache _build/leaderboard && rm -r _build/leaderboard

@@ -20,7 +20,8 @@ from benchmarks.chain import Chain
 from benchmarks.clock import Task, medians, seconds_of, warmed
 from benchmarks.page import machine, write_page
 from scrapeopt.core.fingerprints import FingerprintIndex
-from scrapeopt.core.bitplanes import PricePlanes, _count_band, _tiles, codebook, count_parts, join_planes
+from scrapeopt.core.bitplane_kernels import count_band
+from scrapeopt.core.bitplanes import PricePlanes, _tiles, codebook, count_parts, join_planes
 from scrapeopt.core.bitplanes import matching_pairs, pack, pair_counts, price_planes, row_counts
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +99,7 @@ def kernel(sizes: Sizes, tick: Tick) -> list[Row]:
     planes, hot, sold = price_planes(prices), peers.hot_bits(prices), peers.padded_bits(prices >= 0)
     want = planes_counts(planes)
     n, book = len(prices), planes.book
-    alone = partial(_count_band, planes.records, book.planes, book.starts, book.edges, _tiles(0, n, n), 0, n,
+    alone = partial(count_band, planes.records, book.planes, book.starts, book.edges, _tiles(0, n, n), 0, n,
                     *np.zeros((2, 1, n, n), np.int32))
     tasks: dict[str, Task] = {"the kernel of count_parts": alone,
                               "count_parts: and leftovers, both halves": partial(planes_counts, planes)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIMARY_SHARE', 'MAX_FAILURES', 'ScrapeTask', 'discovery_queue', 'discovery_complete', 'discovery_progress',
-           'sync_cohorts', 'plan_cohorts', 'sync_report', 'SyncWindow']
+           'complete_clusters', 'sync_cohorts', 'plan_cohorts', 'sync_report', 'SyncWindow']
 
 # %% ../nbs/01_discovery.ipynb #acd9f3ca
 from collections.abc import Collection, Iterator
@@ -172,6 +172,20 @@ def discovery_progress(
     table["complete"] = table["scraped"] + table["unreachable"] == table["stores"]
     order = np.lexsort((table["cluster"], -table["stores"], table["cluster"] < 0))
     return table.iloc[order].reset_index(drop=True)
+
+# %% ../nbs/01_discovery.ipynb #a56da46f
+def complete_clusters(
+    stores: pd.DataFrame,  # of one company: store_id, cluster (-1: regional outlier); optional failures
+    scraped: Collection[str],  # ids of the stores that have been scraped
+    formed: Collection[int] = (),  # clusters to leave out, as their groups are formed
+) -> list[int]:  # in ascending order
+    "The clusters whose discovery is complete. Raises `InputError` for a missing column."
+    need_columns(stores, "store_id", "cluster")
+    begun = among(stores["store_id"], scraped)
+    flags = pd.DataFrame({"cluster": stores["cluster"].to_numpy(), "begun": begun,
+                          "done": begun | unreachable(stores, MAX_FAILURES)})
+    by_cluster = flags.groupby("cluster").agg({"begun": "any", "done": "all"})
+    return [int(cluster) for cluster in by_cluster.index[by_cluster.all(axis=1)] if cluster not in {-1, *formed}]
 
 # %% ../nbs/01_discovery.ipynb #6e64637b
 def sync_cohorts(

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .core.bitplanes import ROUNDING, PricePlanes, count_parts, no_bar, pack, price_planes, row_counts
+from .core.bitplane_kernels import ROUNDING
+from .core.bitplanes import PricePlanes, count_parts, pack, price_planes, row_counts
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
 from .core.prices import NOT_SOLD, int_matrix, int_prices
@@ -117,7 +118,7 @@ def _masked(prices: np.ndarray, mask: ArrayLike | None) -> tuple[np.ndarray, np.
 def overlap_matrix(
     prices: np.ndarray,  # (stores, products) int32, -1 = not sold
     mask: np.ndarray | None = None,  # bool (products,) or (stores, products): True = leave out
-    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = iter,  # shows progress, such as tqdm.tqdm
 ) -> OverlapMatrix:
     "Overlaps of all pairs of stores; InputError for anything but whole numbers from -1 up, and for a wrong mask."
     prices, part = _masked(int_matrix(prices), mask)

@@ -15,59 +15,58 @@ from .grouping.belief_state import departure_probs
 from .grouping.checks import DocumentContext
 from .grouping.events import Event, GroupState, Reanalysed
 from .grouping.evidence import EvidenceContext
-from .grouping.split_merge import analyse, delegate
+from .grouping.split_merge import regroup_by_evidence, regroup_by_rules
 from .grouping.vote import NEVER
 from .groups import open_outliers
 from .storage.audits import weak_groups
 from .storage.belief_tables import save_belief_state
 from .storage.event_log import read_events
-from .storage.latest_snapshots import list_snapshots, load_latest_snapshots, restore_belief_state
-from .storage.latest_snapshots import read_snapshot_batch
+from .storage.latest_snapshots import catalogue, list_snapshots, load_latest_snapshots, read_snapshot_batch
+from .storage.latest_snapshots import restore_belief_state
 from .storage.queries import audit_table
 from .storage.repository import newest_prices, read_groups, save_events, store_table
 from .storage.tables import Company
-from .storage.vote_query import catalogue
 from .workspace import Workspace
 
-# %% ../nbs/07a_reanalysis.ipynb #74328741
-def _delegate(
+# %% ../nbs/07a_reanalysis.ipynb #157499d6
+def _analyse_document(
     workspace: Workspace,
     session: Session,
     company: Company,
     state: GroupState,
     names: list[str],  # groups
 ) -> list[Event]:
-    "Compare the members of some groups again under policy `delegated`; whoever is cast out leaves departure_prob behind."
-    stores, rule, window = store_table(session, company), workspace.rule_of(company), workspace.window_of(company)
-    place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-    products = catalogue(session, company)
-    sheets = read_snapshot_batch(workspace.path, *list_snapshots(session, company, {}), products, company.timezone)
-    book = load_latest_snapshots(session, company, sheets, stores["store_id"].tolist(), window)
-    known = restore_belief_state(session, company, state, book)
-    run = EvidenceContext(state, book, rule, int(book.days.max(initial=NEVER)), stores["last_scraped"].max(), place)
-    delegate(run, names)
-    known.departure_prob = departure_probs(known.departure_prob, run.events)
-    save_belief_state(session, company, known, {})
-    return run.events
-
-# %% ../nbs/07a_reanalysis.ipynb #7df63ca4
-def _judge(
-    workspace: Workspace,
-    session: Session,
-    company: Company,
-    state: GroupState,
-    names: list[str],  # groups
-) -> list[Event]:
-    "Compare the members of some groups again, under the policy of the settings."
-    if workspace.settings.policy == "delegated": return _delegate(workspace, session, company, state, names)
+    "Compare the members of some groups again under policy `document`."
     stores, prices = store_table(session, company), newest_prices(session, workspace.path, company)
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     window, rule, at = workspace.window_of(company), workspace.rule_of(company), stores["last_scraped"].max()
     ctx = DocumentContext(state, prices, rule, window, at, place, open_outliers(state, stores))
-    analyse(ctx, names)
+    regroup_by_rules(ctx, names)
     return ctx.events
 
+# %% ../nbs/07a_reanalysis.ipynb #74328741
+def _analyse_delegated(
+    workspace: Workspace,
+    session: Session,
+    company: Company,
+    state: GroupState,
+    names: list[str],  # groups
+) -> list[Event]:
+    "Compare the members of some groups again under policy `delegated`."
+    stores, rule, window = store_table(session, company), workspace.rule_of(company), workspace.window_of(company)
+    place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
+    products, (old, new) = catalogue(session, company), list_snapshots(session, company, {})
+    snapshots = read_snapshot_batch(workspace.path, old, new, products, company.timezone)
+    latest = load_latest_snapshots(session, company, snapshots, stores["store_id"].tolist(), window)
+    beliefs = restore_belief_state(session, company, state, latest)
+    today, at = int(latest.days.max(initial=NEVER)), stores["last_scraped"].max()
+    ctx = EvidenceContext(state, latest, rule, today, at, place)
+    regroup_by_evidence(ctx, names)
+    beliefs.departure_prob = departure_probs(beliefs.departure_prob, ctx.events)
+    save_belief_state(session, company, beliefs, {})
+    return ctx.events
 
+# %% ../nbs/07a_reanalysis.ipynb #7df63ca4
 def analyse_groups(
     workspace: Workspace,
     session: Session,
@@ -76,12 +75,13 @@ def analyse_groups(
     at: pd.Timestamp,  # UTC, when
     why: str,
 ) -> list[Event]:
-    "Analyse some groups again, and keep the outcome."
+    "Analyse some groups again, under the policy of the settings, and keep the outcome."
     state = read_groups(session, company)
     chosen = sorted(set(names) & {g.name for g in state.active()})
     if not chosen: return []
-    done = Reanalysed(company=company.name, at=at, groups=tuple(chosen), why=why)
-    events = [done, *_judge(workspace, session, company, state, chosen)]
+    by_rules = _analyse_delegated if workspace.settings.policy == "delegated" else _analyse_document
+    events = [Reanalysed(company=company.name, at=at, groups=tuple(chosen), why=why),
+              *by_rules(workspace, session, company, state, chosen)]
     save_events(session, company, state, events)
     return events
 
@@ -93,8 +93,8 @@ def weak_now(
 ) -> dict[str, str]:  # name of the group -> why
     "The groups that are weak by the audits since their last re-analysis."
     audits = audit_table(session, company)
-    done = {name: e.at for e in read_events(session, company, Reanalysed) if isinstance(e, Reanalysed) for name in e.groups}
-    since = pd.to_datetime(audits["group"].map(done), utc=True)
+    analysed = {name: event.at for event in read_events(session, company, Reanalysed) for name in event.groups}
+    since = pd.to_datetime(audits["group"].map(analysed), utc=True)
     return weak_groups(audits[since.isna() | (audits["at"] > since)], workspace.settings.accuracy_floor)
 
 
@@ -110,15 +110,14 @@ def analyse_weak(
     return analyse_groups(workspace, session, company, weak, at, why) if weak else []
 
 # %% ../nbs/07a_reanalysis.ipynb #11d1534d
+PERIODIC = "it was time"  # the reason in the log when all groups are analysed again
+
+
 def last_analysis(session: Session, company: Company) -> pd.Timestamp | None:
     "When a company's groups were last analysed again, all of them at once."
-    return max((e.at for e in read_events(session, company, Reanalysed) if isinstance(e, Reanalysed) and e.why == PERIODIC),
-               default=None)
+    return max((e.at for e in read_events(session, company, Reanalysed) if e.why == PERIODIC), default=None)
 
-
-PERIODIC = "it was time"
-
-
+# %% ../nbs/07a_reanalysis.ipynb #eae9048d
 def reanalyse(
     workspace: Workspace,
     company: str | None = None,  # only this one; None: all

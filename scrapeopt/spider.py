@@ -6,12 +6,13 @@
 __all__ = ['FAILED', 'spider_parts', 'load_spider', 'crawl_problem', 'crawl', 'spider_command']
 
 # %% ../nbs/08a_spider.ipynb #d81da6cf
-import argparse
 import importlib.util
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from .core.errors import InputError
 
@@ -96,23 +97,27 @@ def spider_command(
     words = [sys.executable, "-m", "scrapeopt.spider", f"{where}:{cls}"]
     return shlex.join(words).replace("{", "{{").replace("}", "}}") + " {company} {store_id} {output} {time}"
 
+# %% ../nbs/08a_spider.ipynb #5e520258
+_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-def _main(
-    arguments: list[str] | None = None,  # None: the process's own
-) -> int:  # exit code: 0 whole, 1 not, 2 bad input
-    "The command `python -m scrapeopt.spider`."
-    parser = argparse.ArgumentParser(prog="python -m scrapeopt.spider", description="Crawl one store with a spider.")
-    for what in ("spider", "company", "store_id", "output", "time"): parser.add_argument(what)
-    asked = parser.parse_args(arguments)
+
+@_app.command(context_settings={"ignore_unknown_options": True})
+def crawl_store(
+    spider: Annotated[str, typer.Argument(help="PATH:CLASS, as in shop_spider.py:ShopSpider.")],
+    company: str,
+    store_id: str,
+    output: Annotated[Path, typer.Argument(help="File to write, one item a line.")],
+    time: Annotated[str, typer.Argument(help="UTC, as 20261123T020000Z.")],
+) -> None:
+    "Crawl one store with a spider."
     sys.path.insert(0, "")  # modules of the current folder, as Scrapy has it
-    try:
-        problem = crawl(load_spider(asked.spider), Path(asked.output), company=asked.company,
-                        store_id=asked.store_id, time=asked.time)
+    try: problem = crawl(load_spider(spider), output, company=company, store_id=store_id, time=time)
     except InputError as e:
-        print(f"scrapeopt: {e}", file=sys.stderr)
-        return 2
-    if problem: print(f"scrapeopt: {problem}", file=sys.stderr)
-    return 1 if problem else 0
+        typer.echo(f"scrapeopt: {e}", err=True)
+        raise typer.Exit(2) from None
+    if problem:
+        typer.echo(f"scrapeopt: {problem}", err=True)
+        raise typer.Exit(1)
 
 
-if __name__ == "__main__" and "__file__" in globals(): sys.exit(_main())  # a notebook has no file
+if __name__ == "__main__" and "__file__" in globals(): _app(prog_name="python -m scrapeopt.spider")  # not in a notebook

@@ -9,7 +9,7 @@ import argparse
 import gzip
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,10 +19,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from .simulation.chain_model import CATEGORIES, Chain, ChainModel, Site, chain_model, chain_prices
-from .simulation.chain_model import hash_uniform
-from .simulation.chain_model import store_prices
 from .core.errors import InputError
+from .simulation.chain_model import CATEGORIES, Chain, ChainModel, Site, chain_model, chain_prices
+from .simulation.chain_model import hash_uniform, store_prices
 from .simulation.sites import australian_stores, perth_stores, store_sites
 from .simulation.zones import ZoneMerge, ZoneSplit, site_lives
 
@@ -30,67 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['RATES', 'ARCHETYPES', 'ScrapeFailed', 'scraped', 'ChainWorld', 'Twin', 'archetype_twin', 'save_twins', 'load_twin',
-           'scrape_lines']
-
-# %% ../nbs/09_twin.ipynb #ee41c041
-def _company_stores(
-    stores: pd.DataFrame,
-    company: str,
-) -> pd.DataFrame:  # index store_id
-    "The rows of `company`, checked and indexed by store id."
-    frame = stores.reset_index() if stores.index.name == "store_id" else stores
-    if missing := [c for c in ("store_id", "lat", "lon") if c not in frame]:
-        raise InputError(f"stores: column {missing[0]} is missing (found: {', '.join(map(str, frame.columns))})")
-    if "company" in frame: frame = frame[frame["company"] == company]
-    if not len(frame): raise InputError(f"stores: none of company {company!r}")
-    frame = frame.assign(company=company, store_id=frame["store_id"].astype(str)).set_index("store_id")
-    if frame.index.has_duplicates:
-        raise InputError(f"stores: store_id {frame.index[frame.index.duplicated()][0]!r} appears twice for {company}")
-    return frame
-
-# %% ../nbs/09_twin.ipynb #f18f6a74
-RATES = ("fail_rate", "partial_rate", "launched", "delisted", "opening", "closing", "moving")
-
-
-def _checked(chain: Chain) -> Chain:
-    "`chain`, if its settings make sense."
-    if chain.n_products < 1: raise InputError(f"n_products must be 1 or more, got {chain.n_products}")
-    if chain.changeover is not None and chain.changeover not in range(7):
-        raise InputError(f"changeover must be a weekday, 0 (Monday) to 6, got {chain.changeover!r}")
-    for name, rate in (asdict(chain.model) | asdict(chain)).items():
-        if name in RATES and not 0 <= rate <= 1: raise InputError(f"{name} must be between 0 and 1, got {rate}")
-    try: ZoneInfo(chain.timezone)
-    except (KeyError, ValueError): raise InputError(f"timezone {chain.timezone!r} is not known") from None
-    try: chain.date_day(chain.since)
-    except ValueError: raise InputError(f"since must be a date like 2026-01-01, got {chain.since!r}") from None
-    return chain
-
-
-def _products(chain: Chain) -> pd.DataFrame:  # index product_id; category, name
-    "The products of `chain` as a table."
-    import pandas as pd
-    lines = chain.lines
-    return pd.DataFrame({"category": np.array(list(CATEGORIES))[lines.category], "name": lines.names},
-                        index=pd.Index(lines.ids, name="product_id"))
-
-
-def _dated(events: Sequence[ZoneSplit | ZoneMerge]) -> list[ZoneSplit | ZoneMerge]:
-    "`events`, if their dates and shares make sense."
-    for event in events:
-        try: date.fromisoformat(event.date)
-        except (TypeError, ValueError):
-            raise InputError(f"{type(event).__name__}: {event.date!r} is not a date like 2026-11-25") from None
-        if isinstance(event, ZoneSplit) and not 0 < event.share <= 1:
-            raise InputError(f"ZoneSplit on {event.date}: share must be above 0 and at most 1, got {event.share}")
-    return list(events)
-
-
-def _utc(time: pd.Timestamp | str) -> pd.Timestamp:
-    "`time` in UTC; one without a timezone is taken as UTC."
-    import pandas as pd
-    stamp = pd.Timestamp(time)
-    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
+__all__ = ['ARCHETYPES', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #15d66cf2
 class ScrapeFailed(OSError):
@@ -114,53 +53,109 @@ def scraped(
         prices[place < share] = -1
     return prices
 
-# %% ../nbs/09_twin.ipynb #e21457b6
-class ChainWorld:
-    "A chain with a clock, a `World`. `InputError` for an unknown store."
+# %% ../nbs/09_twin.ipynb #ee41c041
+def _company_stores(
+    stores: pd.DataFrame,
+    company: str,
+) -> pd.DataFrame:  # index store_id
+    "The rows of `company`, checked and indexed by store id."
+    frame = stores.reset_index() if stores.index.name == "store_id" else stores
+    if missing := [c for c in ("store_id", "lat", "lon") if c not in frame]:
+        raise InputError(f"stores: column {missing[0]} is missing (found: {', '.join(map(str, frame.columns))})")
+    if "company" in frame: frame = frame[frame["company"] == company]
+    if not len(frame): raise InputError(f"stores: none of company {company!r}")
+    frame = frame.assign(company=company, store_id=frame["store_id"].astype(str)).set_index("store_id")
+    if frame.index.has_duplicates:
+        raise InputError(f"stores: store_id {frame.index[frame.index.duplicated()][0]!r} appears twice for {company}")
+    return frame
 
-    chain: Chain
-    stores: pd.DataFrame  # index store_id; company, lat, lon, ...
-    sites: dict[str, Site]  # by store_id, in the order of `stores`
-    products: pd.DataFrame  # index product_id; category, name
-    now: pd.Timestamp  # UTC
+# %% ../nbs/09_twin.ipynb #f18f6a74
+RATES = ("fail_rate", "partial_rate", "launched", "delisted", "opening", "closing", "moving")
 
-    @property
-    def zones(self) -> pd.Series:  # index store_id
-        "The true zone of each store, now; one that is not open yet is in none and has its own id."
-        day = self.chain.day(self.now)
-        now = {i: s.on(day).zone if s.opens <= day else i for i, s in self.sites.items()}
-        return self.stores.index.to_series(name="zone").map(now)
 
-    def advance(self, step: pd.Timedelta) -> None:
-        "Let `step` pass."
-        self.now += step
+def _checked(chain: Chain) -> Chain:
+    "`chain`, if its settings make sense."
+    if not chain.model.weekly: chain = replace(chain, changeover=None)
+    if chain.n_products < 1: raise InputError(f"n_products must be 1 or more, got {chain.n_products}")
+    if chain.changeover is not None and chain.changeover not in range(7):
+        raise InputError(f"changeover must be a weekday, 0 (Monday) to 6, got {chain.changeover!r}")
+    for name, rate in (asdict(chain.model) | asdict(chain)).items():
+        if name in RATES and not 0 <= rate <= 1: raise InputError(f"{name} must be between 0 and 1, got {rate}")
+    try: ZoneInfo(chain.timezone)
+    except (KeyError, ValueError): raise InputError(f"timezone {chain.timezone!r} is not known") from None
+    try: chain.date_day(chain.since)
+    except ValueError: raise InputError(f"since must be a date like 2026-01-01, got {chain.since!r}") from None
+    return chain
 
-    def site(self, store_id: str) -> Site:
-        "How the price model sees a store."
-        if store_id not in self.sites: raise InputError(f"{self.chain.company} has no store {store_id!r}")
-        return self.sites[store_id]
+# %% ../nbs/09_twin.ipynb #3cb28862
+def _dated(events: Sequence[ZoneSplit | ZoneMerge]) -> list[ZoneSplit | ZoneMerge]:
+    "`events`, if their dates and shares make sense."
+    for event in events:
+        try: date.fromisoformat(event.date)
+        except (TypeError, ValueError):
+            raise InputError(f"{type(event).__name__}: {event.date!r} is not a date like 2026-11-25") from None
+        if isinstance(event, ZoneSplit) and not 0 < event.share <= 1:
+            raise InputError(f"ZoneSplit on {event.date}: share must be above 0 and at most 1, got {event.share}")
+    return list(events)
 
-    def scrape(self, store_id: str) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
-        "Every price of a store, now; `ScrapeFailed` and missing parts at the rates of the chain."
-        return scraped(self.chain, self.site(store_id), self.now)
 
-    def probe(self, store_id: str, products: np.ndarray) -> np.ndarray:  # int32 cents, -1 = not sold
-        "The prices of a few products of a store, now; `products` are positions in the products table."
-        return scraped(self.chain, self.site(store_id), self.now, whole=False)[products]
+def _utc(time: pd.Timestamp | str) -> pd.Timestamp:
+    "`time` in UTC; one without a timezone is taken as UTC."
+    import pandas as pd
+    stamp = pd.Timestamp(time)
+    return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
-    def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
-        "Every price of every store, now; the scorer alone may ask."
-        day, sites = self.chain.day(self.now), list(self.sites.values())
-        rows = max(1, 100_000 // self.chain.n_products)  # what fits a processor's cache
-        return np.concatenate([chain_prices(self.chain, sites[k : k + rows], day) for k in range(0, len(sites), rows)])
+# %% ../nbs/09_twin.ipynb #b08da492
+def _products(chain: Chain) -> pd.DataFrame:  # index product_id; category, name
+    "The products of `chain`."
+    import pandas as pd
+    lines = chain.lines
+    return pd.DataFrame({"category": np.array(list(CATEGORIES))[lines.category], "name": lines.names},
+                        index=pd.Index(lines.ids, name="product_id"))
+
+# %% ../nbs/09_twin.ipynb #cd4ef523
+def _zones_on(
+    sites: Mapping[str, Site],  # by store id
+    day: int,
+) -> dict[str, str]:  # by store id
+    "The true zone of each store on `day`."
+    return {i: s.on(day).zone if s.opens <= day else i for i, s in sites.items()}
+
+# %% ../nbs/09_twin.ipynb #bc8bb035
+def _sites(
+    stores: pd.DataFrame,  # index store_id; lat, lon, ...
+    chain: Chain,
+    events: Sequence[ZoneSplit | ZoneMerge],
+) -> dict[str, Site]:  # by store id, in the order of `stores`
+    "How the price model sees each store, and what befalls it."
+    place = stores[["lat", "lon"]].to_numpy(float)
+    return dict(zip(stores.index, site_lives(store_sites(stores, chain), place, chain, _dated(events)), strict=True))
+
+# %% ../nbs/09_twin.ipynb #353f6e19
+PRICES_AT_ONCE = 100_000  # the fastest of 10,000, 30,000, 100,000, 300,000 and a million
+
+
+def _every_price(
+    chain: Chain,
+    sites: Sequence[Site],
+    day: int,
+) -> np.ndarray:  # (n_sites, n_products) int32 cents, -1 = not sold
+    "What `chain_prices` gives, some stores at a time."
+    rows = max(1, PRICES_AT_ONCE // chain.n_products)
+    return np.concatenate([chain_prices(chain, sites[k : k + rows], day) for k in range(0, len(sites), rows)])
+
+# %% ../nbs/09_twin.ipynb #9af4ea83
+def _site_of(twin: Twin, store_id: str) -> Site:
+    "How the price model sees a store; `InputError` when there is no such store."
+    if store_id not in twin.sites: raise InputError(f"{twin.chain.company} has no store {store_id!r}")
+    return twin.sites[store_id]
 
 # %% ../nbs/09_twin.ipynb #b7138b8b
-class Twin(ChainWorld):
-    "A chain of which everything is known. `InputError` for unusable settings."
+class Twin:
+    "A chain of which everything is known, a `World`. `InputError` for unusable settings and for unknown stores."
 
     def __init__(
-        self,
-        stores: pd.DataFrame | None = None,  # store_id, lat, lon (+ company, name, state, format); None: `perth_stores`
+        self, stores: pd.DataFrame | None = None,  # store_id, lat, lon (+ name, state, ...); None: `perth_stores`
         *,
         company: str = "Woolworths",
         n_products: int = 2000,
@@ -174,15 +169,34 @@ class Twin(ChainWorld):
         fail_rate: float = 0.0,  # share of scrapes that fail
         partial_rate: float = 0.0,  # share of scrapes that lack a part
     ):
-        model = model or chain_model(company)
-        self.chain = _checked(Chain(company, n_products, seed, timezone, changeover if model.weekly else None, model,
+        self.chain = _checked(Chain(company, n_products, seed, timezone, changeover, model or chain_model(company),
                                     since, fail_rate, partial_rate))
         self.stores = _company_stores(perth_stores(company, seed=seed) if stores is None else stores, company)
-        homes = store_sites(self.stores, self.chain)
-        lives = site_lives(homes, self.stores[["lat", "lon"]].to_numpy(float), self.chain, _dated(events))
-        self.sites = dict(zip(self.stores.index, lives, strict=True))
-        self.products = _products(self.chain)
-        self.now = _utc(start)
+        self.sites = _sites(self.stores, self.chain, events)
+        self.products, self.now = _products(self.chain), _utc(start)
+
+    site = _site_of
+
+    @property
+    def zones(self) -> pd.Series:  # index store_id
+        "The true zone of each store, now."
+        return self.stores.index.to_series(name="zone").map(_zones_on(self.sites, self.chain.day(self.now)))
+
+    def scrape(self, store_id: str) -> np.ndarray:  # (n_products,) int32 cents, -1 = not sold
+        "Every price of a store, now; `ScrapeFailed` and missing parts at the rates of the chain."
+        return scraped(self.chain, self.site(store_id), self.now)
+
+    def probe(self, store_id: str, products: np.ndarray) -> np.ndarray:  # int32 cents, -1 = not sold
+        "The prices of a few products of a store, now; `products` are positions in the products table."
+        return scraped(self.chain, self.site(store_id), self.now, whole=False)[products]
+
+    def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
+        "Every price of every store, now; the scorer alone may ask."
+        return _every_price(self.chain, list(self.sites.values()), self.chain.day(self.now))
+
+    def advance(self, step: pd.Timedelta) -> None:
+        "Let `step` pass."
+        self.now += step
 
 # %% ../nbs/09_twin.ipynb #98d7c175
 _CHANGING = ChainModel(missing_weeks=26, launched=0.04, delisted=0.04, opening=0.015, closing=0.015, moving=0.05)
@@ -265,6 +279,11 @@ def save_twins(
     return Path(folder)
 
 # %% ../nbs/09_twin.ipynb #58a3bb65
+def _tuples(value: Any) -> Any:
+    "`value` with JSON's lists as the tuples they were."
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
 def _read(
     folder: Path | str,
     company: str,
@@ -281,11 +300,6 @@ def _read(
         raise InputError(f"no twin of {company!r} in {folder} (there: {known}); save_twins writes one") from None
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path} is not a saved twin ({type(e).__name__}: {e})") from None
-
-
-def _tuples(value: Any) -> Any:
-    "`value` with JSON's lists as the tuples they were."
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def load_twin(

@@ -39,7 +39,7 @@ from .storage.repository import read_groups, store_table
 from .storage.settings import FILE, TEMPLATE, Settings, read_settings
 from .storage.snapshots import folder_name
 from .storage.tables import STATE_VERSION, Company, GroupEvent, Store, connect, migrate, state_version
-from .storage.vote_query import read_sources, served_as_believed
+from .storage.vote_query import read_sources, served_by_vote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -284,7 +284,7 @@ class _Prices(_Groups):
         "Policy `delegated`: what is most likely right."
         sources = [read_sources(session, self.path, row, read_groups(session, row),
                                 learned_week(session, row, self.window_of(row)), now) for row in rows]
-        return served_as_believed(sources, store, product)
+        return served_by_vote(sources, store, product)
 
     def _as_written(self, session: Session, rows: list[Company], store: str | None, product: str | None,
                     now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:

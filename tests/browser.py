@@ -85,7 +85,7 @@ def assert_page_is_fine(
     path: Path,  # an HTML file
     browser: Any = None,  # what `chromium()` gave, to open many pages with one; None: a new one
     ignore: tuple[str, ...] = (),  # axe-core rules that a page made by others cannot keep; say why where it is called
-    ways: Sequence[tuple[int, str]] = WAYS,  # that axe-core looks at: widths in CSS pixels with light or dark
+    ways: Sequence[tuple[int, str]] = WAYS,  # that axe-core looks at: widths in CSS pixels with light or dark; (): none
 ) -> None:
     """Open an HTML file from disk with the network off, wide and narrow, light and dark: no error in the console, no
     request to elsewhere, nothing missing, no overflow, and axe-core content."""
@@ -100,7 +100,8 @@ def assert_page_is_fine(
                 if check is not overflow or not check(page): break
                 page.wait_for_timeout(250)
             assert not (found := check(page)), f"{path.name} at {width} px, {scheme}:\n" + "\n".join(found)
-    with opened(browser, path, *ways[0]) as page:
+    with opened(browser, path, *(ways or WAYS)[0]) as page:
         look(overflow, WAYS[::3])
+        if not ways: return
         without_repeats(page)
         look(lambda page: violations(page, ignore), ways)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapeopt.backtest import PerZone, Purse, backtest, sweep
+from scrapeopt.backtest import PerZone, backtest, bucket_of, sweep
 from scrapeopt.simulation.agents import POLICIES, Probe
 from scrapeopt.core.errors import InputError
 from scrapeopt.simulation.panel import Panel
 from scrapeopt.simulation.agents import BacktestSettings, Memory, Setting, Today, backtest_settings
 from scrapeopt.simulation.baselines import azar_rates, best_mends, change_rates
-from scrapeopt.simulation.document_replay import document
+from scrapeopt.policies.scrape_value import TokenBucket
+from scrapeopt.simulation.document_replay import document_agent
 from scrapeopt.scheduler import ScrapeScheduler
 from scrapeopt.simulation.sites import perth_stores
 from scrapeopt.twin import Twin
@@ -159,12 +160,12 @@ def test_no_policy_spends_more_than_it_has(budget, save_days, wanted, fails, ste
 
 
 @given(st.floats(0.01, 6), st.floats(0, 7), st.lists(st.booleans(), min_size=30, max_size=80))
-def test_a_purse_saves_no_more_than_it_may_and_loses_no_fraction(budget, save_days, spends):
-    purse, paid = Purse(budget, save_days, pd.Timedelta("1D")), 0
+def test_a_bucket_saves_no_more_than_it_may_and_loses_no_fraction(budget, save_days, spends):
+    bucket, paid = bucket_of(budget, save_days, pd.Timedelta("1D")), 0
     for day, spend in enumerate(spends):
-        purse.earn()
-        assert purse.money <= max(purse.cap, 1 + budget) + 1e-9
-        while spend and purse.pay(1): paid += 1
+        bucket = bucket.refill()
+        assert bucket.tokens <= max(bucket.capacity, 1 + budget) + 1e-9
+        while spend and bucket.can_pay(1): bucket, paid = bucket.pay(1), paid + 1
         assert paid <= budget * (day + 1) + 1e-6
     if all(spends): assert paid >= int(budget * len(spends) - 1e-6)
 
@@ -241,12 +242,12 @@ def test_rates_are_optimal():
 def test_the_document_asks_whom_production_asks():
     world = twin(20)
     chosen = backtest_settings({"changeover": "wednesday", "timezone": "Australia/Perth"})
-    agent = document(Setting(world.stores, world.products, chosen.window, chosen, 0))
+    agent = document_agent(Setting(world.stores, world.products, chosen.window, chosen, 0))
     agent.take_in(world.now, {s: world.scrape(s) for s in world.stores.index})
     for _ in range(15):
         part = agent.parts[0]
         production = ScrapeScheduler(part.table, part.state, now=world.now, window=chosen.window, policy="document")
-        plan = agent.plan(Today(world.now, 3, 3.0, 3.0, 6.0))
+        plan = agent.plan(Today(world.now, TokenBucket(3.0, 3.0, 6.0)))
         assert plan == [t.store_id for t in production.get_queue(3)]
         agent.take_in(world.now, {s: world.scrape(s) for s in plan})
         world.advance(pd.Timedelta("1D"))
@@ -281,7 +282,7 @@ def test_each_company_gets_its_share():
 def test_a_partial_snapshot_is_not_used():
     world = twin(6)
     chosen = BacktestSettings()
-    agent = document(Setting(world.stores, world.products, chosen.window, chosen, 0))
+    agent = document_agent(Setting(world.stores, world.products, chosen.window, chosen, 0))
     agent.take_in(world.now, {s: world.scrape(s) for s in world.stores.index})
     store, before = world.stores.index[0], agent.served(world.now)[0].copy()
     torn = np.where(np.arange(150) < 50, world.scrape(store) + 1, -1).astype(np.int32)

@@ -75,6 +75,12 @@ def test_signatures_are_alike_where_stores_are(library, peer):
     assert (values(a) == values(b)).mean() > (values(a) == values(other)).mean()
 
 
+def test_make_bench_runs_every_benchmark_but_the_long_one():
+    from benchmarks.__main__ import benchmarks
+    found = benchmarks()
+    assert "overlap" in found and not {"leaderboard", "chain", "peers", "page"} & set(found)
+
+
 def test_an_unequal_answer_ends_the_run():
     shared, equal = pair_counts(CASES["a chain"])
     with pytest.raises(AssertionError, match="a peer: other equal counts"):

@@ -53,7 +53,8 @@ def jupyterlab(folder, home):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).read()
                 break
             except OSError:
-                assert time.monotonic() < end and server.poll() is None, (home / "lab.log").read_text()[-2000:]
+                if time.monotonic() > end or server.poll() is not None:
+                    pytest.fail((home / "lab.log").read_text()[-2000:])
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -62,7 +63,7 @@ def jupyterlab(folder, home):
 
 
 @contextmanager
-def desk(address, chromium):
+def opened(address, chromium):
     "The page with the notebook run, and the requests that left this machine."
     page = chromium.new_page(viewport={"width": 1440, "height": 1000})
     page.set_default_timeout(STEP_MS)
@@ -74,7 +75,7 @@ def desk(address, chromium):
     page.goto(f"{address}/lab/tree/dashboard.ipynb?reset")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     run_all(page)
-    page.wait_for_selector(".scrapeopt-desk .lm-TabBar-tab")
+    page.wait_for_selector(".scrapeopt-dashboard .lm-TabBar-tab")
     yield page
     page.close()
     assert not outside, outside
@@ -94,8 +95,8 @@ def run_all(page):
 
 def panel(page, title):
     "Open a tab; what is in it."
-    page.locator(".scrapeopt-desk .lm-TabBar-tab", has_text=title).click()
-    here = page.locator(".scrapeopt-desk .widget-tab-contents > *:visible").first
+    page.locator(".scrapeopt-dashboard .lm-TabBar-tab", has_text=title).click()
+    here = page.locator(".scrapeopt-dashboard .widget-tab-contents > *:visible").first
     here.locator(".widget-html-content:has(> *)").first.wait_for()
     return here
 
@@ -105,7 +106,7 @@ def pictures(here): return here.locator("figure img").evaluate_all("all => all.m
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("desk") / "ws")
+    ws = small_chain.new_workspace(tmp_path_factory.mktemp("dashboard") / "ws")
     small_chain.scrape_all(ws)
     update_db(ws)
     return ws
@@ -115,11 +116,11 @@ def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
     with (
         browser.chromium() as chromium,
         jupyterlab(workspace.path, tmp_path) as address,
-        desk(address, chromium) as page,
+        opened(address, chromium) as page,
     ):
         for title, drawn in (("Clusters", 1), ("Overlap", 3), ("Groups", 2)):
             here = panel(page, title)
-            page.wait_for_function("n => [...document.querySelectorAll('.scrapeopt-desk figure img')]"
+            page.wait_for_function("n => [...document.querySelectorAll('.scrapeopt-dashboard figure img')]"
                                    ".filter(i => i.offsetParent).length === n", arg=drawn)
             before, handle = pictures(here), here.locator(".noUi-handle").first
             assert len(before) == drawn and all(here.locator("figcaption").all_inner_texts())
@@ -127,7 +128,7 @@ def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
             handle.focus()
             for _ in range(3): page.keyboard.press("Home" if title == "Clusters" else "ArrowLeft")
             page.wait_for_function(
-                "([text, title]) => [...document.querySelectorAll('.scrapeopt-desk .widget-tab-contents > *')]"
+                "([text, title]) => [...document.querySelectorAll('.scrapeopt-dashboard .widget-tab-contents > *')]"
                 ".filter(e => e.offsetParent).some(e => e.innerText !== text)",
                 arg=[said, title],
             )
@@ -149,5 +150,6 @@ def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
 def wait_for_change(page, before):
     "Until a picture on the open tab is another."
     page.wait_for_function(
-        "old => { const now = [...document.querySelectorAll('.scrapeopt-desk figure img')].filter(i => i.offsetParent)"
-        ".map(i => i.src); return now.length === old.length && now.some((src, i) => src !== old[i]) }", arg=before)
+        "old => { const now = [...document.querySelectorAll('.scrapeopt-dashboard figure img')]"
+        ".filter(i => i.offsetParent).map(i => i.src);"
+        "return now.length === old.length && now.some((src, i) => src !== old[i]) }", arg=before)

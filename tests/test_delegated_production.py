@@ -279,7 +279,8 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
                         for name, lines in (("a", ()), ("b", ['changeover = "friday"'])))
     judges = []
-    monkeypatch.setattr("scrapeopt.update.save_belief_state", lambda session, company, known, judged: judges.append(known))
+    monkeypatch.setattr("scrapeopt.storage.evidence_update.save_belief_state",
+                        lambda session, company, known, judged: judges.append(known))
     world = twin()
     for _ in range(10):
         for ws in (learned, fridays):
@@ -372,7 +373,7 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
         assert right / real > 0.9
     homes = {s: g.name for g in ws.groups(W).active() for s in g.members}
     assert {s: g for s, g in agent.groups.items() if g != -1} == homes
-    part = agent.parts[0]
+    part = agent.parts[0].beliefs
     with ws.begin() as session: kept = load_belief_state(session, ws.company(session, W))
     assert np.array_equal(kept.confidence_table.counts, part.confidence_table.counts)
     assert kept.confidence_table.agreed == part.confidence_table.agreed

@@ -1,16 +1,34 @@
 """Every page of the documentation, opened from disk as a reader without a network would: `make docs` writes them."""
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import nbs
 import pytest
 from browser import WAYS, assert_page_is_fine, chromium, opened
 
+from tools import pages
+
 HTML = nbs.ROOT / "_build" / "html"
 PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.rglob("*.html") if "_static" not in p.parts)
 built = pytest.mark.skipif(not PAGES, reason="the site is not built: make docs")
+CODE = [p for p in PAGES if p.startswith("_modules/")]  # all made by one template
+READ = [p for p in PAGES if p not in CODE]
+ONE_OF_A_KIND = {"core/index.html", "glossary.html", "genindex.html", "search.html"}
+TWO = [WAYS[2], WAYS[1]]  # both widths and both schemes
+
+
+def visits() -> dict[str, Sequence[tuple[int, str]]]:
+    """In which ways axe-core looks at each page: the front page in all four, one page in eight and each of a kind in
+    two, the others in one or the other; of the source code one page in twelve, which is only opened. `make drills`
+    looks at all pages in all ways."""
+    one = {page: [TWO[k % 2]] for k, page in enumerate(READ)}
+    two = dict.fromkeys([*READ[::8], *ONE_OF_A_KIND.intersection(READ)], TWO)
+    return one | two | {"index.html": WAYS} | dict.fromkeys(CODE[::12], ())
+
+
+VISITS = visits()
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +37,9 @@ def browser() -> Iterator[Any]:
 
 
 @built
-@pytest.mark.parametrize("page", PAGES or ["none"])
+@pytest.mark.parametrize("page", VISITS)
 def test_page_is_fine(browser, page):
-    "The front page in all four ways; others in two, which have both widths and both schemes; source code in one."
-    ways = WAYS if page == "index.html" else [WAYS[2], WAYS[1]][:1 if page.startswith("_modules/") else 2]
-    assert_page_is_fine(HTML / page, browser, ways=ways)
+    assert_page_is_fine(HTML / page, browser, ways=VISITS[page])
 
 
 @pytest.mark.drill
@@ -55,7 +71,28 @@ def test_search_works_without_a_network(browser):
 def test_sidebar_has_its_groups(browser):
     with opened(browser, HTML / "index.html") as page:
         groups = page.locator(".sidebar-tree .caption-text").all_text_contents()
-    assert groups == ["Start", "Tutorials", "Method", "Production", "Proof", "Desk", "Reference", "Figures"]
+        folders = page.locator(".sidebar-tree .has-children > a").all_text_contents()
+        modules = page.locator(".sidebar-tree .has-children > ul")
+        unfolded = modules.evaluate_all("lists => lists.filter(list => list.offsetHeight).length")
+    assert groups == ["Start", "Tutorials", "The method", "Commands and settings", "Reference", "Figures", "Project"]
+    assert folders == ["Core", "Grouping", "Policies", "Storage", "Simulation", "Analysis"] and not unfolded
+
+
+@built
+def test_the_method_is_read_in_order(browser):
+    "The next page of a chapter is the next chapter."
+    order = [f"{pages.page(path).name}.html" for path in pages.chapters()]
+    with opened(browser, HTML / order[0]) as page:
+        for name in order[1:]:
+            page.locator("a.next-page").click()
+            assert page.url.endswith(f"/{name}")
+
+
+@built
+def test_the_glossary_is_linked_from_the_front_page(browser):
+    with opened(browser, HTML / "index.html") as page:
+        page.locator("article a:has-text('glossary')").click()
+        assert page.locator("dl.glossary dt").count() > 40
 
 
 @built

@@ -257,15 +257,15 @@ def test_R8_a_new_clustering_puts_nobody_in_two_full_groups():
     assert state.formed == {0, 5, 6}
 
 
-def test_R8_a_category_rogue_is_housed_once():
+def test_R8_a_category_rogue_finds_one_group():
     "Two Rogues of one category group found a group together, and neither joins another one beside it."
     base = vector(0, 0, 0)
     prices = np.stack([vector(z, 0, 0) for z in (1, 2, 0, 0, 3)])
     prices[:2, CATEGORIES == "Dairy"] = base[CATEGORIES == "Dairy"]
     prices[2:4, CATEGORIES == "Dairy"] += 7
     state = one_batch(prices_of(*prices), {"s2", "s3"}, dairy("s0", "s1", "s2", "s3"))
-    housed = [s for g in state.active("Dairy") for s in g.members]
-    assert len(housed) == len(set(housed))
+    grouped = [s for g in state.active("Dairy") for s in g.members]
+    assert len(grouped) == len(set(grouped))
 
 
 def later(prices, **hours):

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from panels import MORE, PANELS
 from price_matrices import INT32_MAX, matrices
 
-from scrapeopt.core.bitplanes import ROUNDING, TILE, codebook, count_bands, count_parts, join_planes, matching_pairs
+from scrapeopt.core.bitplane_kernels import ROUNDING, TILE
+from scrapeopt.core.bitplanes import codebook, count_bands, count_parts, join_planes, matching_pairs
 from scrapeopt.core.bitplanes import pack, pair_counts, pair_counts_plain, price_planes, row_counts
 from scrapeopt.core.prices import NOT_SOLD
 

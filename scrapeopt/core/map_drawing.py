@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import InputError
+from .files import write_whole
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
@@ -138,12 +139,8 @@ def write_page(
 ) -> Path:  # the file
     "Write a page, whole or not at all."
     html = _templates().get_template(template).render(**values)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(html, encoding="utf-8")
-    part.replace(path)
-    return path
+    write_whole(Path(path), html)
+    return Path(path)
 
 # %% ../../nbs/core/map_drawing.ipynb #6b7ecdf7
 GLYPHS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")  # bokeh's words for MARKERS

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'STORE_WEIGHT', 'COMPARABLE', 'PEAK', 'IN_QUESTION', 'PRIOR', 'PRIOR_RATE', 'ROUNDS', 'MOVABLE', 'HIGHEST',
-           'CHANGE', 'QUIET', 'ChangeCounts', 'weekday', 'Hazards', 'PriceWeek', 'learn_price_week', 'sync_window',
-           'expected_week', 'known_week', 'survival', 'comparable_since']
+           'CHANGE', 'QUIET', 'ChangeCounts', 'weekday', 'PriceWeek', 'learn_price_week', 'expected_week', 'known_week',
+           'sync_window', 'survival', 'comparable_since']
 
 # %% ../../nbs/core/price_week.ipynb #45de2338
 from dataclasses import dataclass, field
@@ -55,8 +55,8 @@ IN_QUESTION = 3  # weekdays in a row that may share it while nobody has looked b
 
 
 @dataclass(frozen=True)
-class Hazards:
-    "How prices fade; times are local days (int, days since 1970)."
+class PriceWeek:
+    "When a company changes its prices; times are local days (int, days since 1970)."
     hazard: tuple[float, ...] = (0.1,) * 7  # rate of change at the midnight before each weekday, 0 = Monday
     movable: float = 1.0  # share of lines that move at all
     evidence: float = 0.0  # prices that it was learned from, weighted
@@ -83,11 +83,6 @@ class Hazards:
     def comparable(self, a: Any, b: Any) -> np.ndarray:
         "Whether snapshots of two days may be compared: nearly all prices survive from one to the other."
         return self.survival(np.minimum(a, b), np.maximum(a, b)) >= COMPARABLE
-
-# %% ../../nbs/core/price_week.ipynb #63ae1c94
-@dataclass(frozen=True)
-class PriceWeek(Hazards):
-    "When a company changes its prices; times are local days (int, days since 1970)."
 
     @property
     def changeover(self) -> int | None:
@@ -145,15 +140,6 @@ def learn_price_week(
             best, found = likelihood, PriceWeek(tuple(h.tolist()), float(movable), float(counts.seen.sum()))
     return found
 
-# %% ../../nbs/core/price_week.ipynb #bc162c2e
-def sync_window(
-    week: PriceWeek,
-    window: SyncWindow,  # its hours and timezone stay, and its changeover where the user gave one
-) -> SyncWindow:
-    "The window that R3 asks for, with the changeover that was learned."
-    day = week.changeover if window.changeover is None else window.changeover
-    return SyncWindow(window.hours, day, window.timezone)
-
 # %% ../../nbs/core/price_week.ipynb #9a21db71
 CHANGE, QUIET = 0.4, 0.005  # expected hazard of the midnight of a known changeover, and of the other midnights
 
@@ -173,6 +159,15 @@ def known_week(
     "The price week to go by: the learned one, unless the settings name another changeover."
     if learned.evidence > 0 and window.changeover in (None, learned.changeover): return learned
     return expected_week(window)
+
+# %% ../../nbs/core/price_week.ipynb #bc162c2e
+def sync_window(
+    week: PriceWeek,
+    window: SyncWindow,  # its hours and timezone stay, and its changeover where the user gave one
+) -> SyncWindow:
+    "The window that R3 asks for, with the changeover that was learned."
+    day = week.changeover if window.changeover is None else window.changeover
+    return SyncWindow(window.hours, day, window.timezone)
 
 # %% ../../nbs/core/price_week.ipynb #bf6700f3
 def survival(

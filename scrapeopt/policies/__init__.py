@@ -1,1 +1,4 @@
-"Whom to scrape next."
+"""Whom to scrape next.
+
+`document` and `delegated` are the two full examples; the chapter on the scheduler asks whichever a workspace names.
+"""

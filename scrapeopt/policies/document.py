@@ -23,9 +23,9 @@ def tie_breakers(at: Situation, group: StoreGroup) -> Iterator[Pick]:
 # %% ../../nbs/policies/document.ipynb #2ff0bfb7
 def outliers(at: Situation) -> Iterator[Pick]:
     "Stores in no active full group that are due, oldest data first."
-    housed = set().union(*(g.members for g in at.groups if g.category is None))
+    grouped = set().union(*(g.members for g in at.groups if g.category is None))
     for store in at.order[:at.due]:
-        if store not in housed: yield Pick(store, "outlier", None)
+        if store not in grouped: yield Pick(store, "outlier", None)
 
 # %% ../../nbs/policies/document.ipynb #ac7dab8f
 def health_checks(at: Situation, group: StoreGroup) -> Iterator[Pick]:
@@ -34,25 +34,25 @@ def health_checks(at: Situation, group: StoreGroup) -> Iterator[Pick]:
         if at.is_due(store): yield Pick(store, "health_check", group.name)
 
 # %% ../../nbs/policies/document.ipynb #07ee0300
-def take(
+def next_picks(
     source: Iterator[Pick],
     k: int,
-    taken: set[str],  # stores in the queue; those taken now are added
+    queued: set[str],  # stores in the queue; the new ones are added
 ) -> list[Pick]:
-    "The next `k` picks of `source` (fewer at its end) whose stores are not taken yet."
-    picks = list(islice((p for p in source if p.store not in taken), k))
-    taken.update(p.store for p in picks)
+    "The next `k` picks of `source` (fewer at its end) whose stores are not in the queue yet."
+    picks = list(islice((p for p in source if p.store not in queued), k))
+    queued.update(p.store for p in picks)
     return picks
 
 # %% ../../nbs/policies/document.ipynb #5303e0f6
-HEALTH_CHECK_MEMBERS = 2
+HEALTH_CHECK_MEMBERS = 2  # R12
 
 
-def next_check(checks: deque[Iterator[Pick]], taken: set[str]) -> list[Pick]:
+def next_check(checks: deque[Iterator[Pick]], queued: set[str]) -> list[Pick]:
     "Two members of the group whose turn it is; its next turn comes after all the others. Groups with nobody left go."
     while checks:
         source = checks.popleft()
-        if members := take(source, HEALTH_CHECK_MEMBERS, taken):
+        if members := next_picks(source, HEALTH_CHECK_MEMBERS, queued):
             checks.append(source)
             return members
     return []
@@ -60,12 +60,12 @@ def next_check(checks: deque[Iterator[Pick]], taken: set[str]) -> list[Pick]:
 # %% ../../nbs/policies/document.ipynb #1b5ec4b6
 def document(at: Situation) -> Iterator[Pick]:
     "Policy `document` (R12): tie-breakers, the oldest outlier, two members of the longest unchecked group; then again."
-    taken: set[str] = set()
+    queued: set[str] = set()
     ties = [tie_breakers(at, g) for g in at.groups if g.status == DIVERGENCE_DETECTED]
-    lone = outliers(at)
+    ungrouped = outliers(at)
     checks = deque(health_checks(at, g) for g in at.groups if g.status != DIVERGENCE_DETECTED)
     while True:
-        picks = [pick for source in ties for pick in take(source, 1, taken)]
-        picks += take(lone, 1, taken) + next_check(checks, taken)
+        picks = [pick for source in ties for pick in next_picks(source, 1, queued)]
+        picks += next_picks(ungrouped, 1, queued) + next_check(checks, queued)
         if not picks: return
         yield from picks

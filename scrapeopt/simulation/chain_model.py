@@ -15,16 +15,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 # %% auto #0
-__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR', 'text_keys', 'hash_uniform', 'ChainModel', 'premium', 'chain_model', 'Lines',
-           'came', 'gone', 'chain_lines', 'Chain', 'shelf_price', 'on_special', 'price_period', 'regular_price', 'Site',
-           'zone_factor', 'price_lists', 'zone_prices', 'sold', 'in_clearance', 'chain_prices', 'store_prices']
+__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR_DAY', 'text_keys', 'hash_uniform', 'ChainModel', 'chain_model', 'arrivals',
+           'departures', 'Chain', 'Site', 'zone_prices', 'chain_prices', 'store_prices']
 
 # %% ../../nbs/simulation/chain_model.ipynb #c571c1fe
 @cache
 def _text_key(
     text: str,
 ) -> int:  # 64 bits
-    "A number for `text` that is the same in every process; Python's own `hash` is not."
+    "A number for `text` that is the same in every process."
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -34,7 +33,7 @@ def text_keys(
     "The texts as a column of keys for `hash_uniform`: one row a text, to be broadcast along the lines."
     return np.array([_text_key(text) for text in texts], np.uint64).reshape(-1, 1)
 
-
+# %% ../../nbs/simulation/chain_model.ipynb #e8487a5d
 def hash_uniform(
     *keys: int | str | np.ndarray,  # what is asked: texts and whole numbers >= 0; arrays are broadcast
 ) -> np.ndarray:  # uniform in [0, 1), in the shape of the keys
@@ -114,7 +113,7 @@ def chain_model(company: str) -> ChainModel:
 
 # %% ../../nbs/simulation/chain_model.ipynb #1257474b
 FRESH = "Fruit & Veg"
-CATEGORIES = {  # share of lines, typical price in cents, what is sold
+CATEGORIES = {  # share of lines, typical price in cents, what is sold; by hand, after the departments of a web shop
     FRESH: (0.025, 390, ("Apples", "Bananas", "Tomatoes", "Potatoes", "Lettuce", "Carrots")),
     "Meat & Seafood": (0.055, 1300, ("Beef mince", "Chicken thighs", "Lamb chops", "Salmon")),
     "Bakery": (0.05, 450, ("Bread", "Rolls", "Muffins", "Wraps")),
@@ -148,7 +147,7 @@ class Lines:
     clearance_cut: np.ndarray  # share taken off in clearance
     reprice: np.ndarray  # days between two regular prices
     reprice_phase: np.ndarray  # day in that period at day 0
-    launch: np.ndarray  # days after the chain's `since` that it comes; -FAR = it was there before
+    launch: np.ndarray  # days after the chain's `since` that it comes; -FAR_DAY = it was there before
     delist: np.ndarray  # days after `since` that it goes
 
 # %% ../../nbs/simulation/chain_model.ipynb #b23c23ee
@@ -160,34 +159,41 @@ def _pick(
     return np.asarray(values)[(u * len(values)).astype(int)]
 
 
-def _categories(key: str, n: int) -> np.ndarray:
-    "The category of each of `n` lines, as a position in `CATEGORIES`."
+def _categories(
+    key: str,  # company and seed, as one text
+    n: int,  # how many lines
+) -> np.ndarray:  # (n,) positions in `CATEGORIES`
+    "The category of each of `n` lines."
     place = np.argsort(np.argsort(hash_uniform(key, "category", np.arange(n))))
     bounds = np.cumsum([share for share, *_ in CATEGORIES.values()])
     return np.searchsorted(bounds[:-1], (place + 0.5) / n, side="right")
 
 # %% ../../nbs/simulation/chain_model.ipynb #3f0a3262
 YEAR = 365  # days
-FAR = 10**7  # a day that never comes
+FAR_DAY = 10**7  # a day that never comes, 27,000 years away
 
 
-def came(
+def arrivals(
     u: np.ndarray,  # uniform in [0, 1)
     rate: float,  # share of all that comes in the first year
-) -> np.ndarray:  # days after the beginning; -FAR = was there before
+) -> np.ndarray:  # days after the beginning; -FAR_DAY = was there before
     "When each comes."
-    return np.where(u < rate, YEAR * u / (rate or 1), -FAR).astype(int)
+    return np.where(u < rate, YEAR * u / (rate or 1), -FAR_DAY).astype(int)
 
 
-def gone(
+def departures(
     u: np.ndarray,  # uniform in [0, 1)
     rate: float,  # share of all that goes in a year; 0 = none ever
-    came: np.ndarray,  # when each comes
+    arrival: np.ndarray,  # when each comes, as `arrivals` gives it
 ) -> np.ndarray:  # days after the beginning
     "When each goes, always after it came."
-    return np.maximum(came, 0) + 1 + (YEAR * u / rate if rate else FAR + 0 * u).astype(int)
+    return np.maximum(arrival, 0) + 1 + (YEAR * u / rate if rate else FAR_DAY + 0 * u).astype(int)
 
 # %% ../../nbs/simulation/chain_model.ipynb #a26f06e9
+NINES = 0.3  # share of lines whose prices end in a nine; by hand
+SPREAD = 4  # the dearest line of a category costs so many times the cheapest; by hand
+
+
 def chain_lines(
     key: str,  # company and seed, as one text
     n: int,  # how many products
@@ -205,18 +211,18 @@ def chain_lines(
     beat = 7 if model.weekly else 1
     reprice = beat * np.floor(low + u("reprice") * (high + 1 - low)).astype(int)
     weekday = np.where(u("drizzle") < model.drizzle, 1 + 6 * u("weekday"), 0).astype(int)
-    launch = came(u("launch"), model.launched)
+    launch = arrivals(u("launch"), model.launched)
     nouns = [what for _, _, what in CATEGORIES.values()]
     return Lines(
         ids=np.char.add(key[:1].upper(), (100_001 + i).astype(str)), category=category,
         names=[f"{nouns[c][k % len(nouns[c])]} {k + 1}" for k, c in enumerate(category)],
-        base=np.array([cents for _, cents, _ in CATEGORIES.values()])[category] * 4 ** (u("base") - 0.5),
-        fresh=fresh, zoned=~fresh & (u("national") >= model.national), nines=~fresh & (u("nines") < 0.3),
+        base=np.array([cents for _, cents, _ in CATEGORIES.values()])[category] * SPREAD ** (u("base") - 0.5),
+        fresh=fresh, zoned=~fresh & (u("national") >= model.national), nines=~fresh & (u("nines") < NINES),
         small=u("small") < model.small_range, cycle=cycle, on=np.asarray(on)[kind],
         phase=(u("phase") * cycle).astype(int), cut=_pick(u("cut"), model.cuts),
         clearance_cut=_pick(u("clearance cut"), model.clearance_cuts), reprice=reprice,
         reprice_phase=beat * (u("reprice phase") * (reprice // beat)).astype(int) + weekday * model.weekly,
-        launch=launch, delist=gone(u("delist"), model.delisted, launch))
+        launch=launch, delist=departures(u("delist"), model.delisted, launch))
 
 # %% ../../nbs/simulation/chain_model.ipynb #01b5cd27
 @dataclass(frozen=True)
@@ -304,8 +310,8 @@ class Site:
     autonomous: bool = False  # sets prices of its own
     branch: str = ""  # which part of a zone that was split
     moves: tuple[tuple[int, str, str, str], ...] = ()  # in order: local day; area, tier, branch from then on
-    opens: int = -FAR  # local days: open from here
-    closes: int = FAR  # to the day before
+    opens: int = -FAR_DAY  # local days: open from here
+    closes: int = FAR_DAY  # to the day before
 
     @property
     def zone(self) -> str:
@@ -350,7 +356,7 @@ def price_lists(
     regular = shelf_price(regular_price(chain, day) * factors, lines.nines)
     return shelf_price(regular * (1 - lines.cut * on_special(lines, day)), lines.nines)
 
-
+# %% ../../nbs/simulation/chain_model.ipynb #f29f73b6
 def zone_prices(
     chain: Chain,
     site: Site,  # any store of the zone
@@ -373,11 +379,11 @@ def sold(
         shift = (hash_uniform(chain.key, "missing spell", keys) * m.missing_weeks).astype(int)
         spell = ((day // 7 + i + shift) // m.missing_weeks,)
     small, opens, closes = np.array([(s.small, s.opens, s.closes) for s in sites]).T[:, :, None]
-    there = (lines.launch <= age) & (age < lines.delist) & (lines.small | (small == 0))
-    there &= (opens <= day) & (day < closes)
-    return there & (hash_uniform(chain.key, "missing", keys, i, *spell) >= m.missing)
+    listed = (lines.launch <= age) & (age < lines.delist) & (lines.small | (small == 0))
+    listed &= (opens <= day) & (day < closes)
+    return listed & (hash_uniform(chain.key, "missing", keys, i, *spell) >= m.missing)
 
-
+# %% ../../nbs/simulation/chain_model.ipynb #088b9284
 def in_clearance(
     chain: Chain,
     sites: Sequence[Site],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError
-from .chain_model import FAR, YEAR, Chain, Site, came, hash_uniform, gone, text_keys
+from .chain_model import FAR_DAY, YEAR, Chain, Site, arrivals, departures, hash_uniform, text_keys
 
 # %% auto #0
 __all__ = ['ZoneSplit', 'ZoneMerge', 'site_lives']
@@ -36,28 +36,38 @@ class ZoneMerge:
     into: str
 
 # %% ../../nbs/simulation/zones.ipynb #4a3d56dd
-YEARS = 10  # how long after the chain's `since` stores move
+def _stores_of_zones(
+    event: ZoneSplit | ZoneMerge,
+    sites: list[Site],  # as they are on that day
+) -> dict[str, list[int]]:  # positions in `sites`, by zone
+    "Which stores are in which zone; `InputError` when `event` names a zone that has none."
+    zones = {s.zone for s in sites}
+    members = {z: [k for k, s in enumerate(sites) if s.zone == z and not s.autonomous] for z in zones}
+    for zone in (event.zone, event.into) if isinstance(event, ZoneMerge) else (event.zone,):
+        if not members.get(zone):
+            known = ", ".join(sorted(z for z, rows in members.items() if rows))
+            raise InputError(f"{type(event).__name__} on {event.date}: no zone {zone!r} then (there: {known})")
+    return members
 
-
+# %% ../../nbs/simulation/zones.ipynb #26684674
 def _apply(
     event: ZoneSplit | ZoneMerge,
     sites: list[Site],  # as they are on that day; changed in place
     chain: Chain,
 ) -> None:
     "Put the stores that `event` concerns into their new zone."
-    of_zone = {z: [k for k, s in enumerate(sites) if s.zone == z and not s.autonomous] for z in {s.zone for s in sites}}
-    for zone in (event.zone, event.into) if isinstance(event, ZoneMerge) else (event.zone,):
-        if not of_zone.get(zone):
-            known = ", ".join(sorted(z for z, rows in of_zone.items() if rows))
-            raise InputError(f"{type(event).__name__} on {event.date}: no zone {zone!r} then (there: {known})")
-    rows = of_zone[event.zone]
+    members = _stores_of_zones(event, sites)
+    rows = members[event.zone]
     if isinstance(event, ZoneMerge):
-        to = sites[of_zone[event.into][0]]
+        to = sites[members[event.into][0]]
     else:
         lot = hash_uniform(chain.key, "split", event.zone, event.date, text_keys(sites[k].store_id for k in rows)[:, 0])
         to = replace(sites[rows[0]], branch=f"{sites[rows[0]].branch} from {event.date}".strip())
         rows = [rows[k] for k in np.argsort(lot)[: max(1, round(event.share * len(rows)))]]
     for k in rows: sites[k] = replace(sites[k], area=to.area, tier=to.tier, branch=to.branch)
+
+# %% ../../nbs/simulation/zones.ipynb #3d065f8a
+NEIGHBOURS = 5  # nearest stores of another zone, one of which a moving store joins; by hand
 
 
 def _move(
@@ -70,9 +80,25 @@ def _move(
     from scrapeopt.core.geo import haversine_km
     others = [j for j, s in enumerate(sites) if s.zone != sites[k].zone and not s.autonomous]
     if sites[k].autonomous or not others: return
-    near = np.argsort(haversine_km(*place[k], *place[others].T), kind="stable")[:5]
+    near = np.argsort(haversine_km(*place[k], *place[others].T), kind="stable")[:NEIGHBOURS]
     to = sites[others[near[int(u * len(near))]]]
     sites[k] = replace(sites[k], area=to.area, tier=to.tier, branch=to.branch)
+
+# %% ../../nbs/simulation/zones.ipynb #7bf32dab
+YEARS = 10  # how long after the chain's `since` stores move
+
+
+def _moving(
+    sites: list[Site],
+    chain: Chain,
+) -> list[tuple[int, tuple[int, float]]]:  # local day; position of the store and a number in [0, 1) for `_move`
+    "Which stores move, and when, as `chain` draws it."
+    since, years, keys = chain.date_day(chain.since), np.arange(YEARS), text_keys(s.store_id for s in sites)
+    when = since + (YEAR * (years + hash_uniform(chain.key, "moves on", keys, years))).astype(int)
+    when = -(-when // chain.beat) * chain.beat  # at a changeover
+    moving = np.argwhere(hash_uniform(chain.key, "moves", keys, years) < chain.model.moving)
+    return [(int(when[k, y]), (k, float(hash_uniform(chain.key, "moves to", keys[k], y)[0])))
+            for k, y in moving.tolist()]
 
 # %% ../../nbs/simulation/zones.ipynb #876798d7
 def site_lives(
@@ -81,20 +107,15 @@ def site_lives(
     chain: Chain,
     events: Sequence[ZoneSplit | ZoneMerge] = (),
 ) -> list[Site]:  # the same with `moves`, `opens` and `closes`
-    "What befalls each store: the `events`, and what `chain` draws by its rates."
-    m, since, years = chain.model, chain.date_day(chain.since), np.arange(YEARS)
-    keys = text_keys(s.store_id for s in sites)
-    comes = came(hash_uniform(chain.key, "opens", keys[:, 0]), m.opening)
-    goes = gone(hash_uniform(chain.key, "closes", keys[:, 0]), m.closing, comes)
-    sites = [replace(s, opens=since + int(a) if a >= 0 else -FAR, closes=since + int(b))
+    "What befalls each store: the `events`, and what `chain` draws; `InputError` for a zone that is not there then."
+    since, keys = chain.date_day(chain.since), text_keys(s.store_id for s in sites)[:, 0]
+    comes = arrivals(hash_uniform(chain.key, "opens", keys), chain.model.opening)
+    goes = departures(hash_uniform(chain.key, "closes", keys), chain.model.closing, comes)
+    sites = [replace(s, opens=since + int(a) if a >= 0 else -FAR_DAY, closes=since + int(b))
              for s, a, b in zip(sites, comes, goes, strict=True)]
-    when = since + (YEAR * (years + hash_uniform(chain.key, "moves on", keys, years))).astype(int)
-    when = -(-when // chain.beat) * chain.beat  # at a changeover
-    moving = np.argwhere(hash_uniform(chain.key, "moves", keys, years) < m.moving)
     order: list[tuple[int, Any]] = [(chain.date_day(e.date), e) for e in events]
-    order += [(int(when[k, y]), (k, float(hash_uniform(chain.key, "moves to", keys[k], y)[0]))) for k, y in moving.tolist()]
     now = list(sites)
-    for day, what in sorted(order, key=lambda x: x[0]):
+    for day, what in sorted(order + _moving(sites, chain), key=lambda x: x[0]):
         before = list(now)
         if isinstance(what, tuple): _move(what[0], now, place, what[1])
         else: _apply(what, now, chain)

@@ -1,1 +1,4 @@
-"Files and the database: settings, tables, snapshots, queries."
+"""Files and the database: settings, tables, snapshots, queries.
+
+The chapter on the workspace is the door to all of it.
+"""

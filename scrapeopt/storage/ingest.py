@@ -20,8 +20,9 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
+from ..core.files import write_whole
 from .snapshots import SCRAPE_SUFFIXES, Expected, Scrape, folder_name, read_scrape, read_text
-from .snapshots import scrape_time, snapshot_path, write_snapshot, write_whole
+from .snapshots import scrape_time, snapshot_path, write_snapshot
 from .tables import Company, Product, Snapshot, Store
 from .settings import Settings
 

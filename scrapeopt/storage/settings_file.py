@@ -19,6 +19,7 @@ import tomlkit
 from pydantic import ValidationError
 
 from ..core.errors import InputError
+from ..core.files import write_whole
 from .settings import Settings, settings_complaint
 
 # %% ../../nbs/storage/settings_file.ipynb #c3aebac2
@@ -61,9 +62,7 @@ class Change:
         "Write the file, whole or not at all; `InputError` when it is no longer what the diff was made from."
         if _text(self.file) != self.before:
             raise InputError(f"{self.file} was changed by somebody else in the meantime: look at the diff again")
-        part = self.file.with_name(f".{self.file.name}.part")
-        part.write_text(self.after, "utf-8")
-        part.replace(self.file)
+        write_whole(self.file, self.after)
 
 
 def _text(file: Path) -> str:

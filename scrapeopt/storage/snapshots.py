@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['TIME_NAME', 'SCRAPE_SUFFIXES', 'MAX_UNITS', 'EXTRAS', 'folder_name', 'snapshot_path', 'scrape_time', 'price_units',
-           'Line', 'Expected', 'accept', 'BadLine', 'Scrape', 'read_scrape', 'read_text', 'write_whole',
-           'write_snapshot', 'read_snapshot']
+           'Line', 'Expected', 'accept', 'BadLine', 'Scrape', 'read_scrape', 'read_text', 'write_snapshot',
+           'read_snapshot']
 
 # %% ../../nbs/storage/snapshots.ipynb #63b03533
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.files import write_whole
 
 # %% ../../nbs/storage/snapshots.ipynb #fd2382e3
 TIME_NAME = "%Y%m%dT%H%M%SZ"  # 20261123T020000Z
@@ -209,23 +209,6 @@ def read_text(
     try: return gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"the file cannot be unpacked: {e}") from e
-
-# %% ../../nbs/storage/snapshots.ipynb #540da999
-def write_whole(
-    path: Path,
-    content: bytes,
-) -> None:
-    "Write `path` so that a reader sees all of `content` or the file as it was; missing folders are made."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try: os.fsync(folder)  # the rename itself
-    finally: os.close(folder)
 
 # %% ../../nbs/storage/snapshots.ipynb #4bbc8940
 def write_snapshot(

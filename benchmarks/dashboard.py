@@ -1,0 +1,96 @@
+"""A move of a slider of the dashboard on 2,000 stores: how long until the tab shows the answer.
+
+Run it with `make bench`. What counts is the median of twenty moves, each to another value, beside the target of 0.3 s:
+0.1 s feels immediate, and from 1 s on a train of thought is interrupted (Nielsen, Usability Engineering, 1993). No test
+asserts it, as machines are busy with other things too; `tests/test_dashboard.py` counts what a move draws and compares.
+"""
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from benchmarks.clock import seconds_of
+from benchmarks.page import machine
+from scrapeopt.analysis.view_model import CompanyView, PairCache, view_of_world
+from scrapeopt.dashboard import ClusterPanel, GroupPanel, OverlapPanel
+from scrapeopt.simulation.sites import australian_stores
+from scrapeopt.twin import archetype_twin
+
+ROOT = Path(__file__).parents[1]
+TARGET_S = 0.3  # for each move
+Row = dict[str, Any]  # of a table of results, by column
+
+
+@dataclass(frozen=True)
+class Sizes:
+    "How much there is to draw and compare, and how often a slider moves."
+    stores: int = 2_000
+    products: int = 600
+    moves: int = 20
+
+
+QUICK = Sizes(stores=60, products=100, moves=3)
+
+
+def view(sizes: Sizes) -> CompanyView:
+    "A company of so many stores; a thousand are drawn at a time, as more do not fit into the towns of the country."
+    piece, parts = 1_000, []
+    for seed, first in enumerate(range(0, sizes.stores, piece)):
+        stores = australian_stores("Woolworths", min(piece, sizes.stores - first), seed)
+        parts.append(stores.assign(store_id=[f"{seed}{store}" for store in stores["store_id"]]))
+    return view_of_world(archetype_twin("state_zones", n_products=sizes.products, stores=pd.concat(parts)))
+
+
+def sliders(company: CompanyView, moves: int) -> dict[str, tuple[Any, np.ndarray, Callable[[], tuple[str, ...]]]]:
+    "What is moved: the slider, its values, and what the tab shows after each; the tabs are drawn once before."
+    cache = PairCache(company.prices, company.rule, company.window)
+    clusters, overlap, groups = ClusterPanel(company), OverlapPanel(company, cache), GroupPanel(company, cache)
+    for panel in (clusters, overlap, groups): panel.activate()
+    thresholds = np.linspace(0.86, 0.98, moves).round(3)
+    return {
+        "Clusters, eps_km": (clusters.controls.eps_km, np.linspace(3, 100, moves).round(),
+                             lambda: (clusters.map.value, clusters.table.value)),
+        "Overlap, threshold": (overlap.controls.threshold, thresholds,
+                               lambda: (overlap.pairs.value, overlap.heat.value, overlap.map.value)),
+        "Groups, what if": (groups.threshold, thresholds, lambda: (groups.effect.value,))}
+
+
+def run(sizes: Sizes) -> list[Row]:
+    "A row for each slider: the median and the slowest of its moves."
+    rows = []
+    for name, (slider, values, shown) in sliders(view(sizes), sizes.moves).items():
+        seconds, answers = [], set()
+        slider.value = slider.max  # so that nothing is loaded in a timed move
+        for value in track(values.tolist(), description=name):
+            seconds.append(seconds_of(lambda value=value, slider=slider: setattr(slider, "value", value))[0])
+            answers.add(shown())
+        if len(answers) < 2: raise AssertionError(f"{name}: no move changed what the tab shows")
+        rows.append({"slider": name, "stores": sizes.stores, "moves": len(values), "median_s": median(seconds),
+                     "slowest_s": max(seconds), "target_s": TARGET_S})
+    return rows
+
+
+def main(args: list[str] | None = None) -> None:
+    "Run the benchmark, keep the figures, and print them beside the target."
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--quick", action="store_true", help="few stores and moves: seconds; proves nothing")
+    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
+    given = ap.parse_args(args)
+    sizes = QUICK if given.quick else Sizes()
+    # Figures of a quick run must not get among the results.
+    out = given.out or (ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results")
+    out.mkdir(parents=True, exist_ok=True)
+    rows = run(sizes)
+    results = {"machine": machine(), "sizes": asdict(sizes), "moves": rows}
+    (out / "dashboard.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == "__main__": main()
