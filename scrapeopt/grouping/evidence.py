@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['make_ambassador', 'cast_out', 'close_case', 'found_groups', 'group_outliers', 'merge_alike', 'EvidenceOrchestrator']
 
-# %% ../../nbs/grouping/evidence.ipynb #7da08141
+# %% ../../nbs/grouping/evidence.ipynb #c7219ce1
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,8 +20,9 @@ from .events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateCo
 from .events import CandidatesCleared, CandidatesStamped, ChangesSeen, DivergenceDetected, Event
 from .events import GroupDissolved, GroupFounded, GroupsMerged, GroupState, HealthRestored
 from .events import OutlierKept, StoreJoined, StoreOutcast, ThresholdLearned
-from .evidence_context import EvidenceContext, LatestSnapshots, linked, match_prices
-from .evidence_context import matching_group, matching_stores, prices_when_last_seen, same_week_sets
+from .evidence_context import EvidenceContext, LatestSnapshots, match_prices, matching_group
+from .evidence_context import matching_stores, prices_when_last_seen, same_week_sets
+from .linkage import linked_labels
 from .vote import MEMBER_AGREEMENT, NEVER, UNKNOWN, GroupPrices, agreement, sides_with
 from ..overlap import MatchRule, auto_threshold, overlap_matrix
 
@@ -232,8 +233,7 @@ def found_groups(
     "Found a group of each set of stores that price alike."
     if len(stores) < 2: return
     m = overlap_matrix(np.stack([ctx.prices(s) for s in stores]))
-    enough = (m.shared > 0) & (m.shared >= ctx.rule.needed(m.sold[:, None], m.sold[None, :]))
-    labels = linked(m, enough, ctx.rule.match_threshold)
+    labels = linked_labels(m, ctx.rule)
     for label in np.unique(labels):
         if (positions := np.flatnonzero(labels == label)).size < 2: continue
         alike = m.true[np.ix_(positions, positions)]

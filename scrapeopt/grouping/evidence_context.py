@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LatestSnapshots', 'EvidenceContext', 'PriceMatches', 'match_prices', 'matching_group', 'matching_stores',
-           'same_week_sets', 'prices_when_last_seen', 'linked']
+           'same_week_sets', 'prices_when_last_seen']
 
-# %% ../../nbs/grouping/evidence_context.ipynb #f3a1861c
+# %% ../../nbs/grouping/evidence_context.ipynb #9081d13f
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from ..core.price_week import ChangeCounts, PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from .events import Event, GroupState
 from .vote import NEVER, UNKNOWN, GroupPrices, weighted_vote
-from ..overlap import MatchRule, OverlapMatrix, overlap_matrix
+from ..overlap import MatchRule
 
 # %% ../../nbs/grouping/evidence_context.ipynb #cb9550e9
 @dataclass
@@ -177,16 +177,3 @@ def prices_when_last_seen(ctx: EvidenceContext, name: str) -> tuple[int, GroupPr
     group = ctx.state.groups[name]
     newest = same_week_sets(ctx, group.members - group.candidates or group.members)[0]
     return ctx.latest.day(newest[0]), ctx.latest.group_prices(newest, ctx.day)
-
-# %% ../../nbs/grouping/evidence_context.ipynb #ad58d2b4
-def linked(
-    m: OverlapMatrix,  # of n stores, two or more
-    enough: np.ndarray,  # (n, n) bool: enough products are shared for a verdict
-    threshold: float,  # mean True Overlap inside a set
-) -> np.ndarray:  # (n,) int label of the set of each store
-    "Sets of stores by average linkage of True Overlap, cut at a threshold."
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-    distance = 1 - np.where(enough, np.nan_to_num(m.true), 0).astype(float)
-    tree = linkage(squareform(distance, checks=False), "average")
-    return fcluster(tree, 1 - threshold + 1e-6, "distance")  # overlaps are float32: exactly at it is together
