@@ -287,7 +287,7 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
             for store in world.stores.index: land(ws, world, store)
             update_db(ws)
         world.advance(pd.Timedelta("1D"))
-    assert [known.book.week.changeover for known in judges[-2:]] == [2, 4]
+    assert [known.latest.week.changeover for known in judges[-2:]] == [2, 4]
     assert [ws.scheduler(W, now=world.now).situation.week.changeover for ws in (learned, fridays)] == [2, 4]
 
     def fall(ws: Workspace) -> list[int]:
@@ -377,7 +377,7 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
     with ws.begin() as session: kept = load_belief_state(session, ws.company(session, W))
     assert np.array_equal(kept.confidence_table.counts, part.confidence_table.counts)
     assert kept.confidence_table.agreed == part.confidence_table.agreed
-    assert kept.departure_prob == part.departure_prob and kept.learned_pairs == part.book.learned_pairs
+    assert kept.departure_prob == part.departure_prob and kept.learned_pairs == part.latest.learned_pairs
     assert kept.calibration_gap == pytest.approx(part.calibration_gap, abs=1e-9) and part.calibration_gap != 0
 
 

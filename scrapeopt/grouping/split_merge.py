@@ -13,7 +13,7 @@ import numpy as np
 
 from .checks import DocumentContext, chisel, is_outlier, place_outlier
 from .events import AmbassadorChanged, GroupDissolved, GroupsMerged
-from .evidence import EvidenceContext, cast_out, gather, merge_alike
+from .evidence import EvidenceContext, cast_out, group_outliers, merge_alike
 from .linkage import linked_labels
 from ..overlap import overlap_matrix
 
@@ -82,5 +82,5 @@ def regroup_by_evidence(
         kept = [s for s, label in zip(judged, labels, strict=True) if label == sizes.argmax()]
         for store in judged:
             if store not in kept and ctx.state.groups[name].is_active: cast_out(ctx, name, store, kept[0])
-    gather(ctx)
+    group_outliers(ctx)
     merge_alike(ctx, [name for name in names if ctx.state.groups[name].is_active])

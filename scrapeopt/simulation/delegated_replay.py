@@ -52,7 +52,7 @@ class DelegatedCompany:
 # %% ../../nbs/simulation/delegated_replay.ipynb #6c487ba6
 def is_usable(part: DelegatedCompany, store: str, prices: np.ndarray) -> bool:
     "Whether a scrape brought enough to be trusted."
-    n, known = int((prices != NOT_SOLD).sum()), part.beliefs.book.prices[part.beliefs.book.row[store]]
+    n, known = int((prices != NOT_SOLD).sum()), part.beliefs.latest.prices[part.beliefs.latest.row[store]]
     return n > 0 and n >= part.s.settings.min_size_share * int((known != NOT_SOLD).sum())
 
 
@@ -83,7 +83,7 @@ LONGEST_CLOSED = 70  # days that count
 
 def chance_of_answer(part: DelegatedCompany) -> np.ndarray:  # (n,)
     "The chance that a scrape of each store brings something: halved by each failure, growing again week by week."
-    stores = part.beliefs.book.stores
+    stores = part.beliefs.latest.stores
     failures = np.array([part.failures[s] for s in stores], float)
     idle = part.day - np.array([part.tried[s] for s in stores])
     back = np.minimum(REOPEN_RATE * np.clip(idle, 0, LONGEST_CLOSED) / 7, 1)
@@ -92,20 +92,20 @@ def chance_of_answer(part: DelegatedCompany) -> np.ndarray:  # (n,)
 # %% ../../nbs/simulation/delegated_replay.ipynb #dfe75564
 def part_features(part: DelegatedCompany) -> StoreFeatures:
     "What the gain of scrapes is worked out from."
-    beliefs, book = part.beliefs, part.beliefs.book
+    beliefs, latest = part.beliefs, part.beliefs.latest
     active = beliefs.state.active()
     number = {s: k for k, g in enumerate(active) for s in g.members}
-    group = np.array([number.get(s, -1) for s in book.stores], np.int64)
-    sold = book.prices != NOT_SOLD
+    group = np.array([number.get(s, -1) for s in latest.stores], np.int64)
+    sold = latest.prices != NOT_SOLD
     size = sold.sum(1).astype(float)
-    apart = (sold & (book.agreement != AGREES)).sum(1) / np.maximum(size, 1)
-    known = (book.agreement == AGREES).any(1)
+    apart = (sold & (latest.agreement != AGREES)).sum(1) / np.maximum(size, 1)
+    known = (latest.agreement == AGREES).any(1)
     inferred = np.where(group >= 0, np.where(known, 1 - apart, INFERRED_SHARE), np.where(known, 1 - apart, 0))
     diverged = np.array([g.status == DIVERGENCE_DETECTED for g in active] + [False])
     departure = np.array([beliefs.departure_prob.get(g.name, 0.0) for g in active] + [0.0])
-    departure = np.where(book.days < comparable_since(book.week, part.day), departure[group], 0)
-    never, usual = book.days == NEVER, float(np.median(size[size > 0])) if size.any() else 1.0
-    return StoreFeatures(group, book.days, np.where(never, usual, size), inferred, diverged[group], departure,
+    departure = np.where(latest.days < comparable_since(latest.week, part.day), departure[group], 0)
+    never, usual = latest.days == NEVER, float(np.median(size[size > 0])) if size.any() else 1.0
+    return StoreFeatures(group, latest.days, np.where(never, usual, size), inferred, diverged[group], departure,
                          np.where(group >= 0, *beliefs.confidence_table.agreed), beliefs.confidence_table.carried,
                          chance_of_answer(part))
 
@@ -118,9 +118,9 @@ def change_probe(
     known: list[str],  # stores that were scraped before, or failed
 ) -> str | None:
     "During discovery: a store to be scraped again today while the price week is unknown, once a day."
-    book, day = part.beliefs.book, part.day
-    if book.week.changeover is not None or book.week.evidence >= NO_CHANGEOVER: return None
-    days = {s: int(book.days[book.row[s]]) for s in known if book.days[book.row[s]] > NEVER}
+    latest, day = part.beliefs.latest, part.day
+    if latest.week.changeover is not None or latest.week.evidence >= NO_CHANGEOVER: return None
+    days = {s: int(latest.days[latest.row[s]]) for s in known if latest.days[latest.row[s]] > NEVER}
     if not days or any(part.probed.get(s) == day for s in days): return None
     store = max(days, key=lambda s: (days[s] < day, days[s], s))
     if days[store] == day: return None
@@ -135,20 +135,20 @@ def valued_picks(
     selected: set[str],  # stores that are scraped today anyway
 ) -> Iterator[tuple[float, str]]:  # prices corrected, store
     "The next scrapes with what they are worth, best first: unknown stores before all, then as long as it pays."
-    day, book = part.at(now), part.beliefs.book
-    never = [s for s in book.stores if book.days[book.row[s]] == NEVER]
+    day, latest = part.at(now), part.beliefs.latest
+    never = [s for s in latest.stores if latest.days[latest.row[s]] == NEVER]
     if wanted := [s for s in never if not part.failures[s]]:
-        known = [s for s in book.stores if s not in set(wanted)]
+        known = [s for s in latest.stores if s not in set(wanted)]
         if probe := change_probe(part, known): yield np.inf, probe
         for task in discovery_queue(part.table, known, len(wanted), seed=part.s.seed): yield np.inf, task.store_id
         return
-    marginal = MarginalGain(part_features(part), book.week, day)
+    marginal = MarginalGain(part_features(part), latest.week, day)
     torn = marginal.at.diverged & (marginal.at.day < marginal.since)
-    n = max(tokens_to_spend(bucket, book.week, day), min(bucket.whole, int(torn.any())))
-    for store in selected.intersection(book.row): marginal.select(book.row[store])
+    n = max(tokens_to_spend(bucket, latest.week, day), min(bucket.whole, int(torn.any())))
+    for store in selected.intersection(latest.row): marginal.select(latest.row[store])
     for _ in range(n):
         if (best := marginal.argmax()) is None: return
-        yield float(marginal.gain[best]), book.stores[best]
+        yield float(marginal.gain[best]), latest.stores[best]
         marginal.select(best)
 
 # %% ../../nbs/simulation/delegated_replay.ipynb #fb2b1065
@@ -159,7 +159,7 @@ def update_gap(
 ) -> None:
     "Learn from a batch, before it is judged, how far the gain of scrapes can be trusted."
     beliefs = part.beliefs
-    known = [s for s in batch if beliefs.book.days[beliefs.book.row[s]] > NEVER]
+    known = [s for s in batch if beliefs.latest.days[beliefs.latest.row[s]] > NEVER]
     if not known: return
     served = serve_part(part, now, known)
     beliefs.calibration_gap = calibration_gap(beliefs.calibration_gap, *served, np.stack([batch[s] for s in known]))
@@ -168,7 +168,7 @@ def update_gap(
 def mean_exploration(parts: list[DelegatedCompany]) -> float:
     "The share of scrapes that goes to stores in turn; companies count by their stores."
     shares = [exploration_share(part.beliefs.calibration_gap) for part in parts]
-    return float(np.average(shares, weights=[len(part.beliefs.book.stores) for part in parts]))
+    return float(np.average(shares, weights=[len(part.beliefs.latest.stores) for part in parts]))
 
 
 def stores_in_turn(
@@ -179,7 +179,7 @@ def stores_in_turn(
     "The stores not asked today, the longest ago first; each time that one does not answer it waits longer."
     return [store for *_, store in sorted(
         (max(day, part.tried[store]) + 2 ** part.failures[store], rank[store], store) for part in parts
-        for store, day in zip(part.beliefs.book.stores, part.beliefs.book.days, strict=True)
+        for store, day in zip(part.beliefs.latest.stores, part.beliefs.latest.days, strict=True)
         if max(day, part.tried[store]) < today)]
 
 # %% ../../nbs/simulation/delegated_replay.ipynb #aa183ffb
@@ -208,7 +208,7 @@ class Delegated:
         "Judge a batch."
         failed, self.asked = set(self.asked) - scraped.keys(), []
         for part in self.parts:
-            stores = part.beliefs.book.stores
+            stores = part.beliefs.latest.stores
             batch = {s: scraped[s] for s in stores if s in scraped}
             update_gap(part, now, batch)
             self.events += learn_batch(part, now, batch, failed.intersection(stores))
@@ -229,8 +229,8 @@ class Delegated:
         prices = np.full((len(self.row), len(self.s.products)), NOT_SOLD, np.int32)
         sure = np.zeros(prices.shape, np.float32)
         for part in self.parts:
-            rows = np.array([self.row[s] for s in part.beliefs.book.stores])
-            prices[rows], sure[rows] = serve_part(part, now, part.beliefs.book.stores)
+            rows = np.array([self.row[s] for s in part.beliefs.latest.stores])
+            prices[rows], sure[rows] = serve_part(part, now, part.beliefs.latest.stores)
         return prices, sure
 
     @property

@@ -65,12 +65,12 @@ def save_belief_state(
 ) -> None:
     "Keep what was learned of a company, and how the prices of the judged stores agree with their groups'."
     row = session.get(CompanyBeliefs, company.id) or CompanyBeliefs(company_id=company.id)
-    row.learned_pairs, row.calibration_gap = beliefs.book.learned_pairs, beliefs.calibration_gap
+    row.learned_pairs, row.calibration_gap = beliefs.latest.learned_pairs, beliefs.calibration_gap
     row.departure_prob, table = beliefs.departure_prob, beliefs.confidence_table
     row.confidence_table = {"counts": table.counts.tolist(), "agreed": list(table.agreed)}
     session.add(row)
     stores = select(Store).where(Store.company_id == company.id, Store.store_id.in_(judged)).order_by(Store.store_id)
-    for store in session.scalars(stores): save_agreement(session, store, beliefs.book, judged[store.store_id])
+    for store in session.scalars(stores): save_agreement(session, store, beliefs.latest, judged[store.store_id])
 
 # %% ../../nbs/storage/belief_tables.ipynb #646c0688
 @dataclass(frozen=True, eq=False)

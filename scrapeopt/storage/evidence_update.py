@@ -70,7 +70,7 @@ def audit_batch(
     day: int,  # local day on which they were taken
 ) -> None:
     "Keep how many of the prices that were inferred for some stores a batch finds right."
-    latest = beliefs.book
+    latest = beliefs.latest
     stores = sorted(s for s in batch if latest.days[latest.row[s]] > NEVER)
     if not stores: return
     prices, confidence, inferred = fused_prices(beliefs, stores, day)

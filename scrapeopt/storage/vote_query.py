@@ -94,13 +94,13 @@ def read_group(
     name: str | None,  # of a group; None: of nobody
 ) -> GroupView:
     "Read the snapshots of a group's members, and let them vote; `InputError` when a file cannot be read."
-    latest, size = sources.beliefs.book, len(sources.products)
+    latest, size = sources.beliefs.latest, len(sources.products)
     voters = sorted(s for s in (sources.beliefs.voters(name) if name else ()) if s in sources.paths)
     prices = np.stack([read_store(sources, s)[0] for s in voters]) if voters else np.empty((0, size), np.int32)
     rows = np.array([latest.row[s] for s in voters], np.int64)
     no_marks = np.empty((len(rows), 0), np.int8)
     of_voters = LatestSnapshots(tuple(voters), prices, latest.days[rows], no_marks, week=latest.week)
-    view = of_voters.view(voters, sources.day)
+    view = of_voters.group_prices(voters, sources.day)
     if not voters: return GroupView(view, np.full(size, -1))
     newest = np.argsort(-sources.times[rows].astype(np.int64), kind="stable")
     shows = (prices[newest] == view.prices) & (view.prices != NOT_SOLD)
@@ -140,7 +140,7 @@ def served_rows(
 ) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
     "The served prices of one store."
     import pyarrow as pa
-    latest, company = sources.beliefs.book, sources.company
+    latest, company = sources.beliefs.latest, sources.company
     (own, agreement), row = read_store(sources, store), latest.row[store]
     name, is_member = sources.beliefs.home(store)
     prices, confidence, inferred = (x[0] for x in fuse(
@@ -169,7 +169,7 @@ def store_rows(
     "The served prices, one batch a store."
     for sources in companies:
         views: dict[str | None, GroupView] = {}
-        for name in sources.beliefs.book.stores if store is None else [store]:
+        for name in sources.beliefs.latest.stores if store is None else [store]:
             group, _ = sources.beliefs.home(name)
             if group is None and name not in sources.paths: continue
             if group not in views: views[group] = read_group(sources, group)
@@ -200,6 +200,6 @@ def served_by_vote(
     "The served prices in batches, columns `PRICE_COLUMNS`, sorted; `InputError` when a snapshot cannot be read."
     import pyarrow as pa
     places = max((s.company.decimals for s in companies), default=2)
-    asked = [s for s in companies if store is None or store in s.beliefs.book.row]
+    asked = [s for s in companies if store is None or store in s.beliefs.latest.row]
     rows = in_batches(store_rows(asked, places, store, product))
     yield pa.RecordBatchReader.from_batches(price_schema(places), rows)
