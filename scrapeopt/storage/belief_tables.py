@@ -10,7 +10,7 @@ __all__ = ['MEET_WITHIN', 'pack_agreement', 'unpack_agreement', 'save_belief_sta
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,15 @@ from sqlalchemy.orm import Session
 from ..core.calendar import local_day
 from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import BeliefState
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES
 from .queries import query_frame
 from .tables import Company, CompanyBeliefs, Snapshot, Store, StoreGroup, StoreGroupMembership
 from .tables import StoreAgreement
+
+if TYPE_CHECKING:
+    from scrapeopt.grouping.belief_state import BeliefState
 
 # %% ../../nbs/storage/belief_tables.ipynb #e0fa4ce3
 def pack_agreement(
@@ -44,7 +46,7 @@ def unpack_agreement(packed: bytes) -> np.ndarray:  # (rows,) int8
 def save_belief_state(
     session: Session,
     company: Company,
-    known: BeliefState,
+    known: "BeliefState",
     judged: Mapping[str, pd.Timestamp],  # stores -> when the snapshot was taken that was judged last
 ) -> None:
     "Keep what was learned of a company, and how the prices of the judged stores stand."

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ..clustering import EPS_KM, MIN_SAMPLES
+from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
 
 # %% ../../nbs/storage/settings.ipynb #3fbbd50a
