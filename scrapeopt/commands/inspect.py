@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, utc_moment, app
-from .options import open_workspace, records, show
+from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
+from .options import open_workspace, records, show, utc_moment, workspace_folder
 
 # %% ../../nbs/commands/inspect.ipynb #98c6242a
 @app.command()
@@ -24,10 +24,8 @@ def groups(
     as_json: JsonOption = False,
 ) -> None:
     "List the groups: who stands for whom."
-    from scrapeopt.groups import group_table
-    ws = open_workspace(context, workspace)
-    companies = [company] if company else ws.companies()
-    rows = [row for c in companies for row in records(group_table(ws.groups(c), not everything))]
+    from scrapeopt.analysis.status import group_rows
+    rows = group_rows(find_home(context, workspace), company, not everything)
     show(rows, as_json, "no groups yet: they are formed when every store of a cluster has been scraped")
 
 
@@ -39,11 +37,11 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     "Say how far each company is."
-    from scrapeopt.analysis.status import status as overview
-    ws = open_workspace(context, workspace)
-    show(records(overview(ws, company)), as_json, "no stores yet: scrapeopt import-stores FILE")
-    known = ws.companies()
-    for name in sorted(set(ws.settings.companies) - set(known)) if known else ():
+    from scrapeopt.analysis.status import status_rows
+    home = find_home(context, workspace)
+    show(status_rows(home, company), as_json, "no stores yet: scrapeopt import-stores FILE")
+    known = home.companies()
+    for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",
                    err=True)
 
@@ -60,7 +58,7 @@ def explain(
     from dataclasses import asdict
 
     from scrapeopt.analysis.status import store_story
-    chapters = store_story(open_workspace(context, workspace), store, company)
+    chapters = store_story(find_home(context, workspace), store, company)
     if as_json: show([asdict(chapter) for chapter in chapters], True)
     for chapter in [] if as_json else chapters:
         typer.echo(f"{chapter.company} {store}, {chapter.name}: {chapter.standing}")
@@ -78,7 +76,7 @@ def report(
 ) -> None:
     "Write a page for who pays the bill: what was saved, how right and fresh the prices are, what needs a person."
     from scrapeopt.analysis.report import report_folder
-    typer.echo(str(report_folder(workspace or context.obj or Path(), company, out, utc_moment(now))))
+    typer.echo(str(report_folder(workspace_folder(context, workspace), company, out, utc_moment(now))))
 
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()

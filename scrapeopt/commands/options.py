@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'root', 'open_workspace', 'show', 'records', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'root', 'workspace_folder', 'open_workspace', 'find_home',
+           'show', 'records', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -17,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scrapeopt.storage.home import Home
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/options.ipynb #25f253d6
@@ -57,13 +59,24 @@ def root(
     context.obj = workspace
 
 
-def open_workspace(
+def workspace_folder(
     context: typer.Context,
     workspace: Path | None,  # what the command's own -w says
-) -> "Workspace":
-    "The workspace of this call: the command's -w, that of `scrapeopt -w`, the environment's, the current folder."
+) -> Path:
+    "The folder of this call: the command's -w, that of `scrapeopt -w`, the environment's, the current folder."
+    return workspace or context.obj or Path()
+
+
+def open_workspace(context: typer.Context, workspace: Path | None) -> "Workspace":
+    "The workspace of this call; `InputError` when its folder is none."
     from scrapeopt.workspace import Workspace
-    return Workspace.open(workspace or context.obj or Path())
+    return Workspace.open(workspace_folder(context, workspace))
+
+
+def find_home(context: typer.Context, workspace: Path | None) -> "Home":
+    "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
+    from scrapeopt.storage.home import open_home
+    return open_home(workspace_folder(context, workspace))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:
