@@ -26,7 +26,7 @@ from .policies.base import Learned
 from .scheduler import ScrapeScheduler
 from .storage.belief_tables import groups_never_compared, load_belief_state, store_facts
 from .storage.event_log import learned_week
-from .storage.home import Home, apply_company_settings, create_home, open_home
+from .storage.home import Home, apply_company_settings, company_threshold, create_home, open_home
 from .storage.price_export import price_writer
 from .storage.price_query import as_frame, served
 from .storage.queries import audit_table, speaking
@@ -81,7 +81,7 @@ def cluster_companies(
             row.clustering = how
         return store_table(session, rows[0] if company else None)
 
-# %% ../nbs/06_workspace.ipynb #f5f78c36
+# %% ../nbs/06_workspace.ipynb #164a2470
 def with_paths(
     folder: Path,
     parts: Iterable[pd.DataFrame],  # the same table of each company
@@ -96,8 +96,8 @@ def as_written(workspace: Home, session: Session, rows: list[Company], store: st
                now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
     "Policy `document`: what the Ambassadors say."
     settings = workspace.settings
-    tables = [speaking(session, row, store, company_window(settings, row), company_rule(settings, row).match_threshold,
-                       now) for row in rows]
+    tables = [speaking(session, row, store, company_window(settings, row), company_threshold(settings, row), now)
+              for row in rows]
     own, views, news = (with_paths(workspace.path, parts) for parts in zip(*tables, strict=True))
     return served(own, views, news, product)
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from ..core.defaults import MATCH_THRESHOLD
 from ..core.errors import InputError
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
-from ..storage.home import Home
+from ..storage.home import Home, company_threshold
 from ..storage.overview import audited_prices, count_stores, group_overview, last_analysis, plain_time
 from ..storage.overview import story_lines, weak_now
 from ..storage.tables import Store
@@ -41,12 +40,12 @@ def _status_row(home: Home, name: str) -> dict[str, Any]:
         company = home.company(session, name)
         counts, state = count_stores(session, company), group_overview(session, company)
         audited, right = audited_prices(session, company)
-        fixed, groups = home.settings.match_threshold, state.active()
+        groups = state.active()
         return {"company": name, "stores": counts.stores, "scraped": counts.scraped, "unreachable": counts.unreachable,
                 "mode": "optimization" if counts.complete else "discovery",
                 "groups": len(groups), "diverged": sum(g.status == DIVERGENCE_DETECTED for g in groups),
                 "outliers": counts.scraped - len(state.grouped()),
-                "threshold": fixed if fixed != "auto" else company.threshold or MATCH_THRESHOLD,
+                "threshold": company_threshold(home.settings, company),
                 "last_scrape": counts.last_scrape, "audited": audited, "right": right / audited if audited else None,
                 "weak": sorted(weak_now(session, company, home.settings.accuracy_floor)),
                 "reanalysed": last_analysis(session, company)}

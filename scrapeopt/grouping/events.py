@@ -55,15 +55,15 @@ class GroupState:
     formed: frozenset[int] = frozenset()  # clusters whose groups were formed
     threshold: float | None = None  # learned match threshold, None: not learned
 
-    def apply(self, event: "Event") -> "GroupState":
+    def apply(self, event: Event) -> GroupState:
         "The state after `event`."
         return event.applied_to(self)
 
-    def replay(self, events: Iterable["Event"]) -> "GroupState":
+    def replay(self, events: Iterable[Event]) -> GroupState:
         "The state after all `events`, in their order."
         return reduce(GroupState.apply, events, self)
 
-    def put(self, group: StoreGroup) -> "GroupState":
+    def put(self, group: StoreGroup) -> GroupState:
         "The state with `group` in the place of the one of that name."
         return replace(self, groups={**self.groups, group.name: group})
 

@@ -55,8 +55,8 @@ def count_stores(session: Session, company: Company) -> StoreCounts:
     ).where(Store.company_id == company.id)).one()
     return StoreCounts(row[0], row[1], row[2], as_utc(row[3]))
 
-# %% ../../nbs/storage/overview.ipynb #3b424884
-def _links(session: Session, query: Select[tuple[int, str]]) -> dict[int, frozenset[str]]:
+# %% ../../nbs/storage/overview.ipynb #4c5bbe00
+def _links(session: Session, query: Select) -> dict[int, frozenset[str]]:
     "Store ids by group."
     found = defaultdict[int, set[str]](set)
     for group, store in session.execute(query): found[group].add(store)

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, selectinload
 from ..core.calendar import SyncWindow
 from ..core.errors import InputError
 from ..grouping.events import Event, GroupState, StoreGroup, event_from_record, event_record
+from .home import company_threshold
 from .queries import own_snapshots, query_frame
 from .settings import Settings
 from .snapshots import read_snapshot
@@ -27,7 +28,7 @@ from .tables import StoreGroup as GroupRow
 if TYPE_CHECKING:
     from scrapeopt.overlap import MatchRule, PriceMatrix
 
-# %% ../../nbs/storage/repository.ipynb #90d59228
+# %% ../../nbs/storage/repository.ipynb #9fe7aed6
 def company_window(settings: Settings, company: Company) -> SyncWindow:
     "Which snapshots of a company may be compared (R3)."
     return SyncWindow(settings.window_hours, company.changeover, company.timezone)
@@ -36,9 +37,7 @@ def company_window(settings: Settings, company: Company) -> SyncWindow:
 def company_rule(settings: Settings, company: Company) -> "MatchRule":
     "When two stores of a company match (R4): with the threshold of the settings, or else the learned one."
     from scrapeopt.overlap import MatchRule
-    fixed = settings.match_threshold
-    threshold = fixed if fixed != "auto" else company.threshold or MatchRule().match_threshold
-    return MatchRule(threshold, settings.range_threshold, settings.min_shared)
+    return MatchRule(company_threshold(settings, company), settings.range_threshold, settings.min_shared)
 
 # %% ../../nbs/storage/repository.ipynb #4b590f22
 def _text(value: Any) -> str | None:
