@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from .core.bitplane_kernels import ROUNDING
 from .core.bitplanes import PricePlanes, count_parts, pack, price_planes, row_counts
+from .core.defaults import MATCH_THRESHOLD
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
 from .core.prices import NOT_SOLD, int_matrix, int_prices
@@ -159,7 +160,7 @@ def one_vs_many(
 @dataclass(frozen=True)
 class MatchRule:
     "When two stores match (R4): enough shared products, and enough of them at the same price."
-    match_threshold: float = 0.95  # True Overlap needed
+    match_threshold: float = MATCH_THRESHOLD  # True Overlap needed
     range_threshold: float = 0.95  # Range Overlap needed before a Rogue is compared with an Ambassador
     min_shared: int = 20  # shared products needed, or half of the smaller catalogue where that is less
 

@@ -24,7 +24,7 @@ from ..core.calendar import SyncWindow, changeovers_passed
 from ..core.files import write_whole
 from ..discovery import MAX_FAILURES, discovery_complete
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
-from ..reanalysis import weak_now
+from ..storage.overview import weak_now
 from ..storage.queries import query_frame
 from ..storage.snapshots import folder_name
 from ..storage.tables import Snapshot, Store
@@ -326,7 +326,8 @@ def _clustered(workspace: Workspace, companies: Iterable[str]) -> bool:
 
 def _problems(workspace: Workspace, f: Figures, frame: pd.DataFrame, at: pd.Timestamp) -> list[Problem]:
     "What needs a person in one company."
-    with workspace.begin() as session: weak = weak_now(workspace, session, workspace.company(session, f.company))
+    with workspace.begin() as session:
+        weak = weak_now(session, workspace.company(session, f.company), workspace.settings.accuracy_floor)
     return [*store_problems(frame, scrape_log(workspace, f.company), at),
             *group_problems(workspace.groups(f.company), weak, f.mode == "optimization" and f.scraped > 1),
             *quarantine_problems(workspace, [f.company])]

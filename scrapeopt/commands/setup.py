@@ -22,10 +22,10 @@ def init(
         metavar="URL", help="An SQLAlchemy URL for the state.", show_default="SQLite in DIR")] = None,
 ) -> None:
     "Make an empty workspace: settings, state, inbox, prices, quarantine."
-    from scrapeopt.workspace import Workspace
-    workspace = Workspace.create(folder, db)
-    typer.echo(f"made {workspace.path}, settings in {workspace.path / 'scrapeopt.toml'}. "
-               f"Next: scrapeopt import-stores FILE -w {workspace.path}")
+    from scrapeopt.storage.home import create_home
+    home = create_home(folder, db)
+    typer.echo(f"made {home.path}, settings in {home.path / 'scrapeopt.toml'}. "
+               f"Next: scrapeopt import-stores FILE -w {home.path}")
 
 
 @app.command()

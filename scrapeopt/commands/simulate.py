@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import JsonOption, NowOption, WorkspaceOption, utc_moment, app, records, show, twin_app
+from .options import JsonOption, NowOption, WorkspaceOption, app, records, show, twin_app, utc_moment
+from .options import workspace_folder
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
 @twin_app.command("create")
@@ -87,7 +88,7 @@ def dashboard(
     merge or split; measure what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
     """
     from scrapeopt.commands.jupyter import dashboard_notebook, lab_command, start_lab
-    notebook = dashboard_notebook(Path(workspace or context.obj or "."))
+    notebook = dashboard_notebook(workspace_folder(context, workspace))
     raise typer.Exit(start_lab(lab_command(notebook, port, browser, more or [])))
 
 # %% ../../nbs/commands/simulate.ipynb #01318bf5

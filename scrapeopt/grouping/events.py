@@ -13,6 +13,8 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
 
 # %% auto #0
@@ -362,9 +364,12 @@ def event_record(event: Event) -> dict[str, object]:
 def event_from_record(
     kind: str,  # name of the event's class, a key of `EVENTS`
     record: Mapping[str, object],  # what `event_record` gave
+    at: datetime | None = None,  # UTC, its time where pandas is not to be loaded; None: the record's, a `pd.Timestamp`
 ) -> Event:
     "The event that `event_record` wrote down."
-    import pandas as pd
+    if at is None:
+        import pandas as pd
+        at = pd.Timestamp(str(record["at"]))
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
     if "overlap" in given and given["overlap"] is None: given["overlap"] = float("nan")
-    return EVENTS[kind](**given | {"at": pd.Timestamp(str(given["at"]))})  # type: ignore[arg-type]
+    return EVENTS[kind](**given | {"at": at})  # type: ignore[arg-type]

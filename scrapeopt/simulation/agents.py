@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from ..clustering import EPS_KM, MIN_SAMPLES
 from ..core.calendar import SyncWindow, utc_times
+from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
 from ..grouping.events import GroupState
 from ..groups import GroupOrchestrator

@@ -10,7 +10,7 @@ __all__ = ['COMPARED_WITHIN', 'pack_agreement', 'unpack_agreement', 'save_agreem
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from sqlalchemy.orm import Session
 from ..core.calendar import local_day
 from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import BeliefState
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
 from ..grouping.evidence import LatestSnapshots
@@ -28,6 +27,9 @@ from ..grouping.vote import AGREES
 from .queries import query_frame
 from .tables import Company, CompanyBeliefs, Snapshot, Store, StoreAgreement
 from .tables import StoreGroup, StoreGroupMembership
+
+if TYPE_CHECKING:
+    from scrapeopt.grouping.belief_state import BeliefState
 
 # %% ../../nbs/storage/belief_tables.ipynb #e0fa4ce3
 def pack_agreement(
@@ -60,7 +62,7 @@ def save_agreement(
 def save_belief_state(
     session: Session,
     company: Company,
-    beliefs: BeliefState,
+    beliefs: "BeliefState",
     judged: Mapping[str, pd.Timestamp],  # stores -> when the snapshot was taken that was judged last, UTC
 ) -> None:
     "Keep what was learned of a company, and how the prices of the judged stores agree with their groups'."

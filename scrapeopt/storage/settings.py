@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ..clustering import EPS_KM, MIN_SAMPLES
+from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
 
 # %% ../../nbs/storage/settings.ipynb #3fbbd50a
@@ -97,8 +97,8 @@ def settings_complaint(error: ValidationError, file: Path) -> str:
                                                               f"known are {', '.join(known)}")
     variable = f"SCRAPEOPT_{path[0].upper()}"
     where = f"environment variable {variable}" if variable in os.environ else f"{file}: {'.'.join(path)}"
-    said = [e["msg"] for e in error.errors() if keys(e["loc"]) == path]
-    reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in said]
+    messages = [e["msg"] for e in error.errors() if keys(e["loc"]) == path]
+    reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in messages]
     return f"{where} = {first['input']!r}: {' or '.join(reasons)}"
 
 

@@ -10,9 +10,8 @@ __all__ = ['candidate_link', 'BUSY_TIMEOUT_S', 'STATE_VERSION', 'UTCTime', 'Base
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
 from sqlalchemy import JSON, Column, DateTime, Double, Engine, ForeignKey, Index, MetaData, Table, TypeDecorator
 from sqlalchemy import UniqueConstraint, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -20,15 +19,20 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from ..core.errors import InputError
 
+if TYPE_CHECKING: from pandas import Timestamp
+else: from datetime import datetime as Timestamp  # the tables need its name alone, and to load pandas takes long
+
 # %% ../../nbs/storage/tables.ipynb #5283679a
-class UTCTime(TypeDecorator[pd.Timestamp]):
+class UTCTime(TypeDecorator[Timestamp]):
     "A point in time, kept in UTC without a zone and read back as a UTC `pd.Timestamp`."
     impl, cache_ok = DateTime, True
 
     def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        import pandas as pd
         return None if pd.isna(value) else pd.Timestamp(value).tz_convert("UTC").tz_localize(None).to_pydatetime()
 
-    def process_result_value(self, value: Any, dialect: Any) -> pd.Timestamp | None:
+    def process_result_value(self, value: Any, dialect: Any) -> Timestamp | None:
+        import pandas as pd
         return None if value is None else pd.Timestamp(value, tz="UTC")
 
 # %% ../../nbs/storage/tables.ipynb #42e3cb6d
@@ -37,7 +41,7 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention={
         "pk": "pk_%(table_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s",
         "ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"})
-    type_annotation_map: ClassVar = {pd.Timestamp: UTCTime, dict[str, Any]: JSON, float: Double}
+    type_annotation_map: ClassVar = {Timestamp: UTCTime, dict[str, Any]: JSON, float: Double}
 
 # %% ../../nbs/storage/tables.ipynb #3f18a71e
 class Company(Base):
@@ -78,7 +82,7 @@ class Store(Base):
     format: Mapped[str | None]
     address: Mapped[str | None]
     cluster_id: Mapped[int | None] = mapped_column(ForeignKey("cluster.id", ondelete="SET NULL"))
-    last_scraped: Mapped[pd.Timestamp | None]  # time of its newest usable snapshot
+    last_scraped: Mapped[Timestamp | None]  # time of its newest usable snapshot
     failures: Mapped[int] = mapped_column(default=0)  # failed scrapes in a row
 
 # %% ../../nbs/storage/tables.ipynb #66033999
@@ -88,7 +92,7 @@ class Snapshot(Base):
     __table_args__ = (UniqueConstraint("store_pk", "scraped_at"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"))
-    scraped_at: Mapped[pd.Timestamp]
+    scraped_at: Mapped[Timestamp]
     path: Mapped[str]  # relative to the workspace
     rows: Mapped[int]  # products in the file
     bad_lines: Mapped[int]
@@ -103,7 +107,7 @@ class Product(Base):
     product_id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(default="")
     category: Mapped[str] = mapped_column(default="")
-    first_seen: Mapped[pd.Timestamp]
+    first_seen: Mapped[Timestamp]
 
 # %% ../../nbs/storage/tables.ipynb #4cf9a71e
 candidate_link = Table(
@@ -130,7 +134,7 @@ class StoreGroup(Base):
     status: Mapped[str]  # HEALTHY or DIVERGENCE_DETECTED
     category: Mapped[str | None]  # None: a full group
     ambassador_pk: Mapped[int | None] = mapped_column(ForeignKey("store.id"))
-    checked_at: Mapped[pd.Timestamp | None]  # when its Candidates were last checked
+    checked_at: Mapped[Timestamp | None]  # when its Candidates were last checked
     ambassador: Mapped[Store | None] = relationship()
     members: Mapped[set[Store]] = relationship(secondary="store_group_membership")
     candidates: Mapped[set[Store]] = relationship(secondary=candidate_link)
@@ -143,7 +147,7 @@ class GroupEvent(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     company_id: Mapped[int] = mapped_column(ForeignKey("company.id"))
     kind: Mapped[str]  # the event's class
-    at: Mapped[pd.Timestamp]  # the newest snapshot it rests on
+    at: Mapped[Timestamp]  # the newest snapshot it rests on
     group_name: Mapped[str | None]
     store_id: Mapped[str | None]  # where it is about one store
     overlap: Mapped[float | None]  # measured True Overlap
@@ -156,7 +160,7 @@ class InferenceAudit(Base):
     __table_args__ = (UniqueConstraint("store_pk", "at", "group_name"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"))
-    at: Mapped[pd.Timestamp]  # of the scrape
+    at: Mapped[Timestamp]  # of the scrape
     group_name: Mapped[str]  # that the prices were inferred from
     source: Mapped[str]  # inferred_group or inferred_category
     prices: Mapped[int]  # compared
@@ -170,8 +174,8 @@ class CompanyBeliefs(Base):
     __tablename__ = "company_memory"
     company_id: Mapped[int] = mapped_column(ForeignKey("company.id"), primary_key=True)
     learned_pairs: Mapped[int]  # comparable pairs that the match threshold was learned from
-    confidence_table: Mapped[dict[str, Any]] = mapped_column("tallies")  # counts and agreed, as in `grouping.confidence.ConfidenceTable`
-    departure_prob: Mapped[dict[str, Any]] = mapped_column("doubt")  # by group: the chance that members have strayed unseen
+    confidence_table: Mapped[dict[str, Any]] = mapped_column("tallies")  # counts and agreed of a `ConfidenceTable`
+    departure_prob: Mapped[dict[str, Any]] = mapped_column("doubt")  # by group: the chance that members strayed unseen
     calibration_gap: Mapped[float] = mapped_column("surprise")  # by how much less was right than was promised
 
 
@@ -179,7 +183,7 @@ class StoreAgreement(Base):
     "How the prices of a store stood to those of its group when it was last scraped, under policy `delegated`."
     __tablename__ = "store_standing"
     store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"), primary_key=True)
-    scraped_at: Mapped[pd.Timestamp]  # of the snapshot that was judged
+    scraped_at: Mapped[Timestamp]  # of the snapshot that was judged
     nearest_group: Mapped[str | None] = mapped_column("leans_on")  # the group that it resembles, where it is in none
     agreed: Mapped[int]  # prices that were its group's
     agreement: Mapped[bytes] = mapped_column("stands")  # int8 for each row of the snapshot, compressed
