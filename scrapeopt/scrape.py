@@ -28,8 +28,7 @@ from .discovery import ScrapeTask
 from .storage.snapshots import TIME_NAME, folder_name
 
 # %% auto #0
-__all__ = ['PLACEHOLDERS', 'SHELL', 'GRACE_S', 'TAIL_LINES', 'TAIL_BYTES', 'INTERRUPTED', 'output_path', 'parse_command',
-           'fill_command', 'Processes', 'ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
+__all__ = ['ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
 
 # %% ../nbs/08_scrape.ipynb #e53355d4
 def output_path(

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['ARCHETYPES', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
+__all__ = ['ARCHETYPES', 'ScrapeFailed', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #15d66cf2
 class ScrapeFailed(OSError):
     "The shop did not answer."
 
-
+# %% ../nbs/09_twin.ipynb #22b5dd80
 def scraped(
     chain: Chain,
     site: Site,

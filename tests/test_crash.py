@@ -16,7 +16,7 @@ from sqlalchemy import event, select
 from scrapeopt import update as module
 from scrapeopt.storage import ingest
 from scrapeopt.storage.snapshots import read_snapshot
-from scrapeopt.storage.tables import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroup
+from scrapeopt.storage.tables import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroupRow
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -68,9 +68,10 @@ def everything(folder: Path) -> dict[str, object]:
             "companies": rows(Company), "clusters": rows(Cluster), "products": rows(Product),
             "stores": rows(Store, "cluster_id"), "events": rows(GroupEvent, order="id"),
             "snapshots": rows(Snapshot, "store_pk"),  # the path names the store
-            "groups": rows(StoreGroup, "ambassador_pk"),
+            "groups": rows(StoreGroupRow, "ambassador_pk"),
             "members": sorted((g.name, stores.get(g.ambassador_pk), sorted(s.store_id for s in g.members),
-                               sorted(s.store_id for s in g.candidates)) for g in session.scalars(select(StoreGroup)))}
+                               sorted(s.store_id for s in g.candidates))
+                              for g in session.scalars(select(StoreGroupRow)))}
         known = {s.path for s in session.scalars(select(Snapshot))}
     files = {str(p.relative_to(folder)): p.read_bytes() for part in ("inbox", "archive", "quarantine")
              for p in sorted((folder / part).rglob("*")) if p.is_file()}

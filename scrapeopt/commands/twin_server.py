@@ -10,31 +10,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
 from ..core.errors import InputError
+from ..core.map_drawing import page_template
 from ..twin import ScrapeFailed, Twin, load_twin, scrape_lines
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 # %% ../../nbs/commands/twin_server.ipynb #caf6655e
 PER_PAGE = 48  # products on a page, as in many a real shop: a multiple of 2, 3 and 4 columns
-
-
-@cache
-def _template() -> "Template":
-    "The page of the shop; what is put in is escaped, and nothing may be left out."
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    pages = Environment(loader=PackageLoader("scrapeopt.core", "pages"), autoescape=True, undefined=StrictUndefined,
-                        trim_blocks=True, lstrip_blocks=True)
-    return pages.get_template("shop.html")
 
 
 def shop_page(
@@ -46,7 +34,8 @@ def shop_page(
     following: str = "",  # address of the next page; empty: there is none
 ) -> str:  # HTML
     "A whole page of the shop."
-    return _template().render(title=title, words=words, links=links or {}, products=products or [], following=following)
+    return page_template("shop.html").render(title=title, words=words, links=links or {}, products=products or [],
+                                             following=following)
 
 # %% ../../nbs/commands/twin_server.ipynb #b90fe4d5
 def product_page(

@@ -21,7 +21,7 @@ from .files import write_whole
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
-    from jinja2 import Environment
+    from jinja2 import Template
     from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
@@ -125,12 +125,16 @@ def legend_beside(
     ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
 
 # %% ../../nbs/core/map_drawing.ipynb #c134fdf2
-@lru_cache(maxsize=1)
-def _templates() -> "Environment":
-    "The page templates of the package."
+@lru_cache
+def page_template(
+    name: str,  # a file of scrapeopt/core/pages
+) -> "Template":
+    "A page's template; what is put into it is escaped, and a value that it lacks is an error."
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    return Environment(loader=PackageLoader("scrapeopt.core", "pages"), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
+    pages = Environment(loader=PackageLoader("scrapeopt.core", "pages"), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(name)
+
 
 def write_page(
     path: str | Path,  # the file to write; its folder is made
@@ -138,7 +142,7 @@ def write_page(
     **values: Any,  # what stands in it
 ) -> Path:  # the file
     "Write a page, whole or not at all."
-    html = _templates().get_template(template).render(**values)
+    html = page_template(template).render(**values)
     write_whole(Path(path), html)
     return Path(path)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Factory', 'POLICIES', 'NO_TIME', 'Today', 'Probe', 'Agent', 'BacktestSettings', 'backtest_settings', 'Setting',
-           'policy', 'find_policy', 'instant', 'Memory', 'group_labels']
+           'find_policy', 'instant', 'Memory', 'group_labels']
 
 # %% ../../nbs/simulation/agents.ipynb #e52fec42
 import pkgutil
@@ -127,13 +127,13 @@ POLICIES: dict[str, str | Factory] = {  # by name: the factory, or where it is f
     "delegated": "scrapeopt.simulation.delegated_replay:delegated_agent",
     "oracle": "scrapeopt.simulation.baselines:oracle"}
 
-
+# %% ../../nbs/simulation/agents.ipynb #8ee929f2
 def policy(factory: Factory) -> Factory:
     "Make a factory of your own known in `POLICIES` under its own name."
     POLICIES[factory.__name__] = factory  # type: ignore[attr-defined]
     return factory
 
-
+# %% ../../nbs/simulation/agents.ipynb #319ad736
 def find_policy(
     named: str | Factory,  # a name in POLICIES, "package.module:function", or a factory
 ) -> tuple[str, Factory]:

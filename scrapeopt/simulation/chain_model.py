@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 # %% auto #0
-__all__ = ['FRESH', 'CATEGORIES', 'YEAR', 'FAR_DAY', 'text_keys', 'hash_uniform', 'ChainModel', 'chain_model', 'arrivals',
-           'departures', 'Chain', 'Site', 'zone_prices', 'chain_prices', 'store_prices']
+__all__ = ['CATEGORIES', 'YEAR', 'FAR_DAY', 'text_keys', 'hash_uniform', 'ChainModel', 'chain_model', 'arrivals', 'departures',
+           'Chain', 'Site', 'zone_prices', 'chain_prices', 'store_prices']
 
 # %% ../../nbs/simulation/chain_model.ipynb #c571c1fe
 @cache
@@ -113,6 +113,8 @@ def chain_model(company: str) -> ChainModel:
 
 # %% ../../nbs/simulation/chain_model.ipynb #1257474b
 FRESH = "Fruit & Veg"
+
+# %% ../../nbs/simulation/chain_model.ipynb #92895087
 CATEGORIES = {  # share of lines, typical price in cents, what is sold; by hand, after the departments of a web shop
     FRESH: (0.025, 390, ("Apples", "Bananas", "Tomatoes", "Potatoes", "Lettuce", "Carrots")),
     "Meat & Seafood": (0.055, 1300, ("Beef mince", "Chicken thighs", "Lamb chops", "Salmon")),

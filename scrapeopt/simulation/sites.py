@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SMALL_FORMATS', 'RIVALS', 'perth_stores', 'australian_stores', 'store_sites']
+__all__ = ['perth_stores', 'australian_stores', 'store_sites']
 
 # %% ../../nbs/simulation/sites.ipynb #f4c97298
 STATES = {"01": "ACT", "02": "NSW", "03": "NT", "04": "QLD", "05": "SA", "06": "TAS", "07": "VIC", "08": "WA"}
@@ -192,7 +192,7 @@ def _remote(
 SMALL_FORMATS = ("metro", "local")  # the inner-city stores of the two chains
 RIVALS = ("low", "", "", "high")  # what rivals leave to take in an area, each equally likely; by hand
 
-
+# %% ../../nbs/simulation/sites.ipynb #c3bf81b8
 def store_sites(
     stores: pd.DataFrame,  # index store_id; lat, lon, optional state, format, name
     chain: Chain,

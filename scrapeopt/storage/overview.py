@@ -20,7 +20,7 @@ from ..core.defaults import MAX_FAILURES
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, StoreGroup, event_from_record
 from .tables import Company, GroupEvent, InferenceAudit, Store, StoreGroupMembership, candidate_link
-from .tables import StoreGroup as GroupRow
+from .tables import StoreGroupRow
 
 # %% ../../nbs/storage/overview.ipynb #99de1cce
 def plain_time(column: Any) -> Any:
@@ -71,9 +71,10 @@ def group_overview(session: Session, company: Company) -> GroupState:
     candidates = _links(session, select(candidate_link.c.group_id, Store.store_id).join(
         Store, Store.id == candidate_link.c.store_pk).where(of_company))
     rows = session.execute(
-        select(GroupRow.id, GroupRow.name, GroupRow.status, GroupRow.is_active, GroupRow.category, ambassador.store_id)
-        .outerjoin(ambassador, ambassador.id == GroupRow.ambassador_pk)
-        .where(GroupRow.company_id == company.id).order_by(GroupRow.id))
+        select(StoreGroupRow.id, StoreGroupRow.name, StoreGroupRow.status, StoreGroupRow.is_active,
+               StoreGroupRow.category, ambassador.store_id)
+        .outerjoin(ambassador, ambassador.id == StoreGroupRow.ambassador_pk)
+        .where(StoreGroupRow.company_id == company.id).order_by(StoreGroupRow.id))
     return GroupState(company.name, {name: StoreGroup(
         name, company.name, members.get(key, frozenset()), title, candidates.get(key, frozenset()), status, active,
         category) for key, name, status, active, category, title in rows}, threshold=company.threshold)

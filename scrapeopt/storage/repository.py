@@ -23,7 +23,7 @@ from .queries import own_snapshots, query_frame
 from .settings import Settings
 from .snapshots import read_snapshot
 from .tables import Cluster, Company, GroupEvent, Store
-from .tables import StoreGroup as GroupRow
+from .tables import StoreGroupRow
 
 if TYPE_CHECKING:
     from scrapeopt.overlap import MatchRule, PriceMatrix
@@ -107,10 +107,10 @@ def save_clusters(
     for gone in old.values(): session.delete(gone)
 
 # %% ../../nbs/storage/repository.ipynb #4984c5e2
-def _group_rows(session: Session, company: Company) -> dict[str, GroupRow]:
+def _group_rows(session: Session, company: Company) -> dict[str, StoreGroupRow]:
     "A company's groups by name, with their links."
-    query = select(GroupRow).where(GroupRow.company_id == company.id).order_by(GroupRow.id)
-    loaded = query.options(selectinload(GroupRow.members), selectinload(GroupRow.candidates))
+    query = select(StoreGroupRow).where(StoreGroupRow.company_id == company.id).order_by(StoreGroupRow.id)
+    loaded = query.options(selectinload(StoreGroupRow.members), selectinload(StoreGroupRow.candidates))
     return {row.name: row for row in session.scalars(loaded)}
 
 # %% ../../nbs/storage/repository.ipynb #248de147
@@ -140,7 +140,7 @@ def save_events(
     rows = _group_rows(session, company)
     for name, group in after.groups.items():
         if group == before.groups.get(name): continue
-        row = rows.get(name) or GroupRow(company_id=company.id, name=name)
+        row = rows.get(name) or StoreGroupRow(company_id=company.id, name=name)
         row.is_active, row.status, row.category, row.checked_at = (
             group.is_active, group.status, group.category, group.checked_at)
         row.ambassador = stores[group.ambassador] if group.ambassador else None
