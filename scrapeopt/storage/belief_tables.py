@@ -22,7 +22,6 @@ from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
-from ..grouping.evidence import LatestSnapshots
 from ..grouping.vote import AGREES
 from .queries import query_frame
 from .tables import Company, CompanyBeliefs, Snapshot, Store, StoreAgreement
@@ -30,6 +29,7 @@ from .tables import StoreGroupRow, StoreGroupMembership
 
 if TYPE_CHECKING:
     from scrapeopt.grouping.belief_state import BeliefState
+    from scrapeopt.grouping.evidence import LatestSnapshots
 
 # %% ../../nbs/storage/belief_tables.ipynb #e0fa4ce3
 def pack_agreement(
@@ -47,7 +47,7 @@ def unpack_agreement(packed: bytes) -> np.ndarray:  # (rows,) int8
 def save_agreement(
     session: Session,
     store: Store,
-    latest: LatestSnapshots,  # with how the prices of the store agree
+    latest: "LatestSnapshots",  # with how the prices of the store agree
     scraped_at: pd.Timestamp,  # UTC, when the store's snapshot in `latest` was taken
 ) -> None:
     "Keep how the prices of a store agree with its group's; what was kept of an older snapshot is replaced."
