@@ -78,4 +78,4 @@ fresh: $(DEV)  ## after editing notebooks: clean, export, run them, write README
 	@$(PY) tools/readme.py
 
 clean:  ## remove what can be made again
-	@rm -rf .venv _build _demo _proc *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf .venv _build _demo _proc *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
