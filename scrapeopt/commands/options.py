@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'root', 'workspace_folder', 'open_workspace', 'find_home',
-           'show', 'records', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'show',
+           'records', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
