@@ -20,9 +20,8 @@ from sklearn.utils.validation import validate_data
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
 from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken
-from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Layer, write_place_names
-from .core.map_drawing import add_dots
-from .core.map_drawing import draw_basemap, frame_map, legend_beside, legend_key, web_figure, write_map
+from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Layer, add_dots, draw_basemap
+from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
 from .core.places import main_place
 from .core.stores import STORE_COLUMNS, as_text, check_stores
 

@@ -26,9 +26,9 @@ from .overlap import MatchRule, PriceMatrix, auto_threshold, overlap_matrix
 # %% ../nbs/03_groups.ipynb #re045857
 from .grouping.events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateConfirmed
 from .grouping.events import CandidatesCleared, CandidatesStamped, ChangesSeen, ClusterFormed
-from .grouping.events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupsMerged
-from .grouping.events import GroupState, HealthRestored, MonolithSeeded, OutlierKept, Reanalysed, StoreGroup
-from .grouping.events import StoreJoined, StoreLeft, StoreOutcast, ThresholdLearned
+from .grouping.events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState, GroupsMerged
+from .grouping.events import HealthRestored, MonolithSeeded, OutlierKept, Reanalysed, StoreGroup, StoreJoined
+from .grouping.events import StoreLeft, StoreOutcast, ThresholdLearned
 
 # %% ../nbs/03_groups.ipynb #re995984
 _all_ = [  # what builds on groups finds their events here

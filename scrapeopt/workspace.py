@@ -30,8 +30,8 @@ from .storage.home import Home, apply_company_settings, company_threshold, creat
 from .storage.price_export import price_writer
 from .storage.price_query import as_frame, served
 from .storage.queries import audit_table, speaking
-from .storage.repository import count_failures, event_table, newest_prices, read_groups, save_clusters
-from .storage.repository import company_rule, company_window, store_table, upsert_stores
+from .storage.repository import company_rule, company_window, count_failures, event_table, newest_prices
+from .storage.repository import read_groups, save_clusters, store_table, upsert_stores
 from .storage.tables import Company, Store
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
-from .options import NumberOption, PolicyOption, WorkspaceOption, app, open_workspace
-from .options import show, utc_moment
+from .options import NumberOption, PolicyOption, WorkspaceOption, app, open_workspace, show
+from .options import utc_moment
 
 if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask

@@ -18,7 +18,7 @@ from ..core.prices import NOT_SOLD
 from .checks import new_name
 from .events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateConfirmed
 from .events import CandidatesCleared, CandidatesStamped, ChangesSeen, DivergenceDetected, Event
-from .events import GroupDissolved, GroupFounded, GroupsMerged, GroupState, HealthRestored
+from .events import GroupDissolved, GroupFounded, GroupState, GroupsMerged, HealthRestored
 from .events import OutlierKept, StoreJoined, StoreOutcast, ThresholdLearned
 from .evidence_context import EvidenceContext, LatestSnapshots, match_prices, matching_group
 from .evidence_context import matching_stores, prices_when_last_seen, same_week_sets

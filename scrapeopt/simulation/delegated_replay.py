@@ -20,8 +20,8 @@ from ..grouping.events import DIVERGENCE_DETECTED, Event, GroupState
 from ..grouping.evidence import EvidenceOrchestrator, LatestSnapshots
 from ..grouping.vote import AGREES, NEVER
 from ..policies.delegated import INFERRED_SHARE
-from ..policies.scrape_value import MarginalGain, StoreFeatures, TokenBucket, exploration_share
-from ..policies.scrape_value import calibration_gap, tokens_to_spend
+from ..policies.scrape_value import MarginalGain, StoreFeatures, TokenBucket, calibration_gap
+from ..policies.scrape_value import exploration_share, tokens_to_spend
 from .agents import Agent, Setting, Today, group_labels
 from .document_replay import place_stores
 

@@ -20,8 +20,7 @@ from ..grouping.events import Event, GroupFounded, GroupState, StoreGroup
 from ..overlap import PriceMatrix
 from ..scheduler import ScrapeScheduler
 from .agents import NO_TIME, Agent, BacktestSettings, Setting, Today, group_labels, instant
-from ..storage.price_query import LOST_FROM_VIEW
-from ..storage.price_query import still_right
+from ..storage.price_query import LOST_FROM_VIEW, still_right
 from ..update import to_be_formed
 
 # %% ../../nbs/simulation/document_replay.ipynb #044409fe

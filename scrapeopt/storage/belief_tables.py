@@ -24,8 +24,8 @@ from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES
 from .queries import query_frame
-from .tables import Company, CompanyBeliefs, Snapshot, Store, StoreAgreement
-from .tables import StoreGroupRow, StoreGroupMembership
+from .tables import Company, CompanyBeliefs, Snapshot, Store, StoreAgreement, StoreGroupMembership
+from .tables import StoreGroupRow
 
 if TYPE_CHECKING:
     from scrapeopt.grouping.belief_state import BeliefState

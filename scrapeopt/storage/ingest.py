@@ -21,10 +21,9 @@ from sqlalchemy.orm import Session
 from ..core.errors import InputError
 from ..core.files import write_whole
 from .scrape_lines import Expected, Scrape, read_scrape, read_text
-from .snapshots import SCRAPE_SUFFIXES, folder_name
-from .snapshots import scrape_time, snapshot_path, write_snapshot
-from .tables import Company, Product, Snapshot, Store
 from .settings import Settings
+from .snapshots import SCRAPE_SUFFIXES, folder_name, scrape_time, snapshot_path, write_snapshot
+from .tables import Company, Product, Snapshot, Store
 
 # %% ../../nbs/storage/ingest.ipynb #04ab94e3
 @dataclass(frozen=True)

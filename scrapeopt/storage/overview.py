@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session, aliased
 from ..core.defaults import MAX_FAILURES
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, StoreGroup, event_from_record
-from .tables import Company, GroupEvent, InferenceAudit, Store, StoreGroupMembership, candidate_link
-from .tables import StoreGroupRow
+from .tables import Company, GroupEvent, InferenceAudit, Store, StoreGroupMembership, StoreGroupRow
+from .tables import candidate_link
 
 # %% ../../nbs/storage/overview.ipynb #99de1cce
 def plain_time(column: Any) -> Any:

@@ -15,8 +15,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from ..core.calendar import SyncWindow, changeovers_passed
 from .price_query import still_right
-from .tables import Company, GroupEvent, InferenceAudit, Product, Snapshot, Store, StoreGroupRow
-from .tables import StoreGroupMembership
+from .tables import Company, GroupEvent, InferenceAudit, Product, Snapshot, Store
+from .tables import StoreGroupMembership, StoreGroupRow
 
 # %% ../../nbs/storage/queries.ipynb #293a4c3e
 def query_frame(

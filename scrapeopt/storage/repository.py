@@ -22,8 +22,7 @@ from .home import company_threshold
 from .queries import own_snapshots, query_frame
 from .settings import Settings
 from .snapshots import read_snapshot
-from .tables import Cluster, Company, GroupEvent, Store
-from .tables import StoreGroupRow
+from .tables import Cluster, Company, GroupEvent, Store, StoreGroupRow
 
 if TYPE_CHECKING:
     from scrapeopt.overlap import MatchRule, PriceMatrix
