@@ -92,8 +92,14 @@ def with_paths(
     return table.assign(**{column: f"{folder.resolve()}/" + table[column] for column in paths})
 
 
-def as_written(workspace: Home, session: Session, rows: list[Company], store: str | None, product: str | None,
-               now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+def serve_by_rules(
+    workspace: Home,
+    session: Session,
+    rows: list[Company],
+    store: str | None,  # a store id; None: all
+    product: str | None,  # a product id; None: all
+    now: pd.Timestamp,  # UTC
+) -> AbstractContextManager["pa.RecordBatchReader"]:
     "Policy `document`: what the Ambassadors say."
     settings = workspace.settings
     tables = [speaking(session, row, store, company_window(settings, row), company_threshold(settings, row), now)
@@ -102,8 +108,14 @@ def as_written(workspace: Home, session: Session, rows: list[Company], store: st
     return served(own, views, news, product)
 
 
-def as_believed(workspace: Home, session: Session, rows: list[Company], store: str | None, product: str | None,
-                now: pd.Timestamp) -> AbstractContextManager["pa.RecordBatchReader"]:
+def serve_by_vote(
+    workspace: Home,
+    session: Session,
+    rows: list[Company],
+    store: str | None,  # a store id; None: all
+    product: str | None,  # a product id; None: all
+    now: pd.Timestamp,  # UTC
+) -> AbstractContextManager["pa.RecordBatchReader"]:
     "Policy `delegated`: what is most likely right."
     from scrapeopt.storage.vote_query import read_sources, served_by_vote
     sources = [read_sources(session, workspace.path, row, read_groups(session, row),
@@ -128,7 +140,7 @@ def serve_prices(
         wanted = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
         if store is not None and not session.scalar(wanted.limit(1)):
             raise InputError(f"no store {store!r} in {' or '.join(names)}")
-        serve = as_believed if workspace.settings.policy == "delegated" else as_written
+        serve = serve_by_vote if workspace.settings.policy == "delegated" else serve_by_rules
         prices = serve(workspace, session, rows, store, product, at)
     with prices as reader: yield reader
 

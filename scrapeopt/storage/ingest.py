@@ -187,12 +187,12 @@ def record_snapshots(
             fresh.setdefault(t.file.store_id, store.last_scraped)
             store.last_scraped, store.failures = t.file.at, 0
         elif t.kept.partial: store.failures += 1  # as good as none: the store must be scraped again, but not for ever
-    _remember_products(session, company, products)
+    _record_products(session, company, products)
     session.flush()
     return fresh
 
 # %% ../../nbs/storage/ingest.ipynb #7efc919b
-def _remember_products(session: Session, company: Company, products: Mapping[str, dict[str, Any]]) -> None:
+def _record_products(session: Session, company: Company, products: Mapping[str, dict[str, Any]]) -> None:
     "Add products that are new, and set those back that an older file shows to have been there before."
     known = set(session.scalars(select(Product.product_id).where(Product.company_id == company.id)))
     new = [row for p, row in products.items() if p not in known]
