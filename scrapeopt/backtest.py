@@ -24,7 +24,7 @@ import pandas as pd
 from .core.errors import InputError
 from .policies.scrape_value import TOKEN_ROUNDING, TokenBucket
 from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
-from .simulation.agents import backtest_settings, find_policy
+from .simulation.agents import backtest_settings, find_agent
 from .simulation.panel import Panel, World
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def backtest(
 ) -> BacktestResult:
     "Replay a world under a policy; the same seed gives the same result. `InputError` for a setting that is wrong."
     n, per_row = _checked(budget, days, step, baseline, save_days)
-    began, (name, factory), chosen = time.perf_counter(), find_policy(policy), backtest_settings(settings)
+    began, (name, factory), chosen = time.perf_counter(), find_agent(policy), backtest_settings(settings)
     world = _own_copy(world)
     setting = Setting(world.stores, world.products, chosen.window, chosen, seed)
     agent = factory(replace(setting, world=world) if getattr(factory, "needs_world", False) else setting)
@@ -357,7 +357,7 @@ def sweep(
     "Backtests in parallel, the rows in the order asked for: worlds, budgets, policies, seeds."
     from joblib import Parallel, delayed
     named = policies if isinstance(policies, Mapping) else {p: p for p in policies}
-    found = {name: find_policy(p)[1] for name, p in named.items()}
+    found = {name: find_agent(p)[1] for name, p in named.items()}
     folder = Path(cache) if cache else None
     if folder: folder.mkdir(parents=True, exist_ok=True)
     seeds, money = list(seeds), [(f"{b:g} a day" if isinstance(b, int | float) else str(b), b) for b in budgets]

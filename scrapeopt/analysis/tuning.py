@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..backtest import COLOURS, Budget, new_axes, sweep
 from ..core.errors import InputError
-from ..simulation.agents import Agent, Setting, find_policy
+from ..simulation.agents import Agent, Setting, find_agent
 from ..simulation.panel import Panel, World
 from ..twin import archetype_twin
 
@@ -67,11 +67,11 @@ class Variant:
     @property
     def needs_world(self) -> bool:
         "Whether the policy knows what nobody can know."
-        return bool(getattr(find_policy(self.policy)[1], "needs_world", False))
+        return bool(getattr(find_agent(self.policy)[1], "needs_world", False))
 
     def __call__(self, s: Setting) -> Agent:
         own = replace(s.settings, **self.changes)
-        return find_policy(self.policy)[1](replace(s, settings=own, window=own.window))
+        return find_agent(self.policy)[1](replace(s, settings=own, window=own.window))
 
 
 NO_THRESHOLD = ("round_robin", "freshness", "oracle")  # they compare no stores
@@ -84,7 +84,7 @@ def variants(
     "Each policy with each threshold; those that compare no stores once, with '-'."
     thresholds, found = list(thresholds), {}
     for policy in policies:
-        find_policy(policy)
+        find_agent(policy)
         if policy in NO_THRESHOLD: found[policy, "-"] = Variant(policy, {})
         else: found |= {(policy, str(t)): Variant(policy, {"match_threshold": t}) for t in thresholds}
     return found
