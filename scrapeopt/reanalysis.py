@@ -11,58 +11,32 @@ from collections.abc import Iterable
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from .grouping.belief_state import departure_probs
-from .grouping.checks import DocumentContext
 from .grouping.events import Event, GroupState, Reanalysed
-from .grouping.evidence import EvidenceContext
-from .grouping.split_merge import regroup_by_evidence, regroup_by_rules
-from .grouping.vote import NEVER
-from .groups import open_outliers
+from .policies.registry import find_policy
 from .storage.belief_tables import save_belief_state
-from .storage.latest_snapshots import catalogue, list_snapshots, load_latest_snapshots, read_snapshot_batch
-from .storage.latest_snapshots import restore_belief_state
+from .storage.latest_snapshots import load_beliefs
 from .storage.overview import PERIODIC, last_analysis, weak_now
-from .storage.repository import newest_prices, read_groups, save_events, store_table
+from .storage.queries import newest_snapshots
+from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
 from .storage.tables import Company
 from .workspace import Workspace
 
 # %% ../nbs/07a_reanalysis.ipynb #157499d6
-def _analyse_document(
+def regrouped(
     workspace: Workspace,
     session: Session,
     company: Company,
     state: GroupState,
     names: list[str],  # groups
+    at: pd.Timestamp,  # UTC, when
 ) -> list[Event]:
-    "Compare the members of some groups again under policy `document`."
-    stores, prices = store_table(session, company), newest_prices(session, workspace.path, company)
-    place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-    window, rule, at = workspace.window_of(company), workspace.rule_of(company), stores["last_scraped"].max()
-    ctx = DocumentContext(state, prices, rule, window, at, place, open_outliers(state, stores))
-    regroup_by_rules(ctx, names)
-    return ctx.events
-
-# %% ../nbs/07a_reanalysis.ipynb #74328741
-def _analyse_delegated(
-    workspace: Workspace,
-    session: Session,
-    company: Company,
-    state: GroupState,
-    names: list[str],  # groups
-) -> list[Event]:
-    "Compare the members of some groups again under policy `delegated`."
-    stores, rule, window = store_table(session, company), workspace.rule_of(company), workspace.window_of(company)
-    place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-    products, (old, new) = catalogue(session, company), list_snapshots(session, company, {})
-    snapshots = read_snapshot_batch(workspace.path, old, new, products, company.timezone)
-    latest = load_latest_snapshots(session, company, snapshots, stores["store_id"].tolist(), window)
-    beliefs = restore_belief_state(session, company, state, latest)
-    today, at = int(latest.days.max(initial=NEVER)), stores["last_scraped"].max()
-    ctx = EvidenceContext(state, latest, rule, today, at, place)
-    regroup_by_evidence(ctx, names)
-    beliefs.departure_prob = departure_probs(beliefs.departure_prob, ctx.events)
-    save_belief_state(session, company, beliefs, {})
-    return ctx.events
+    "Let the policy compare the members of some groups again; what happened."
+    stores, settings = store_table(session, company), workspace.settings
+    beliefs = load_beliefs(session, workspace.path, company, state, company_window(settings, company),
+                           newest_snapshots(session, company))
+    events = find_policy(settings.policy).reanalyse(beliefs, names, stores, company_rules(settings, company))
+    save_belief_state(session, company, beliefs, {}, at)
+    return events
 
 # %% ../nbs/07a_reanalysis.ipynb #7df63ca4
 def analyse_groups(
@@ -77,9 +51,8 @@ def analyse_groups(
     state = read_groups(session, company)
     chosen = sorted(set(names) & {g.name for g in state.active()})
     if not chosen: return []
-    by_rules = _analyse_delegated if workspace.settings.policy == "delegated" else _analyse_document
     events = [Reanalysed(company=company.name, at=at, groups=tuple(chosen), why=why),
-              *by_rules(workspace, session, company, state, chosen)]
+              *regrouped(workspace, session, company, state, chosen, at)]
     save_events(session, company, state, events)
     return events
 

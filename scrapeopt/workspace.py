@@ -6,9 +6,8 @@
 __all__ = ['Workspace']
 
 # %% ../nbs/06_workspace.ipynb #03e10866
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from itertools import zip_longest
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,23 +15,28 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .core.calendar import SyncWindow
+from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
 from .core.price_week import sync_window
 from .core.stores import check_stores
 from .discovery import ScrapeTask
+from .grouping.belief_state import BeliefState
 from .grouping.events import GroupState
-from .policies.base import Learned
-from .scheduler import ScrapeScheduler
-from .storage.belief_tables import groups_never_compared, load_belief_state, store_facts
+from .policies.base import Learned, Policy
+from .policies.registry import find_policy
+from .policies.scrape_value import TokenBucket
+from .scheduler import ScrapeScheduler, joint_queue, round_size
+from .storage.belief_tables import read_groups_never_compared, read_store_facts
 from .storage.event_log import learned_week
-from .storage.home import Home, apply_company_settings, company_threshold, create_home, open_home
+from .storage.home import Home, apply_company_settings, create_home, open_home
+from .storage.latest_snapshots import load_beliefs
 from .storage.price_export import price_writer
-from .storage.price_query import as_frame, served
-from .storage.queries import audit_table, speaking
+from .storage.price_query import Source, as_frame, price_reader
+from .storage.queries import audit_table, newest_snapshots
 from .storage.repository import company_rule, company_window, count_failures, event_table, newest_prices
 from .storage.repository import read_groups, save_clusters, store_table, upsert_stores
 from .storage.tables import Company, Store
+from .storage.token_store import load_bucket, pay_scrapes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,45 +86,29 @@ def cluster_companies(
         return store_table(session, rows[0] if company else None)
 
 # %% ../nbs/06_workspace.ipynb #164a2470
-def with_paths(
-    folder: Path,
-    parts: Iterable[pd.DataFrame],  # the same table of each company
-) -> pd.DataFrame:  # of all, paths absolute
-    "Put the tables of several companies together."
-    table = pd.concat(parts, ignore_index=True)
-    paths = [column for column in ("path", "reference") if column in table.columns]
-    return table.assign(**{column: f"{folder.resolve()}/" + table[column] for column in paths})
-
-
-def serve_by_rules(
+def company_beliefs(
     workspace: Home,
     session: Session,
-    rows: list[Company],
-    store: str | None,  # a store id; None: all
-    product: str | None,  # a product id; None: all
-    now: pd.Timestamp,  # UTC
-) -> AbstractContextManager["pa.RecordBatchReader"]:
-    "Policy `document`: what the Ambassadors say."
-    settings = workspace.settings
-    tables = [speaking(session, row, store, company_window(settings, row), company_threshold(settings, row), now)
-              for row in rows]
-    own, views, news = (with_paths(workspace.path, parts) for parts in zip(*tables, strict=True))
-    return served(own, views, news, product)
+    row: Company,
+    newest: pd.DataFrame,  # as `newest_snapshots` gives them
+    as_of: pd.Timestamp | None = None,  # UTC; None: now
+) -> BeliefState:
+    "What is known of a company, without a price."
+    state, window = read_groups(session, row, as_of), company_window(workspace.settings, row)
+    return load_beliefs(session, workspace.path, row, state, window, newest, asked=(), at=as_of)
 
 
-def serve_by_vote(
+def price_source(
     workspace: Home,
     session: Session,
-    rows: list[Company],
-    store: str | None,  # a store id; None: all
-    product: str | None,  # a product id; None: all
+    row: Company,
     now: pd.Timestamp,  # UTC
-) -> AbstractContextManager["pa.RecordBatchReader"]:
-    "Policy `delegated`: what is most likely right."
-    from scrapeopt.storage.vote_query import read_sources, served_by_vote
-    sources = [read_sources(session, workspace.path, row, read_groups(session, row),
-                            learned_week(session, row, company_window(workspace.settings, row)), now) for row in rows]
-    return served_by_vote(sources, store, product)
+    as_of: pd.Timestamp | None,  # UTC; None: now
+) -> Source:
+    "A company as the table of prices sees it."
+    newest = newest_snapshots(session, row, as_of)
+    beliefs = company_beliefs(workspace, session, row, newest, as_of)
+    return Source(row, find_policy(workspace.settings.policy), beliefs, newest, now, as_of)
 
 # %% ../nbs/06_workspace.ipynb #198f43d7
 @contextmanager
@@ -129,20 +117,20 @@ def serve_prices(
     company: str | None = None,  # None: all
     store: str | None = None,  # a store id
     product: str | None = None,  # a product id
-    now: pd.Timestamp | None = None,  # UTC, for the confidence; None: the present
+    now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
+    as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
 ) -> Iterator["pa.RecordBatchReader"]:
     "The served prices in batches, for tables that do not fit the memory; otherwise as `Workspace.prices`."
     names = [company] if company else workspace.companies()
     if not names: raise InputError(f"{workspace.path} has no stores yet: import some first")
-    at = pd.Timestamp.now("UTC") if now is None else now
+    at = now or as_of or pd.Timestamp.now("UTC")
     with workspace.begin() as session:
         rows = [workspace.company(session, name) for name in names]
         wanted = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
         if store is not None and not session.scalar(wanted.limit(1)):
             raise InputError(f"no store {store!r} in {' or '.join(names)}")
-        serve = serve_by_vote if workspace.settings.policy == "delegated" else serve_by_rules
-        prices = serve(workspace, session, rows, store, product, at)
-    with prices as reader: yield reader
+        sources = [price_source(workspace, session, row, at, as_of) for row in rows]
+        with price_reader(session, workspace.path, sources, store, product) as reader: yield reader
 
 # %% ../nbs/06_workspace.ipynb #8a31a515
 def served_prices(
@@ -150,11 +138,12 @@ def served_prices(
     company: str | None = None,  # None: all
     store: str | None = None,  # a store id
     product: str | None = None,  # a product id
-    now: pd.Timestamp | None = None,  # UTC, for the confidence; None: the present
+    now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
+    as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
 ) -> pd.DataFrame:
     """The served prices: company, store_id, product_id, price (exact decimal), currency, source, source_store,
     group, scraped_at (UTC), confidence (0 to 1). `InputError` for an unknown company or store."""
-    with serve_prices(workspace, company, store, product, now) as reader: return as_frame(reader)
+    with serve_prices(workspace, company, store, product, now, as_of) as reader: return as_frame(reader)
 
 
 def write_served_prices(
@@ -163,11 +152,12 @@ def write_served_prices(
     company: str | None = None,  # None: all
     store: str | None = None,  # a store id
     product: str | None = None,  # a product id
-    now: pd.Timestamp | None = None,  # UTC, for the confidence; None: the present
+    now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
+    as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
 ) -> int:  # rows written
     "Write the served prices, whole or not at all; `InputError` when `out` cannot be written."
     write = price_writer(out)
-    with serve_prices(workspace, company, store, product, now) as reader: return write(reader)
+    with serve_prices(workspace, company, store, product, now, as_of) as reader: return write(reader)
 
 # %% ../nbs/06_workspace.ipynb #af755862
 def company_scheduler(
@@ -175,53 +165,90 @@ def company_scheduler(
     company: str,
     now: pd.Timestamp | None = None,  # UTC; None: the present
     clusters: Collection[str] | None = None,  # names of a pilot's clusters
-    policy: str | None = None,  # how optimization chooses; None: as the settings say
+    policy: str | Policy | None = None,  # None: as the settings say
+    bucket: TokenBucket | None = None,  # what may be spent; None: whatever is asked for
 ) -> ScrapeScheduler:
     "The scheduler of a company, built from the state; `InputError` while its stores are not clustered."
+    chosen, at = find_policy(policy or workspace.settings.policy), now or pd.Timestamp.now("UTC")
     with workspace.begin() as session:
         row = workspace.company(session, company)
         if row.clustering is None:
             raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
-        stores, groups, at = store_table(session, row), read_groups(session, row), now or pd.Timestamp.now("UTC")
-        window, learned = company_window(workspace.settings, row), Learned()
-        if (policy := policy or workspace.settings.policy) == "delegated":
-            stores, week = stores.join(store_facts(session, row), on="store_id"), learned_week(session, row, window)
-            kept, apart = load_belief_state(session, row), groups_never_compared(session, row, groups, week, at)
-            learned = Learned(week, kept.confidence_table, frozenset(apart), kept.calibration_gap)
-        return ScrapeScheduler(stores, groups, now=at, window=window, policy=policy, seed=workspace.settings.seed,
-                               clusters=clusters, learned=learned)
+        known = company_beliefs(workspace, session, row, newest_snapshots(session, row))
+        stores = store_table(session, row).join(read_store_facts(session, row, known), on="store_id")
+        apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
+    learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket)
+    return ScrapeScheduler(stores, known.state, now=at, window=sync_window(known.latest.week, known.latest.window),
+                           policy=chosen, seed=workspace.settings.seed, clusters=clusters, learned=learned)
 
 # %% ../nbs/06_workspace.ipynb #566c34ae
-def longest_waiting(
-    stores: pd.DataFrame,  # company, cluster_name, last_scraped (UTC)
+def pilot_of(
+    stores: pd.DataFrame,  # company, cluster_name
     clusters: Collection[str] | None,  # names; None: all
-) -> list[str]:
-    "The companies that have one of `clusters`, the one that was not scraped for longest first."
-    wanted = stores[stores["cluster_name"].isin(list(clusters))] if clusters is not None else stores
-    last = (stores if wanted.empty else wanted).groupby("company")["last_scraped"].max()  # NaT: never
-    return last.sort_values(na_position="first", kind="stable").index.tolist()
+) -> dict[str, Collection[str] | None]:  # by company, in the order of their names
+    "The clusters that each company of a queue is restricted to; all are asked where none has any, and will say so."
+    names = dict.fromkeys(sorted(set(stores["company"])), clusters)
+    if clusters is None: return names
+    there = {name: sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
+    return {str(name): found for name, found in there.items() if found} or names
 
 # %% ../nbs/06_workspace.ipynb #c6f9d1f2
-def in_turn(workspace: Home, clusters: Collection[str] | None) -> list[str]:
-    "The companies of a workspace in the order in which they get their turn; `InputError` when it has no stores."
+def schedulers(
+    workspace: Home,
+    company: str | None,  # None: all
+    clusters: Collection[str] | None,  # names of a pilot's clusters
+    now: pd.Timestamp | None,  # UTC; None: the present
+    policy: str | Policy | None,  # None: as the settings say
+    bucket: TokenBucket | None,
+) -> list[ScrapeScheduler]:
+    "The schedulers of the companies that are asked; `InputError` when the workspace has no stores."
     with workspace.begin() as session: stores = store_table(session)
     if stores.empty: raise InputError(f"{workspace.path} has no stores yet: import some first")
-    return longest_waiting(stores, clusters)
+    asked = {company: clusters} if company else pilot_of(stores, clusters)
+    return [company_scheduler(workspace, name, now, found, policy, bucket) for name, found in asked.items()]
+
+
+def budget_day(session: Session, at: pd.Timestamp) -> int:
+    "The local day by which a budget is counted: the calendar of the first company."
+    timezone = session.scalar(select(Company.timezone).order_by(Company.name).limit(1)) or "UTC"
+    return int(local_day(at, timezone))
+
+
+def todays_bucket(workspace: Home, now: pd.Timestamp | None = None) -> TokenBucket | None:
+    "What the budget of the settings allows at a UTC time, None where there is no budget."
+    with workspace.begin() as session:
+        return load_bucket(session, workspace.settings, budget_day(session, now or pd.Timestamp.now("UTC")))
+
+# %% ../nbs/06_workspace.ipynb #3c3c0449
+DEFAULT_QUEUE = 10  # stores, where neither a number nor a budget says how many
 
 
 def scrape_tasks(
     workspace: Home,
-    n: int,  # stores wanted
-    company: str | None = None,  # None: all, in turns
+    n: int | None = None,  # stores wanted; None: as many as the budget of the settings allows today, else 10
+    company: str | None = None,  # None: all, in one queue
     mode: str = "auto",  # "discovery", "optimization", or "auto": as far as each company is
     clusters: Collection[str] | None = None,  # names of a pilot's clusters
     now: pd.Timestamp | None = None,  # UTC; None: the present
-    policy: str | None = None,  # how optimization chooses; None: as the settings say
+    policy: str | Policy | None = None,  # None: as the settings say
 ) -> list[ScrapeTask]:
     "The next `n` stores to scrape, and why; fewer when there is no reason for more."
-    names = [company] if company else in_turn(workspace, clusters)
-    queues = [company_scheduler(workspace, name, now, clusters, policy).get_queue(n, mode) for name in names]
-    return [task for turn in zip_longest(*queues) for task in turn if task is not None][:n]
+    bucket = todays_bucket(workspace, now) if n is None else None
+    most = n if n is not None else DEFAULT_QUEUE if bucket is None else bucket.whole
+    return joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most, mode)
+
+
+def next_round(
+    workspace: Home,
+    now: pd.Timestamp | None = None,  # UTC; None: the present
+) -> list[ScrapeTask]:
+    """The next round of today's budget: scrape it, run `update_db`, and ask again until it is empty.
+
+    What the first scrapes of a day show decides about the next. `InputError` where the settings name no budget."""
+    if (bucket := todays_bucket(workspace, now)) is None:
+        raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
+    share = find_policy(workspace.settings.policy).round_share
+    return joint_queue(schedulers(workspace, None, None, now, None, bucket), round_size(bucket, share))
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):
@@ -245,7 +272,7 @@ class Workspace(Home):
 
     import_stores, cluster = load_stores, cluster_companies
     serve, prices, write_prices = serve_prices, served_prices, write_served_prices
-    scheduler, queue = company_scheduler, scrape_tasks
+    scheduler, queue, next_round = company_scheduler, scrape_tasks, next_round
 
     def stores(self, company: str | None = None) -> pd.DataFrame:
         """The stores: company, store_id, name, lat, lon, state, format, address, cluster (-1: in none), cluster_name,
@@ -268,11 +295,15 @@ class Workspace(Home):
     def record_failures(
         self,
         outcomes: Mapping[tuple[str, str], bool],  # (company, store_id) -> whether its scrape succeeded
+        now: pd.Timestamp | None = None,  # UTC, when they were tried; None: the present
     ) -> None:
-        "Count failed scrapes in a row; a usable snapshot, once it is taken in, sets the count back."
+        "Count failed scrapes in a row, and pay for them; a usable snapshot, once taken in, sets the count back."
+        at = now or pd.Timestamp.now("UTC")
         with self.lock(), self.begin() as session:
             for (name, store), succeeded in outcomes.items():
-                count_failures(session, self.company(session, name), store, succeeded)
+                count_failures(session, self.company(session, name), store, succeeded, at)
+            failed = sum(not succeeded for succeeded in outcomes.values())
+            pay_scrapes(session, self.settings, failed, budget_day(session, at))
 
     def newest(
         self,
@@ -296,11 +327,10 @@ class Workspace(Home):
         with self.begin() as session: return self.window_of(self.company(session, company))
 
     def known_window(self, company: str) -> SyncWindow:
-        "The window, under policy `delegated` with the changeover that was learned where the settings name none."
+        "The window, with the changeover that was learned where the settings name none."
         with self.begin() as session:
             row = self.company(session, company)
             window = self.window_of(row)
-            if self.settings.policy == "document": return window
             return sync_window(learned_week(session, row, window), window)
 
     def rule_of(self, row: Company) -> "MatchRule":

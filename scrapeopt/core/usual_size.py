@@ -9,8 +9,6 @@ __all__ = ['SMALL_IN_A_ROW', 'SIZES_AGREE', 'UsualSizes']
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 # %% ../../nbs/core/usual_size.ipynb #f0a87b37
 SMALL_IN_A_ROW = 3  # partial snapshots in a row that agree with each other are the new usual
 SIZES_AGREE = 0.9  # of the largest of them: the smallest must have so many products
@@ -27,8 +25,9 @@ class UsualSizes:
         "How many products a snapshot of the store usually has, 0 while nothing is known."
         if store in self.whole: return self.whole[store]
         home = self.cluster.get(store, -1)
-        others = [n for s, n in self.whole.items() if home < 0 or self.cluster.get(s, -1) == home]
-        return float(np.median(others)) if others else 0.0
+        sizes = {s: found[-1] for s, found in self.small.items() if found} | self.whole
+        others = [n for s, n in sizes.items() if s != store and n and (home < 0 or self.cluster.get(s, -1) == home)]
+        return min(others, default=0)
 
     def is_new_usual(self, store: str, products: int) -> bool:
         "Whether this snapshot and the ones before it agree on a smaller range."
@@ -41,7 +40,7 @@ class UsualSizes:
         products: int,  # in the new snapshot
         min_share: float,  # of the usual number
     ) -> bool:
-        "Whether a new snapshot has about as many products as usual: a first one has some, the third small one is usual."
+        "Whether a new snapshot has about as many products as usual, or is the third small one in a row."
         return products >= max(min_share * self.usual(store), 1) or self.is_new_usual(store, products)
 
     def add(self, store: str, products: int, whole: bool) -> None:

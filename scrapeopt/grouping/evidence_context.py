@@ -85,11 +85,11 @@ class LatestSnapshots:
 
     def time(self, store: str) -> np.datetime64:
         "When a store's snapshot was taken, NaT without one."
-        return self.times[self.row[store]]
+        return self.times[self.row[store]] if store in self.row else NO_TIME
 
     def day(self, store: str) -> int:
-        "The local day of a store's snapshot, `NEVER` without one."
-        return int(self.days[self.row[store]])
+        "The local day of a store's snapshot, `NEVER` without one, or where the store was not loaded."
+        return int(self.days[self.row[store]]) if store in self.row else NEVER
 
     def group_prices(
         self,

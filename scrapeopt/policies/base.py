@@ -105,9 +105,11 @@ def observe(
 ) -> Situation:
     "The situation at `now`."
     if pd.isna(now): raise InputError("now must be a time in UTC, got none")
-    rows = by_age(utc_times(stores["last_scraped"]))
-    rows = rows[~asleep(stores, now, window.timezone)[rows]]
-    due = due_count(utc_times(stores["last_scraped"])[rows], window.last_changeover(now))
+    times, today = utc_times(stores["last_scraped"]), local_day(now, window.timezone)
+    done = ~np.isnat(times) & (local_day(times, window.timezone) == today)  # nobody is asked twice on one day
+    rows = by_age(times)
+    rows = rows[~(done | asleep(stores, now, window.timezone))[rows]]
+    due = due_count(times[rows], window.last_changeover(now))
     ids = stores["store_id"].to_numpy(dtype=object)[rows].tolist()
     return Situation(ids, rows, due, longest_unchecked_first(g for g in groups if g.is_active), stores,
                      expected_week(window) if learned.week is None else learned.week, now, window.timezone, learned)

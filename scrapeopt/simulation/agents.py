@@ -19,12 +19,12 @@ import pandas as pd
 from ..core.calendar import SyncWindow, utc_times
 from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
+from ..core.policy_names import policy_names, policy_path
 from ..grouping.events import GroupState
 from ..grouping.evidence_context import NO_TIME
 from ..groups import GroupOrchestrator
 from ..overlap import MatchRule
 from ..policies.base import Policy, Rules
-from ..policies.registry import policy_names, policy_path
 from ..policies.scrape_value import TokenBucket
 from .panel import World
 from ..storage.settings import WEEKDAYS, Settings

@@ -18,7 +18,6 @@ from ..discovery import MAX_FAILURES
 from ..policies.scrape_value import TokenBucket
 from .agents import NO_TIME, Agent, Memory, Setting, Today, instant
 from .panel import World
-from ..storage.price_query import SURVIVE_CHANGEOVER
 
 # %% ../../nbs/simulation/baselines.ipynb #37c30ea5
 class RoundRobin(Memory):
@@ -150,6 +149,9 @@ class ZoneViews:
         self.prices[zone][sold], self.seen[zone][sold] = prices[sold], at
 
 # %% ../../nbs/simulation/baselines.ipynb #17f1c8a3
+SURVIVE_CHANGEOVER = 0.65  # share of prices that are the same after a changeover; see `09_twin`
+
+
 DAILY_CHANGE = 0.003  # rate at which prices change in a day without a changeover: clearance, corrections
 
 

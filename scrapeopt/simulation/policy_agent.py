@@ -118,8 +118,9 @@ class PolicyAgent:
     "A policy inside a backtest, company by company."
 
     def __init__(self, policy: Policy, s: Setting) -> None:
-        self.policy, self.events, self.asked = policy, list[Event](), list[str]()
+        self.policy, self.events = policy, list[Event]()
         self.row = {str(i): k for k, i in enumerate(s.stores.index)}
+        self.asked = list(self.row)  # a baseline asks everybody; without one, `plan` says who is asked first
         self.order = np.argsort([str(p) for p in s.products.index], kind="stable")  # a workspace sorts them by id
         self.companies = [new_company(policy, s, part, self.order) for _, part in s.stores.groupby("company")]
 

@@ -8,6 +8,7 @@ __all__ = ['change_counts', 'learned_week']
 # %% ../../nbs/storage/event_log.ipynb #219b8621
 from typing import TypeVar
 
+import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -25,10 +26,12 @@ def read_events(
     company: Company,
     kind: type[SomeEvent],
     newest: int | None = None,  # only so many; None: all
+    at: pd.Timestamp | None = None,  # UTC, those up to then; None: all
 ) -> list[SomeEvent]:  # oldest first
     "The events of one kind in a company's log."
     query = (select(GroupEvent.record).order_by(GroupEvent.id.desc()).limit(newest)
              .where(GroupEvent.company_id == company.id, GroupEvent.kind == kind.__name__))
+    if at is not None: query = query.where(GroupEvent.at <= at)
     found = [event_from_record(kind.__name__, record) for record in session.scalars(query)]
     return [event for event in reversed(found) if isinstance(event, kind)]
 
@@ -36,10 +39,10 @@ def read_events(
 NEWEST_CHANGES = 20_000  # pairs of scrapes that the price week is learned from; see the two tables below
 
 # %% ../../nbs/storage/event_log.ipynb #6fc39b36
-def change_counts(session: Session, company: Company) -> ChangeCounts:
-    "The changes that the newest scrapes of a company have shown, added up."
+def change_counts(session: Session, company: Company, at: pd.Timestamp | None = None) -> ChangeCounts:
+    "The changes that the newest scrapes of a company have shown, up to a UTC time if one is given, added up."
     counts = ChangeCounts()
-    for e in read_events(session, company, ChangesSeen, NEWEST_CHANGES):
+    for e in read_events(session, company, ChangesSeen, NEWEST_CHANGES, at):
         counts = counts.add(e.since, e.until, e.shared, e.changed)
     return counts
 

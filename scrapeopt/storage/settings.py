@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
+from ..core.policy_names import OLD_DEFAULT_POLICY, policy_path
 
 # %% ../../nbs/storage/settings.ipynb #3fbbd50a
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -58,7 +59,9 @@ class Settings(BaseSettings):
     range_threshold: ShareField = 0.95  # Range Overlap of a new home
     min_shared: int = Field(default=20, ge=1)  # products that a comparison needs
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
-    policy: Literal["document", "delegated"] = "document"  # the rules of the groups, and whom to scrape next
+    policy: str = OLD_DEFAULT_POLICY  # who judges, and whom to scrape next; `init` writes another one into the file
+    budget: float | None = Field(default=None, gt=0)  # scrapes a day, all companies together
+    save_days: float = Field(default=1.0, ge=0)  # how many days' unspent scrapes may wait for the changeover
     accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
     max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
     min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of last time's, too
@@ -69,6 +72,14 @@ class Settings(BaseSettings):
     lock_wait_s: float = Field(default=60.0, ge=0)  # how long to wait for another scrapeopt on the same workspace
     seed: int = Field(default=0, ge=0)  # of every random choice
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name
+
+    @field_validator("policy")
+    @classmethod
+    def known_policy(cls, name: str) -> str:
+        "The name of a policy that exists."
+        try: policy_path(name)
+        except InputError as e: raise ValueError(str(e)) from None
+        return name
 
     def company(self, name: str) -> CompanySettings:
         "The settings of a company; the defaults when the file has none."
@@ -132,9 +143,11 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 # seeding = "baseline"         # or "geography": whole clusters first, chiselled by the checks
 # accuracy_floor = 0.9         # a group whose inferred prices are right less often is analysed again; 0: never
 
-# Who judges, and whom to scrape next. "document": the written rules to the letter, easy to follow by hand.
-# "delegated": each scrape where it mends most prices; more right prices for the same number of scrapes.
-# policy = "document"
+# Who judges, and whom to scrape next. "delegated": each scrape where it corrects most prices. "document": the
+# written rules to the letter, easy to follow by hand. Or a policy of your own: "my_package.my_module:my_policy".
+policy = "delegated"
+# budget = 40                  # scrapes a day, all companies together; without it, as many as you ask for
+# save_days = 1.0              # how many days' unspent scrapes may wait for the day when prices change
 
 # What comes in
 # max_bad_share = 0.05         # more bad lines than this, and a snapshot is partial: kept, never used

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['candidate_link', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot', 'Product',
-           'StoreGroupMembership', 'StoreGroupRow', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs', 'StoreAgreement',
-           'connect', 'state_version', 'migrate']
+           'StoreGroupMembership', 'StoreGroupRow', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs',
+           'SnapshotAgreement', 'TokenBucketRow', 'connect', 'state_version', 'migrate']
 
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
 from importlib.resources import files
@@ -84,6 +84,7 @@ class Store(Base):
     cluster_id: Mapped[int | None] = mapped_column(ForeignKey("cluster.id", ondelete="SET NULL"))
     last_scraped: Mapped[Timestamp | None]  # time of its newest usable snapshot
     failures: Mapped[int] = mapped_column(default=0)  # failed scrapes in a row
+    tried_at: Mapped[Timestamp | None]  # when the last of them failed
 
 # %% ../../nbs/storage/tables.ipynb #66033999
 class Snapshot(Base):
@@ -170,23 +171,34 @@ class InferenceAudit(Base):
 
 # %% ../../nbs/storage/tables.ipynb #0cb20f0b
 class CompanyBeliefs(Base):
-    "What policy `delegated` has learned of a company, beside its groups and its log."
-    __tablename__ = "company_memory"
-    company_id: Mapped[int] = mapped_column(ForeignKey("company.id"), primary_key=True)
+    "What scrapes have taught of a company by some moment, beside its groups and its log; append-only."
+    __tablename__ = "company_beliefs"
+    __table_args__ = (UniqueConstraint("company_id", "at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    company_id: Mapped[int] = mapped_column(ForeignKey("company.id"))
+    at: Mapped[Timestamp]  # of the newest scrape that it rests on
     learned_pairs: Mapped[int]  # comparable pairs that the match threshold was learned from
-    confidence_table: Mapped[dict[str, Any]] = mapped_column("tallies")  # counts and agreed of a `ConfidenceTable`
-    departure_prob: Mapped[dict[str, Any]] = mapped_column("doubt")  # by group: the chance that members strayed unseen
-    calibration_gap: Mapped[float] = mapped_column("surprise")  # by how much less was right than was promised
+    confidence_table: Mapped[dict[str, Any]]  # counts and agreed of a `ConfidenceTable`
+    departure_prob: Mapped[dict[str, Any]]  # by group: the chance that members strayed unseen
+    calibration_gap: Mapped[float]  # by how much less was right than was promised
+    notes: Mapped[dict[str, Any]]  # what else the policy wants to keep
 
 
-class StoreAgreement(Base):
-    "How the prices of a store stood to those of its group when it was last scraped, under policy `delegated`."
-    __tablename__ = "store_standing"
-    store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"), primary_key=True)
-    scraped_at: Mapped[Timestamp]  # of the snapshot that was judged
-    nearest_group: Mapped[str | None] = mapped_column("leans_on")  # the group that it resembles, where it is in none
+class SnapshotAgreement(Base):
+    "How the prices of a snapshot stood to those of its store's group when it was taken."
+    __tablename__ = "snapshot_agreement"
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
+    nearest_group: Mapped[str | None]  # the group that the store resembles, where it is in none
     agreed: Mapped[int]  # prices that were its group's
-    agreement: Mapped[bytes] = mapped_column("stands")  # int8 for each row of the snapshot, compressed
+    agreement: Mapped[bytes]  # int8 for each row of the snapshot, compressed
+
+
+class TokenBucketRow(Base):
+    "The scrapes that are left to be made out of the daily budget; one row."
+    __tablename__ = "token_bucket"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[int]  # local day up to which it was filled
+    tokens: Mapped[float]  # scrapes
 
 # %% ../../nbs/storage/tables.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database
@@ -226,7 +238,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0003"  # the newest migration
+STATE_VERSION = "0004"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:

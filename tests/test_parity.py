@@ -1,0 +1,136 @@
+"""What is measured is what runs: a backtest and a workspace ask the same stores and serve the same prices."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scrapeopt.backtest import Panel, backtest
+from scrapeopt.policies import find_policy
+from scrapeopt.simulation.policy_agent import PolicyAgent
+from scrapeopt.twin import archetype_twin
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+DAYS, BUDGET = 18, 3.0
+BAD_LUCK = {"fail_rate": 0.1, "partial_rate": 0.1}  # more than anybody has, so that eighteen days see enough of it
+
+
+def panel() -> Panel:
+    "Twelve stores in two zones, recorded for three weeks; every seventh day the prices change."
+    rng, rows = np.random.default_rng(3), []
+    for day in range(21):
+        week = np.random.default_rng(day // 7).integers(100, 900, (2, 40))
+        drizzle = rng.random(40) < 0.01
+        for store in range(12):
+            prices = week[store % 2] + 10 * drizzle
+            rows += [(f"S{store:02d}", f"p{i:02d}", f"2026-11-{day + 2:02d}", price / 100)
+                     for i, price in enumerate(prices) if (i + store) % 11]
+    return Panel(pd.DataFrame(rows, columns=["store", "product", "date", "price"]))
+
+
+WORLDS = {
+    "state_zones": lambda: archetype_twin("state_zones", 24, 100, seed=1, **BAD_LUCK),
+    "uniform": lambda: archetype_twin("uniform", 20, 100, seed=0, **BAD_LUCK),
+    "autonomy": lambda: archetype_twin("autonomy", 20, 100, seed=2, **BAD_LUCK),
+    "panel": panel,
+}
+
+
+def timezone_of(world) -> str: return getattr(getattr(world, "chain", None), "timezone", "UTC")
+
+
+class Measured:
+    "A backtest, written down: who was asked in which round of which day, and what was served in the evening."
+
+    def __init__(self, world, policy: str):
+        self.rounds, self.served = [], []
+        settings = {"timezone": timezone_of(world)}
+        self.result = backtest(world, self.agent(policy), budget=BUDGET, days=DAYS, save_days=3, settings=settings)
+
+    def agent(self, policy: str):
+        def factory(setting):
+            agent, rounds, served = PolicyAgent(find_policy(policy), setting), self.rounds, self.served
+            plan, serve = agent.plan, agent.served
+            def planned(today):
+                tasks = plan(today)
+                if tasks: rounds.append((today.now, tasks))
+                return tasks
+            def evening(now):
+                served.append(serve(now))
+                return served[-1]
+            agent.plan, agent.served = planned, evening
+            return agent
+        return factory
+
+
+class Lived:
+    "The same world in a workspace: files in an inbox, `update_db`, a queue, a table of prices."
+
+    def __init__(self, world, policy: str, folder, url: str | None = None):
+        self.world, self.rounds, self.served = world, [], []
+        self.company = str(world.stores["company"].iloc[0])
+        Workspace.create(folder, url)
+        text = (folder / "scrapeopt.toml").read_text().replace('policy = "delegated"', f'policy = "{policy}"')
+        extra = f'\n[companies."{self.company}"]\ntimezone = "{timezone_of(world)}"\ndecimals = 2\n'
+        (folder / "scrapeopt.toml").write_text(text + extra)
+        self.ws = Workspace.open(folder)
+        stores = world.stores.reset_index(names="store_id").assign(name="")
+        if stores["lat"].isna().any(): stores = stores.assign(lat=-32.0, lon=115.8)
+        self.ws.import_stores(stores)
+        self.ws.cluster()
+        for store in world.stores.index: self.scrape(str(store))
+        update_db(self.ws)
+        self.ws = Workspace(self.ws.path, self.ws.settings.model_copy(update={"budget": BUDGET, "save_days": 3.0}),
+                            self.ws.engine)
+        self.ws.record_failures({}, world.now)  # from today on the budget counts
+
+    def scrape(self, store: str) -> None:
+        "One store into the inbox; one that fails is counted as failed."
+        try: prices = self.world.scrape(store)
+        except OSError: return self.ws.record_failures({(self.company, store): False}, self.world.now)
+        categories = self.world.products["category"].astype(str)
+        lines = [json.dumps({"product_id": str(p), "price": f"{c // 100}.{c % 100:02d}", "category": k})
+                 for p, c, k in zip(self.world.products.index, prices.tolist(), categories, strict=True) if c >= 0]
+        path = self.ws.inbox(self.company, store) / f"{self.world.now:%Y%m%dT%H%M%SZ}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(line + "\n" for line in lines))
+
+    def play(self) -> "Lived":
+        for day in range(DAYS):
+            while tasks := self.ws.next_round(self.world.now):
+                self.rounds.append((self.world.now, [t.store_id for t in tasks]))
+                for task in tasks: self.scrape(task.store_id)
+                update_db(self.ws)
+            self.served.append(self.evening())
+            if day + 1 < DAYS: self.world.advance(pd.Timedelta("1D"))
+        return self
+
+    def evening(self):
+        "The table of prices as two arrays, stores by products."
+        table = self.ws.prices(now=self.world.now)
+        assert not table.duplicated(["company", "store_id", "product_id"]).any()
+        shape = len(self.world.stores), len(self.world.products)
+        prices, sure = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
+        at = (pd.Index(self.world.stores.index.astype(str)).get_indexer(table["store_id"]),
+              pd.Index(self.world.products.index.astype(str)).get_indexer(table["product_id"]))
+        prices[at] = (table["price"].astype(float) * 100).round().astype(np.int32)
+        sure[at] = table["confidence"]
+        return prices, sure
+
+
+def assert_same(measured: Measured, lived: Lived) -> None:
+    "The same stores on the same days, round by round, and the same prices with the same confidence every evening."
+    assert measured.rounds == lived.rounds
+    for day, ((prices, sure), (table, confidence)) in enumerate(zip(measured.served, lived.served, strict=True)):
+        assert (prices == table).all(), (day, np.argwhere(prices != table)[:5])
+        np.testing.assert_allclose(np.where(prices >= 0, sure, 0), confidence, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_is_measured_is_what_runs(tmp_path, name, policy):
+    measured, lived = Measured(WORLDS[name](), policy), Lived(WORLDS[name](), policy, tmp_path / "ws").play()
+    assert_same(measured, lived)
+    assert sum(len(stores) for _, stores in lived.rounds) >= DAYS  # something was asked for
+    if name != "panel": assert lived.ws.stores()["failures"].any() or len(lived.ws.events())
