@@ -46,10 +46,11 @@ class _Known:
 def _known(session: Session, company: Company, stores: set[str]) -> _Known:
     "What the state knows of a company, as far as new files of some stores ask for it."
     history: History = {store_id: {} for store_id in stores}
+    asked = Store.store_id.in_(stores) | Store.last_scraped.is_(None)  # a first scrape is held against those, too
     query = (select(Store.store_id, Snapshot).join(Snapshot, Snapshot.store_pk == Store.id)
-             .where(Store.company_id == company.id, Store.store_id.in_(stores)))
+             .where(Store.company_id == company.id, asked))
     for store_id, row in session.execute(query):
-        history[store_id][row.scraped_at] = Kept(row.digest, row.rows, row.partial)
+        history.setdefault(store_id, {})[row.scraped_at] = Kept(row.digest, row.rows, row.partial)
     seen = session.execute(select(Product.product_id, Product.first_seen).where(Product.company_id == company.id))
     newest = session.execute(select(Store.store_id, Snapshot.rows).where(Store.company_id == company.id).join(
         Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped)))
