@@ -6,8 +6,8 @@
 __all__ = ['open_outliers', 'GroupOrchestrator', 'group_table', 'DIVERGENCE_DETECTED', 'HEALTHY', 'AmbassadorChanged',
            'CandidateConfirmed', 'CandidatesCleared', 'CandidatesStamped', 'ChangesSeen', 'ClusterFormed',
            'DivergenceDetected', 'Event', 'GroupDissolved', 'GroupFounded', 'GroupsMerged', 'GroupState',
-           'HealthRestored', 'MonolithSeeded', 'OutlierKept', 'Reanalysed', 'StoreGroup', 'StoreJoined', 'StoreLeft',
-           'StoreOutcast', 'ThresholdLearned']
+           'HealthRestored', 'MonolithSeeded', 'OutlierKept', 'RangeThresholdLearned', 'Reanalysed', 'StoreGroup',
+           'StoreJoined', 'StoreLeft', 'StoreOutcast', 'ThresholdLearned']
 
 # %% ../nbs/03_groups.ipynb #59284f82
 from collections.abc import Collection, Iterable
@@ -17,25 +17,29 @@ import numpy as np
 import pandas as pd
 
 from .core.calendar import SyncWindow
+from .core.defaults import RANGE_THRESHOLD
 from .core.errors import InputError
 from .discovery import complete_clusters
-from .grouping.checks import DocumentContext, category_round, chisel, leave_categories, run_checks, seed
+from .grouping.checks import DocumentContext, category_round, chisel, home_cluster, leave_categories
+from .grouping.checks import run_checks, seed
 from .grouping.events import by_name
-from .overlap import MatchRule, PriceMatrix, auto_threshold, overlap_matrix
+from .grouping.split_merge import join_alike
+from .overlap import MatchRule, OverlapMatrix, PriceMatrix, auto_range_threshold, auto_threshold
+from .overlap import overlap_matrix
 
 # %% ../nbs/03_groups.ipynb #re045857
 from .grouping.events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateConfirmed
 from .grouping.events import CandidatesCleared, CandidatesStamped, ChangesSeen, ClusterFormed
 from .grouping.events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState, GroupsMerged
-from .grouping.events import HealthRestored, MonolithSeeded, OutlierKept, Reanalysed, StoreGroup, StoreJoined
-from .grouping.events import StoreLeft, StoreOutcast, ThresholdLearned
+from .grouping.events import HealthRestored, MonolithSeeded, OutlierKept, RangeThresholdLearned, Reanalysed
+from .grouping.events import StoreGroup, StoreJoined, StoreLeft, StoreOutcast, ThresholdLearned
 
 # %% ../nbs/03_groups.ipynb #re995984
 _all_ = [  # what builds on groups finds their events here
     "DIVERGENCE_DETECTED", "HEALTHY", "AmbassadorChanged", "CandidateConfirmed", "CandidatesCleared",
     "CandidatesStamped", "ChangesSeen", "ClusterFormed", "DivergenceDetected", "Event", "GroupDissolved",
-    "GroupFounded", "GroupsMerged", "GroupState", "HealthRestored", "MonolithSeeded", "OutlierKept", "Reanalysed",
-    "StoreGroup", "StoreJoined", "StoreLeft", "StoreOutcast", "ThresholdLearned"]
+    "GroupFounded", "GroupsMerged", "GroupState", "HealthRestored", "MonolithSeeded", "OutlierKept",
+    "RangeThresholdLearned", "Reanalysed", "StoreGroup", "StoreJoined", "StoreLeft", "StoreOutcast", "ThresholdLearned"]
 
 # %% ../nbs/03_groups.ipynb #15538f7c
 def stamp(ctx: DocumentContext, fresh: Collection[str]) -> None:
@@ -56,16 +60,46 @@ def clusters_to_form(
             for cluster in complete_clusters(stores, scraped, ctx.state.formed) for part in [ready.get_group(cluster)]]
 
 # %% ../nbs/03_groups.ipynb #a20f3daf
+def comparable_pairs(ctx: DocumentContext) -> tuple[OverlapMatrix, np.ndarray]:
+    "The overlaps of all scraped stores, and which pairs can be compared (bool (n, n), nobody with itself)."
+    timely = ctx.window.comparable(ctx.prices.times[:, None], ctx.prices.times[None, :])
+    return overlap_matrix(ctx.prices.prices), timely & ~np.eye(len(timely), dtype=bool)
+
+
 def learn_threshold(
     ctx: DocumentContext,
+    m: OverlapMatrix,
+    timely: np.ndarray,  # bool (n, n): which pairs can be compared
     default: float,  # while there is no valley
 ) -> None:
     "Learn the match threshold from all comparable pairs of the company (R4)."
-    timely = ctx.window.comparable(ctx.prices.times[:, None], ctx.prices.times[None, :])
-    pairs = overlap_matrix(ctx.prices.prices).true[np.triu(timely, 1)]
+    pairs = m.true[np.triu(timely, 1)]
     learned = auto_threshold(pairs[~np.isnan(pairs)], default=default)
     ctx.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
     ctx.rule = replace(ctx.rule, match_threshold=learned.value)
+
+
+def learn_range_threshold(ctx: DocumentContext, m: OverlapMatrix, timely: np.ndarray, default: float) -> None:
+    "Learn the range threshold from the comparable pairs that match (R7)."
+    alike = timely & ctx.rule.matches(m)
+    value = auto_range_threshold(m.range[alike], default=default)
+    ctx.emit(RangeThresholdLearned, value=value, pairs=int(alike.sum()))
+    ctx.rule = replace(ctx.rule, range_threshold=value)
+
+# %% ../nbs/03_groups.ipynb #12067a70
+@dataclass(frozen=True)
+class LearnedBars:
+    "Which thresholds are learned when groups are formed, and what stands while they cannot; None: it is given."
+    match: float | None = None
+    range: float | None = None
+
+
+def learn_bars(ctx: DocumentContext, learn: LearnedBars) -> None:
+    "Learn the thresholds that are not given."
+    if learn == LearnedBars(): return
+    m, timely = comparable_pairs(ctx)
+    if learn.match is not None: learn_threshold(ctx, m, timely, learn.match)
+    if learn.range is not None: learn_range_threshold(ctx, m, timely, learn.range)
 
 # %% ../nbs/03_groups.ipynb #3b249532
 def open_outliers(
@@ -82,12 +116,12 @@ def form_groups(
     ctx: DocumentContext,
     stores: pd.DataFrame,  # store_id, cluster, cluster_name
     seeding: str,  # "baseline": chisel at once; "geography": leave that to the health checks
-    default: float | None,  # match threshold while no valley is found; None: it is given, learn nothing
+    learn: LearnedBars,  # what is learned on the way
 ) -> list[str]:
     "Form the groups of clusters whose discovery is complete (R4a); all outliers then, regional ones too."
     ready = clusters_to_form(ctx, stores)
     if not ready: return []
-    if default is not None: learn_threshold(ctx, default)
+    learn_bars(ctx, learn)
     for cluster, place, members in ready:
         ctx.emit(ClusterFormed, cluster=cluster, place=place)
         if len(members) < 2: continue  # a group needs two
@@ -97,6 +131,17 @@ def form_groups(
     ctx.outliers_allowed = open_outliers(ctx.state, stores)
     return ctx.newest_first(ctx.outliers_allowed - ctx.state.grouped())
 
+# %% ../nbs/03_groups.ipynb #326ebc2f
+def join_met(
+    ctx: DocumentContext,
+    fresh: Collection[str],  # stores with a new snapshot
+) -> None:
+    "Join groups of one cluster that match, now that both were seen in one window (R3)."
+    place = {g.name: home_cluster(ctx, g.members) for g in ctx.state.active()}
+    for group in ctx.state.active():
+        near = [name for name, there in place.items() if there == place[group.name]]
+        if group.members.intersection(fresh): join_alike(ctx, group.name, near)
+
 # %% ../nbs/03_groups.ipynb #a3dcfd57
 @dataclass(frozen=True)
 class GroupOrchestrator:
@@ -104,13 +149,22 @@ class GroupOrchestrator:
     rule: MatchRule = MatchRule()  # noqa: RUF009 - frozen
     window: SyncWindow = SyncWindow()  # noqa: RUF009 - frozen
     threshold: float | str = "auto"  # "auto": learned from the company's pairs when groups are formed
+    range_threshold: float | str = "auto"  # likewise, from the pairs that match
     seeding: str = "baseline"  # "geography": monoliths only, the health checks chisel them
 
     def __post_init__(self) -> None:
         if self.seeding not in ("baseline", "geography"):
             raise InputError(f"seeding must be 'baseline' or 'geography', got {self.seeding!r}")
-        if self.threshold != "auto" and not (isinstance(self.threshold, float | int) and 0 < self.threshold <= 1):
-            raise InputError(f"threshold must be 'auto' or a number in (0, 1], got {self.threshold!r}")
+        for name, bar in (("threshold", self.threshold), ("range_threshold", self.range_threshold)):
+            if bar != "auto" and not (isinstance(bar, float | int) and 0 < bar <= 1):
+                raise InputError(f"{name} must be 'auto' or a number in (0, 1], got {bar!r}")
+
+    def rule_of(self, state: GroupState) -> MatchRule:
+        "When stores match, with the thresholds that are given or were learned."
+        match = state.threshold if self.threshold == "auto" else float(self.threshold)
+        held = state.range_threshold if self.range_threshold == "auto" else float(self.range_threshold)
+        return replace(self.rule, match_threshold=self.rule.match_threshold if match is None else match,
+                       range_threshold=self.rule.range_threshold if held is None else held)
 
     def run(
         self,
@@ -122,15 +176,16 @@ class GroupOrchestrator:
         "The events of one batch; `state.replay(events)` is the next state."
         fresh = sorted(str(s) for s in fresh if s in prices)
         if not fresh: return []
-        learned = state.threshold if self.threshold == "auto" else float(self.threshold)
-        rule = self.rule if learned is None else replace(self.rule, match_threshold=learned)
         newest = pd.Timestamp(max(prices.times[prices.row(s)] for s in fresh), tz="UTC")
         place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-        ctx = DocumentContext(state, prices, rule, self.window, newest, place, open_outliers(state, stores))
+        ctx = DocumentContext(state, prices, self.rule_of(state), self.window, newest, place,
+                              open_outliers(state, stores))
         stamp(ctx, fresh)
-        default = self.rule.match_threshold if self.threshold == "auto" else None
-        ungrouped = form_groups(ctx, stores, self.seeding, default)
+        learn = LearnedBars(self.rule.match_threshold if self.threshold == "auto" else None,
+                            RANGE_THRESHOLD if self.range_threshold == "auto" else None)
+        ungrouped = form_groups(ctx, stores, self.seeding, learn)
         tried = run_checks(ctx, ungrouped + ctx.newest_first(ctx.outliers_allowed.intersection(fresh)))
+        join_met(ctx, fresh)
         for category in sorted(set(prices.categories) - {""}): category_round(ctx, category, {*fresh, *tried})
         return ctx.events
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BINS', 'HILL_GAP', 'LOWEST_FOOT', 'true_overlap', 'range_overlap', 'jaccard_overlap', 'OverlapMatrix',
            'overlap_matrix', 'overlap_by_category', 'one_vs_many', 'MatchRule', 'Homes', 'find_homes', 'Threshold',
-           'auto_threshold', 'PriceMatrix', 'price_matrix', 'FingerprintIndex']
+           'auto_threshold', 'auto_range_threshold', 'PriceMatrix', 'price_matrix', 'FingerprintIndex']
 
 # %% ../nbs/02_overlap.ipynb #e535fa3f
 from collections.abc import Callable, Collection, Iterable
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from .core.bitplane_kernels import ROUNDING
 from .core.bitplanes import PricePlanes, count_parts, pack, price_planes, row_counts
-from .core.defaults import MATCH_THRESHOLD
+from .core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
 from .core.prices import NOT_SOLD, int_matrix, int_prices
@@ -160,7 +160,7 @@ def one_vs_many(
 class MatchRule:
     "When two stores match (R4): enough shared products, and enough of them at the same price."
     match_threshold: float = MATCH_THRESHOLD  # True Overlap needed
-    range_threshold: float = 0.95  # Range Overlap needed before a Rogue is compared with an Ambassador
+    range_threshold: float = RANGE_THRESHOLD  # Range Overlap needed before a Rogue is compared with an Ambassador
     min_shared: int = 20  # shared products needed, or half of the smaller catalogue where that is less
 
     def __post_init__(self) -> None:
@@ -319,6 +319,20 @@ def plot_threshold(
     ax.legend(loc="upper left", fontsize=8)
     return ax
 
+# %% ../nbs/02_overlap.ipynb #f7ec2da1
+def auto_range_threshold(
+    range_values: np.ndarray,  # Range Overlap of pairs of stores that match, both directions; NaN is left out
+    *,
+    default: float = RANGE_THRESHOLD,  # never more than this
+) -> float:
+    "Learn the range threshold (R7) from the pairs that price alike; InputError for values outside 0..1."
+    values = np.asarray(range_values, dtype=float).ravel()
+    values = values[~np.isnan(values)]
+    learned = auto_threshold(values, default=default)
+    foot = learned.valley[1] if learned.valley else float(np.quantile(values, 0.01)) if values.size else 0.0
+    if values.size < HILL_PAIRS or foot < LOWEST_FOOT: return default
+    return round(min(default, foot - THRESHOLD_MARGIN), 4)
+
 # %% ../nbs/02_overlap.ipynb #72d6a020
 @dataclass(frozen=True, eq=False)
 class PriceMatrix:
@@ -333,6 +347,11 @@ class PriceMatrix:
     def planes(self) -> PricePlanes:
         "The prices packed for counting; packed when they are first asked for."
         return price_planes(self.prices)
+
+    @cached_property
+    def sketches(self) -> FingerprintIndex:
+        "The fingerprints of the stores, by row; taken when they are first asked for."
+        return FingerprintIndex().add(self.prices)
 
     @cached_property
     def _rows(self) -> dict[str, int]: return {str(store): i for i, store in enumerate(self.stores)}
@@ -409,11 +428,31 @@ def _utc(times: list) -> np.ndarray:
     try: return pd.to_datetime(times, utc=True).tz_localize(None).as_unit("ns").to_numpy()
     except (ValueError, TypeError) as e: raise InputError(f"snapshots: a time cannot be read ({e}).") from None
 
+# %% ../nbs/02_overlap.ipynb #18cb6ffc
+def one_category_each(
+    columns: list[np.ndarray],  # of each snapshot: (k,) int, the product of each line
+    kinds: list[np.ndarray],  # of each snapshot: (k,) int, the position of its category in `names`
+    names: np.ndarray,  # all categories in the order of the alphabet, "" for none
+    products: int,
+) -> np.ndarray:  # (products,) str
+    "The category of each product: the most frequent one, the first by name on a tie (R8)."
+    chosen, disputed = np.full(products, -1), np.zeros(products, bool)
+    told = [(at[some], kind[some]) for at, kind in zip(columns, kinds, strict=True) for some in [names[kind] != ""]]
+    for at, kind in told:
+        chosen[at] = np.where(chosen[at] < 0, kind, chosen[at])
+        disputed[at] |= chosen[at] != kind
+    # a product and a category as one number; few products are in dispute, so only those are counted
+    votes = np.concatenate([at[d] * len(names) + kind[d] for at, kind in told for d in [disputed[at]]])
+    pairs, count = np.unique(votes.astype(np.int64), return_counts=True)
+    order = np.lexsort((-pairs, count))  # the winner of each product comes last
+    chosen[pairs[order] // len(names)] = pairs[order] % len(names)
+    return np.where(chosen < 0, "", names[chosen]) if len(names) else np.full(products, "")
+
 # %% ../nbs/02_overlap.ipynb #b9a0bcd5
 def price_matrix(
     snapshots: Iterable[tuple],  # (store_id, UTC time, product_ids (k,) text, prices (k,) int32, categories (k,) text)
 ) -> PriceMatrix:  # rows in the order given, products sorted
-    "Put one snapshot of each store side by side; the newest names a product's category. InputError names the store."
+    "Put one snapshot of each store side by side; a product has one category (R8). InputError names the store."
     rows = [(str(store), time, ids, np.asarray(p), kinds) for store, time, ids, p, kinds in snapshots]
     if not rows:
         none = np.array([], dtype=str)
@@ -427,7 +466,5 @@ def price_matrix(
     for store, row, cols, values in zip(stores, prices, columns, sparse, strict=True):
         _check_ids(store, cols, products)
         row[cols] = int_prices(values, f"prices of store {store!r}")
-    category = np.zeros(products.size, int)
-    for i in np.argsort(when.astype("int64"), kind="stable"):  # the newest comes last and stays
-        category[columns[i]] = kind_codes[i]
-    return PriceMatrix(np.array(stores, dtype=str), when, prices, products, names[category])
+    categories = one_category_each(columns, kind_codes, names, products.size)
+    return PriceMatrix(np.array(stores, dtype=str), when, prices, products, categories)

@@ -61,7 +61,8 @@ def first_picks(at: Situation, queue: Queue, n: int) -> list[Pick]:
     "The next `n` picks of phase 2; fewer when no more are worth a scrape, or can be paid."
     need_count(n)
     bucket = at.learned.bucket
-    return list(islice(queue(at), n if bucket is None else min(n, bucket.whole)))
+    wanted = (pick for pick in queue(at) if pick.store not in at.scraped_today)
+    return list(islice(wanted, n if bucket is None else min(n, bucket.whole)))
 
 # %% ../nbs/05_scheduler.ipynb #59864974
 UNKNOWN_CHANGEOVER = SyncWindow()

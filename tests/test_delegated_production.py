@@ -119,7 +119,7 @@ def test_document_is_the_default(lived, tmp_path):
     plain = open_workspace(tmp_path / "ws", None)
     assert (plain.settings.policy, live(plain, 8)[0]) == ("document", queues[:8])
     kinds = set(ws.events(W).kind)
-    assert "MonolithSeeded" in kinds and not kinds & {"ChangesSeen", "GroupsMerged"}
+    assert "MonolithSeeded" in kinds and "ChangesSeen" not in kinds
     assert {t.reason for q in queues for t in q} <= {"tie_breaker", "outlier", "health_check"}
 
 
@@ -246,6 +246,7 @@ def test_an_older_workspace_gets_its_tables(tmp_path, version):
     with ws.engine.begin() as c:
         for table in ("company_memory", "store_standing", "inference_audit")[:2 + (version == "0001")]:
             c.exec_driver_sql(f"DROP TABLE {table}")
+        c.exec_driver_sql("ALTER TABLE company DROP COLUMN range_threshold")
         c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
     again = Workspace.open(ws.path)
     assert again.audits(W).empty and memory(again) == []

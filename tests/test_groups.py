@@ -175,7 +175,8 @@ def one_batch(prices, fresh, *groups, clusters=None):
     "The state after one batch on `groups`; all stores lie in the formed cluster 0 unless told otherwise."
     before = replace(GroupState("Shop"), formed=frozenset({0}))
     for group in groups: before = before.put(group)
-    table = pd.DataFrame({"company": "Shop", "store_id": prices.stores, "cluster": clusters or 0, "cluster_name": "C0"})
+    table = pd.DataFrame({"company": "Shop", "store_id": prices.stores, "cluster": clusters or 0})
+    table["cluster_name"] = [f"C{c}" for c in table["cluster"]]
     return before.replay(GroupOrchestrator(RULE, threshold=0.8).run(before, prices, fresh, table))
 
 

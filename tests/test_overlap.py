@@ -233,6 +233,15 @@ def test_price_matrix_round_trip(chain, make, random):
     assert sum(pm.of_category(c).prices.shape[1] for c in set(categories)) == len(products)
 
 
+@given(st.lists(st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=4, max_size=4), min_size=1, max_size=7))
+def test_R8_a_product_has_the_category_that_most_stores_give_it(kinds):
+    ids = ["p0", "p1", "p2", "p3"]
+    pm = price_matrix((f"s{i}", None, ids, np.arange(4), row) for i, row in enumerate(kinds))
+    for product, category in enumerate(pm.categories):
+        given_ = [row[product] for row in kinds if row[product]]
+        assert category == (min(given_, key=lambda k: (-given_.count(k), k)) if given_ else "")
+
+
 def test_price_matrix_times_zones_categories_and_empty_snapshots():
     perth = pd.Timestamp("2026-11-23 10:00", tz="Australia/Perth")
     pm = price_matrix([("b", perth, ["x"], np.array([5]), ["new"]),
@@ -240,7 +249,7 @@ def test_price_matrix_times_zones_categories_and_empty_snapshots():
                        ("c", np.datetime64("2026-11-23T01:00"), [], np.array([], np.int32), [])])
     assert pm.stores.tolist() == ["b", "a", "c"]
     assert pm.times[0] == np.datetime64("2026-11-23T02:00") and np.isnat(pm.times[1])
-    assert pm.products.tolist() == ["x", "y"] and pm.categories.tolist() == ["new", ""]
+    assert pm.products.tolist() == ["x", "y"] and pm.categories.tolist() == ["new", ""]  # R8: a tie, the first by name
     assert pm.prices.tolist() == [[5, -1], [5, -1], [-1, -1]]
 
 

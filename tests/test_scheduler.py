@@ -48,35 +48,55 @@ def a_group(draw, name, members):
 
 def by_the_letter(stores, groups, window, n):
     "R12 written as slowly and plainly as can be: (store, reason, group)."
-    last = {s: pd.Timestamp.min.tz_localize("UTC") if pd.isna(t) else t
-            for s, t, f in zip(stores["store_id"], stores["last_scraped"], stores["failures"], strict=True) if f < 3}
-    since = window.last_changeover(NOW)
-    due = {s for s, t in last.items() if since is None or t < since}
     never = pd.Timestamp.min.tz_localize("UTC")
+    last = {s: never if pd.isna(t) else t
+            for s, t, f in zip(stores["store_id"], stores["last_scraped"], stores["failures"], strict=True) if f < 3}
+    today = NOW.tz_convert(window.timezone).normalize()
+    recent = window.last_changeover(NOW) or today
+    period = window.last_changeover(NOW) or today - pd.Timedelta(days=6)
+    free = {s for s, t in last.items() if t < recent}
     active = sorted((g for g in groups if g.is_active), key=lambda g: (g.checked_at or never, g.name))
-    diverged = [g for g in active if g.status == DIVERGENCE_DETECTED]
-    waiting = [g for g in active if g.status == HEALTHY]
-    housed = {s for g in active if g.category is None for s in g.members}
-    queue = []
+    full = [g for g in active if g.category is None and g.members & last.keys()]
+    alone = last.keys() - set().union(*(g.members for g in full))
+    queue, clock = [], dict(last)
 
-    def oldest(members): return sorted((s for s in members if s not in {q[0] for q in queue}), key=last.get)
+    def queued(): return {q[0] for q in queue}
+    def members(g, among): return sorted((g.members & among) - queued(), key=lambda s: (
+        g.status == DIVERGENCE_DETECTED and s == g.ambassador, last[s]))
+    def speak(store, reason, name):
+        queue.append((store, reason, name))
+        clock[store] = NOW + pd.Timedelta(len(queue), "s")
+    def check(g, stores):
+        for s in stores: speak(s, "tie_breaker" if g.status == DIVERGENCE_DETECTED else "health_check", g.name)
+    def spoke(group, since): return [s for s in group & last.keys() if clock[s] >= since]
+    def turn(g): return max(map(clock.get, spoke(g.members, period)), default=never)
 
+    cut = [g for g in full if len(heard := spoke(g.members, recent)) % 2 and max(last.values()) in map(last.get, heard)]
+    for g in active:
+        if g.status == DIVERGENCE_DETECTED:
+            able = sorted(g.members & free or {s for s in g.members & last.keys() if last[s] < today},
+                          key=lambda s: (s == g.ambassador, last[s]))
+            for s in able[:1]:
+                if s not in queued(): speak(s, "tie_breaker", g.name)
+    for g in cut:
+        if not g.members & queued(): check(g, members(g, free)[:1])
     while True:
-        before = len(queue)
-        for g in diverged:
-            ranked = sorted(sorted(g.members & last.keys(), key=last.get), key=lambda s: s == g.ambassador)
-            exempt = ranked[:1]
-            able = [s for s in ranked if (s in due or s in exempt) and s not in {q[0] for q in queue}]
-            if able: queue.append((able[0], "tie_breaker", g.name))
-        queue += [(s, "outlier", None) for s in oldest(due - housed)[:1]]
-        for g in list(waiting):
-            members = oldest(due & g.members)[:2]
-            waiting.remove(g)
-            if members:
-                queue += [(s, "health_check", g.name) for s in members]
-                waiting.append(g)
-                break
-        if len(queue) == before: return queue[:n]
+        lone = sorted((alone & free) - queued(), key=last.get)
+        able = [g for g in full if members(g, free)]
+        u, g = len(spoke(alone, period)), sum(turn(g) > never for g in full)
+        if u == len(alone) and g == len(full): first = lone and able and last[lone[0]] < min(map(turn, able))
+        else: first = u * len(full) <= g * len(alone)
+        if lone and (first or not able): speak(lone[0], "outlier", None)
+        elif able:
+            g = min(able, key=lambda g: (turn(g), full.index(g)))
+            check(g, members(g, free)[:2 - len(spoke(g.members, recent)) % 2])
+        else: break
+    if window.changeover is None:
+        for s in sorted(last.keys() - free - queued(), key=last.get):
+            home = [g for g in full if s in g.members]
+            if home: check(home[0], [s])
+            else: speak(s, "outlier", None)
+    return queue[:n]
 
 
 def queue_of(stores, groups, window, n, **more):
@@ -110,6 +130,7 @@ def test_R12_no_store_twice_none_unreachable_and_every_scrape_has_a_reason(situa
         if since is not None and row.loc[store, "last_scraped"] >= since: assert reason == "tie_breaker"
         if reason == "tie_breaker": assert by_name[name].status == DIVERGENCE_DETECTED
         if reason == "health_check": assert by_name[name].status == HEALTHY
+        assert not name or not by_name[name].category or reason == "tie_breaker"
         if reason == "outlier": assert not any(store in g.members for g in groups if g.is_active and not g.category)
 
 
@@ -123,12 +144,32 @@ def test_R12_without_a_changeover_every_reachable_store_gets_its_turn(situation)
 @given(situations())
 def test_R12_the_ambassador_breaks_a_tie_only_when_nobody_else_can(situation):
     stores, groups, window = situation
-    reachable = set(stores.loc[stores["failures"] < 3, "store_id"])
+    last = stores[stores["failures"] < 3].set_index("store_id")["last_scraped"]
+    today = NOW.tz_convert(window.timezone).normalize()
+    since = window.last_changeover(NOW) or today
     for g in groups:
-        if g.status != DIVERGENCE_DETECTED or not g.is_active or not g.members & reachable: continue
-        store, reason, _ = queue_of(stores, [g], window, 1)[0]
-        assert reason == "tie_breaker"
-        assert (store == g.ambassador) == (g.members & reachable == {g.ambassador})
+        if g.status != DIVERGENCE_DETECTED or not g.is_active: continue
+        able = {s for s in g.members if s in last and not last[s] >= since} or {
+            s for s in g.members if s in last and not last[s] >= today}
+        picked = [(s, r) for s, r, _ in queue_of(stores, [g], window, 1)]
+        if able: assert picked[0][1] == "tie_breaker" and (picked[0][0] == g.ambassador) == (able == {g.ambassador})
+
+
+def healthy(groups): return [replace(g, status=HEALTHY) for g in groups]
+
+
+@given(situations(), st.integers(1, 30))
+def test_R12_queues_of_one_give_what_one_queue_gives(situation, n):
+    "Each store is scraped before the next queue is asked for, and its group may or may not have been judged by it."
+    stores, groups, window = situation
+    stores, groups = stores.copy(), healthy(groups)
+    at_once = queue_of(stores, groups, window, n)
+    for i, task in enumerate(at_once):
+        now = NOW + pd.Timedelta(i, "s")
+        tasks = ScrapeScheduler(stores, groups, now=now, window=window).get_optimization_mode_queue(1)
+        assert [(t.store_id, t.reason, t.group) for t in tasks] == [task]
+        stores.loc[stores["store_id"] == task[0], "last_scraped"] = now
+        groups = [replace(g, checked_at=now) if task[0] in g.members and i % 3 else g for g in groups]
 
 
 @given(situations())

@@ -481,3 +481,16 @@ def add_leftovers_of_few(mine: np.ndarray, own: np.ndarray, offsets: np.ndarray,
             equal[k] += theirs == ours
             e += theirs <= ours
             m += ours <= theirs
+
+# %% ../../nbs/core/bitplane_kernels.ipynb #b2726a74
+@njit(cache=True)
+def count_shared(record: np.ndarray, i: int, records: np.ndarray, others: np.ndarray, starts: np.ndarray,
+                 shared: np.ndarray) -> None:
+    "Products that record `i` shares with each of the `others`; reads the sold planes alone."
+    mine = record[i]
+    for k in range(others.size):
+        theirs, count = records[others[k]], 0
+        for first in starts[:-1] * VECTOR:  # of each block; its sold plane comes first
+            a, b = mine[first:first + VECTOR], theirs[first:first + VECTOR]  # so the compiler takes a vector at a time
+            for w in range(VECTOR): count += popcount(a[w] & b[w])
+        shared[k] = count

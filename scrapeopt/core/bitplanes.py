@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pair_counts_plain', 'Codebook', 'codebook', 'Leftovers', 'PricePlanes', 'join_planes', 'pack', 'price_planes',
-           'count_bands', 'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts']
+           'count_bands', 'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts', 'row_shared']
 
 # %% ../../nbs/core/bitplanes.ipynb #2bd354d4
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ import numpy as np
 
 from .bitplane_kernels import BLOCK, COLUMNS, MANY, MAX_PLANES, NO_PRICE, TILE, VECTOR, WORD
 from .bitplane_kernels import add_leftovers, add_leftovers_of_few, add_row_leftovers, cores_for
-from .bitplane_kernels import count_band, count_row, count_row_on_all_cores, find_common_prices
-from .bitplane_kernels import find_leaders, key_order, match_band, mirror_counts, pack_records
-from .bitplane_kernels import places_by_store, write_leftover_keys
+from .bitplane_kernels import count_band, count_row, count_row_on_all_cores, count_shared
+from .bitplane_kernels import find_common_prices, find_leaders, key_order, match_band, mirror_counts
+from .bitplane_kernels import pack_records, places_by_store, write_leftover_keys
 from .errors import InputError
 from .prices import NOT_SOLD
 
@@ -341,3 +341,15 @@ def row_counts(
         add_row_leftovers(mine, left.keys, left.stores, of_all)
         equal = of_all[others]
     return counts[:, 0], counts[:, 1] + equal
+
+# %% ../../nbs/core/bitplanes.ipynb #340a227e
+def row_shared(
+    one: PricePlanes,  # where the one store is packed
+    i: int,  # its position there
+    many: PricePlanes,  # the others, packed by the same codebook
+    others: np.ndarray,  # (m,) int64 positions in `many`
+) -> np.ndarray:  # int32 (m,)
+    "How many products one store shares with each of some others."
+    shared = np.empty(len(others), np.int32)
+    count_shared(one.records, i, many.records, others, many.book.starts, shared)
+    return shared

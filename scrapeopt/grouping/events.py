@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
-           'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped', 'CandidatesCleared',
-           'CandidateConfirmed', 'AmbassadorChanged', 'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept',
-           'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'GroupsMerged', 'Reanalysed', 'ChangesSeen',
-           'event_record', 'event_from_record']
+           'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
+           'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
+           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'GroupsMerged',
+           'Reanalysed', 'ChangesSeen', 'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -54,6 +54,7 @@ class GroupState:
     groups: Mapping[str, StoreGroup] = field(default_factory=dict)  # by name, dissolved ones included
     formed: frozenset[int] = frozenset()  # clusters whose groups were formed
     threshold: float | None = None  # learned match threshold, None: not learned
+    range_threshold: float | None = None  # learned range threshold, None: not learned
 
     def apply(self, event: Event) -> GroupState:
         "The state after `event`."
@@ -106,9 +107,21 @@ class Event:
         raise NotImplementedError
 
 
-def _percent(overlap: float) -> str:
-    "An overlap for a sentence."
-    return "nothing to compare" if math.isnan(overlap) else f"{overlap:.1%} of shared prices equal"
+def _percent(overlap: float, shared: int | None = None) -> str:
+    "An overlap for a sentence, of so many shared products if that is known."
+    if math.isnan(overlap): return "nothing to compare"
+    return f"{overlap:.1%} of {'' if shared is None else f'{shared:,} '}shared prices equal"
+
+
+def _below(share: float) -> str:
+    "A share that was too small, for a sentence: rounded down, so that it never reads like its bar."
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"
+
+
+def _speakers(store: str | None, voters: int) -> str:
+    "Who a store was held against: another store, or the vote of several."
+    if store is None: return "nobody"
+    return store if voters < 2 else f"the vote of {store} and {voters - 1} more"
 
 # %% ../../nbs/grouping/events.ipynb #bcd51fd9
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +136,19 @@ class ThresholdLearned(Event):
     def words(self) -> str:
         how = "learned from the valley among" if self.has_valley else "the default, as there is no valley among"
         return f"the match threshold is {self.value:.3f}: {how} {self.pairs:,} comparable pairs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeThresholdLearned(Event):
+    "The range threshold was read off the pairs of stores that price alike (R7)."
+    value: float
+    pairs: int  # ordered pairs that price alike
+
+    def applied_to(self, state: GroupState) -> GroupState: return replace(state, range_threshold=self.value)
+
+    def words(self) -> str:
+        return (f"the range threshold is {self.value:.3f}: so much of its products a store finds at the others "
+                f"that price like it ({self.pairs:,} pairs)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +222,11 @@ class CandidateConfirmed(Event):
     store: str
     against: str  # the store it was compared with
     overlap: float  # True Overlap
+    voters: int = 1  # more than one: it was compared with the vote of so many stores, of which `against` is one
 
     def words(self) -> str:
-        return f"{self.store} still matches {self.against} of {self.group}: {_percent(self.overlap)}"
+        whom = _speakers(self.against, self.voters)
+        return f"{self.store} still matches {whom} of {self.group}: {_percent(self.overlap)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,16 +250,35 @@ def _without(group: StoreGroup, store: str) -> StoreGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreOutcast(Event):
-    "A member no longer matches: a Rogue."
+class Numbers:
+    "What a refusal rests on; None where it was not measured."
+    nearest: str | None = None  # the group that came nearest
+    true: float | None = None  # True Overlap with its Ambassador
+    range: float | None = None  # share of the store's products that the Ambassador sells
+    shared: int | None = None  # products that both sell
+    match_threshold: float | None = None  # the bar of the True Overlap
+    range_threshold: float | None = None  # the bar of the Range Overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOutcast(Numbers, Event):
+    "A member no longer matches: a Rogue; `nearest` is the group that it prices like instead, if that is known."
     store: str
     against: str | None
     overlap: float
+    voters: int = 1  # more than one: it was compared with the vote of so many stores, of which `against` is one
 
     def change(self, group: StoreGroup) -> StoreGroup: return _without(group, self.store)
 
     def words(self) -> str:
-        return f"{self.store} was cast out of {self.group}: {_percent(self.overlap)} with {self.against}"
+        out, whom = f"{self.store} was cast out of {self.group}", _speakers(self.against, self.voters)
+        if self.nearest is not None:
+            how = "" if self.true is None or math.isnan(self.true) else f", {_percent(self.true, self.shared)}"
+            return f"{out}: it prices like {self.nearest}{how}"
+        if self.against is None: return f"{out}: there was nobody to compare"
+        if math.isnan(self.overlap): return f"{out}: nothing to compare with {whom}"
+        bar = "" if self.match_threshold is None else f" (match_threshold {self.match_threshold:.4g})"
+        return f"{out}: {_percent(self.overlap, self.shared)} with {whom}{bar}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,22 +298,44 @@ class StoreJoined(Event):
     store: str
     against: str  # the Ambassador that it matches
     overlap: float
+    voters: int = 1  # more than one: it was compared with the vote of so many stores, of which `against` is one
+    kept: float | None = None  # instead of an overlap: share of the group's old prices, corrected for their age
 
     def change(self, group: StoreGroup) -> StoreGroup: return replace(group, members=group.members | {self.store})
 
-    def words(self) -> str: return f"{self.store} joined {self.group}: {_percent(self.overlap)} with {self.against}"
+    def words(self) -> str:
+        if math.isnan(self.overlap):
+            kept = "" if self.kept is None else f", {self.kept:.1%} of those that should have lasted"
+            return f"{self.store} joined {self.group} on probation, by that group's old prices{kept}"
+        return f"{self.store} joined {self.group}: {_percent(self.overlap)} with {_speakers(self.against, self.voters)}"
 
+# %% ../../nbs/grouping/events.ipynb #dc1aa15e
+def why_no_home(e: OutlierKept) -> str:
+    "Why no group took a store in, with the numbers; of all groups the one is told that came nearest."
+    if e.nearest is None:
+        if not e.gap_h: return f"it matches none of {e.groups_tried} Ambassadors"
+        late = f"{e.gap_h / 24:.1f} days older than the window" if e.gap_h > 0 else "of another price week"
+        return f"no group could be compared: the newest snapshot of any is {late}"
+    true, bar = e.true or 0.0, e.match_threshold or 0.0
+    prices = f"of {e.shared:,} shared prices equal"
+    if true < bar: return f"nearest group {e.nearest}: {_below(true)} {prices} (match_threshold {bar:.4g})"
+    whom = f"{true:.1%} {prices} with {e.against} of {e.nearest}, but"
+    if e.range is not None and e.range_threshold is not None and e.range < e.range_threshold:
+        return f"{whom} that sells only {_below(e.range)} of its products (range_threshold {e.range_threshold:.4g})"
+    return f"{whom} so few shared products prove nothing"
 
+# %% ../../nbs/grouping/events.ipynb #7a7ccf0a
 @dataclass(frozen=True, kw_only=True)
-class OutlierKept(Event):
+class OutlierKept(Numbers, Event):
     "A store matches nobody with comparable data and stays an outlier."
     store: str
-    groups_tried: int
+    groups_tried: int  # whose Ambassador it could be compared with
     outliers_tried: int
+    against: str | None = None  # the Ambassador of the nearest group
+    gap_h: float | None = None  # hours that the nearest snapshot of a group misses the window by; below 0: other week
 
     def words(self) -> str:
-        return (f"{self.store} is an outlier: it matches none of {self.groups_tried} Ambassadors "
-                f"and none of {self.outliers_tried} outliers")
+        return f"{self.store} is an outlier: {why_no_home(self)}; none of {self.outliers_tried} outliers matches it"
 
 # %% ../../nbs/grouping/events.ipynb #ca463f4a
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,9 @@ from .events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateCo
 from .events import CandidatesCleared, CandidatesStamped, ChangesSeen, DivergenceDetected, Event
 from .events import GroupDissolved, GroupFounded, GroupState, GroupsMerged, HealthRestored
 from .events import OutlierKept, StoreJoined, StoreOutcast, ThresholdLearned
-from .evidence_context import EvidenceContext, LatestSnapshots, match_prices, matching_group
-from .evidence_context import matching_stores, prices_when_last_seen, same_week_sets
+from .evidence_context import EvidenceContext, LatestSnapshots, PriceMatches, match_prices
+from .evidence_context import matching_group, matching_stores, nearest_group, pair_overlap
+from .evidence_context import prices_when_last_seen, same_week_sets
 from .linkage import linked_labels
 from .vote import MEMBER_AGREEMENT, NEVER, UNKNOWN, GroupPrices, agreement, sides_with
 from ..overlap import MatchRule, auto_threshold, overlap_matrix
@@ -32,20 +33,29 @@ def make_ambassador(ctx: EvidenceContext, name: str, store: str) -> None:
     if (before := ctx.state.groups[name].ambassador) != store:
         ctx.emit(AmbassadorChanged, name, store=store, previous=before)
 
+# %% ../../nbs/grouping/evidence.ipynb #f971831a
+def keep_alive(ctx: EvidenceContext, name: str) -> None:
+    "After a store left: a group of one is none, and one without an Ambassador gets the newest member."
+    group = ctx.state.groups[name]
+    if len(group.members) < 2:
+        ctx.emit(GroupDissolved, name, why="fewer than two members remain", members=tuple(sorted(group.members)))
+    elif group.ambassador is None: make_ambassador(ctx, name, max(sorted(group.members), key=ctx.latest.day))
+
 # %% ../../nbs/grouping/evidence.ipynb #a28e3af5
 def cast_out(
     ctx: EvidenceContext,
     name: str,  # a group
     store: str,  # the member that leaves it
     against: str | None,  # the store that it does not match
-    overlap: float = float("nan"),  # True Overlap with that
+    vote: PriceMatches | None = None,  # what it was compared with, if not with that store alone
+    voters: int = 1,  # how many stores' vote that was
 ) -> None:
     "Let a store leave; a group of one is none, and one without an Ambassador gets the newest member."
-    ctx.emit(StoreOutcast, name, store=store, against=against, overlap=overlap)
-    group = ctx.state.groups[name]
-    if len(group.members) < 2:
-        ctx.emit(GroupDissolved, name, why="fewer than two members remain", members=tuple(sorted(group.members)))
-    elif group.ambassador is None: make_ambassador(ctx, name, max(sorted(group.members), key=ctx.latest.day))
+    overlap, shared = pair_overlap(ctx, store, against) if vote is None else (float(vote.true[0]), int(vote.shared[0]))
+    bar = None if shared is None else ctx.rule.match_threshold
+    ctx.emit(StoreOutcast, name, store=store, against=against, overlap=overlap, shared=shared, match_threshold=bar,
+             voters=voters)
+    keep_alive(ctx, name)
 
 # %% ../../nbs/grouping/evidence.ipynb #1bf27025
 def close_case(ctx: EvidenceContext, name: str) -> None:
@@ -61,15 +71,17 @@ def confirm_member(
     name: str,  # its group
     store: str,  # just scraped
     against: str,  # the store that it agrees with
-    overlap: float,  # True Overlap
+    overlap: float,  # True Overlap with that, or with the vote
+    voters: int = 1,  # how many stores' vote it agrees with, `against` one of them
 ) -> None:
     "The store prices as its group does; those that wait there are judged by it."
-    ctx.emit(CandidateConfirmed, name, store=store, against=against, overlap=overlap)
+    ctx.emit(CandidateConfirmed, name, store=store, against=against, overlap=overlap, voters=voters)
     make_ambassador(ctx, name, store)
     waiting = ctx.scraped_this_week(ctx.state.groups[name].candidates - {store, against})
     agree = matching_stores(ctx, store, waiting)
     for other in waiting:
-        if other in agree: ctx.emit(CandidateConfirmed, name, store=other, against=store, overlap=overlap)
+        if other in agree:
+            ctx.emit(CandidateConfirmed, name, store=other, against=store, overlap=pair_overlap(ctx, other, store)[0])
         elif ctx.state.groups[name].is_active: cast_out(ctx, name, other, store)
     close_case(ctx, name)
 
@@ -82,25 +94,27 @@ def side_with_majority(
     name: str,  # their group
     store: str,  # just scraped
     allies: list[str],  # members that failed before and match it
-    overlap: float,  # True Overlap of the store with the witnesses' prices
 ) -> None:
     "Members agree with each other, not with the witnesses: the larger side keeps the group, the latter on a tie."
     witnesses, suspects = ctx.witnesses(name, store), ctx.state.groups[name].candidates - {store}
-    ctx.emit(CandidateConfirmed, name, store=store, against=allies[0], overlap=overlap)
+    ctx.emit(CandidateConfirmed, name, store=store, against=allies[0], overlap=pair_overlap(ctx, store, allies[0])[0])
     if 1 + len(allies) > len(witnesses):  # the witnesses strayed, the Ambassador among them
         make_ambassador(ctx, name, store)
         leaving, against = [*witnesses, *sorted(suspects - set(allies))], store
     else: leaving, against = [store, *allies], witnesses[0]
-    for other in leaving: cast_out(ctx, name, other, against, overlap)
+    for other in leaving: cast_out(ctx, name, other, against)
     close_case(ctx, name)
 
 
-def judge_disagreement(ctx: EvidenceContext, name: str, store: str, overlap: float) -> None:
+def judge_disagreement(
+    ctx: EvidenceContext, name: str, store: str,
+    vote: PriceMatches,  # how it compares with the vote of the witnesses
+) -> None:
     "A member does not price as its group has since the changeover: find out who strayed."
     witnesses, suspects = ctx.witnesses(name, store), ctx.state.groups[name].candidates - {store}
-    if allies := matching_stores(ctx, store, suspects): side_with_majority(ctx, name, store, allies, overlap)
+    if allies := matching_stores(ctx, store, suspects): side_with_majority(ctx, name, store, allies)
     elif matching_group(ctx, store, name) or len(witnesses) >= MIN_WITNESSES:
-        cast_out(ctx, name, store, witnesses[0], overlap)
+        cast_out(ctx, name, store, witnesses[0], vote, len(witnesses))
     else:
         ctx.emit(CandidatesStamped, name, candidates=(store,))
         if ctx.state.groups[name].status == HEALTHY: ctx.emit(DivergenceDetected, name)
@@ -132,7 +146,9 @@ def move_or_merge(
         make_ambassador(ctx, large, store)
         close_case(ctx, large)
         return True
-    cast_out(ctx, name, store, ctx.state.groups[other].ambassador)
+    ctx.emit(StoreOutcast, name, store=store, against=ctx.state.groups[other].ambassador, overlap=float("nan"),
+             nearest=other, true=None if np.isnan(overlap) else overlap)
+    keep_alive(ctx, name)
     if not met and ctx.state.groups[name].is_active and group.status == HEALTHY: ctx.emit(DivergenceDetected, name)
     return False
 
@@ -156,11 +172,12 @@ def stack_prices(
     return GroupPrices(np.stack([p.prices for p in lists]), np.stack([p.seen for p in lists]))
 
 # %% ../../nbs/grouping/evidence.ipynb #97e211de
-def admit_on_probation(ctx: EvidenceContext, store: str, name: str, overlap: float) -> None:
+def admit_on_probation(ctx: EvidenceContext, store: str, name: str, kept: float | None = None) -> None:
     "A store joins a group on the strength of old prices; it has no voice there until somebody agrees with it."
-    ctx.emit(StoreJoined, name, store=store, against=str(ctx.state.groups[name].ambassador), overlap=overlap)
+    against = str(ctx.state.groups[name].ambassador)
+    ctx.emit(StoreJoined, name, store=store, against=against, overlap=float("nan"), kept=kept)
     if allies := matching_stores(ctx, store, ctx.state.groups[name].candidates):
-        confirm_member(ctx, name, store, allies[0], overlap)
+        confirm_member(ctx, name, store, allies[0], pair_overlap(ctx, store, allies[0])[0])
     else: ctx.emit(CandidatesStamped, name, candidates=(store,))
 
 # %% ../../nbs/grouping/evidence.ipynb #b5744343
@@ -173,7 +190,7 @@ def judge_first_of_week(
 ) -> None:
     "A member is the first of its group to be scraped since the changeover: believe it, unless it sides elsewhere."
     if allies := matching_stores(ctx, store, ctx.state.groups[name].candidates):
-        return confirm_member(ctx, name, store, allies[0], float("nan"))
+        return confirm_member(ctx, name, store, allies[0], pair_overlap(ctx, store, allies[0])[0])
     if found := matching_group(ctx, store, name):
         move_or_merge(ctx, name, store, *found)
         return
@@ -185,7 +202,7 @@ def judge_first_of_week(
         make_ambassador(ctx, name, store)
         ctx.emit(CandidatesCleared, name)  # it was looked at
         return close_case(ctx, name)
-    if not move_or_merge(ctx, name, store, others[side]): admit_on_probation(ctx, store, others[side], float("nan"))
+    if not move_or_merge(ctx, name, store, others[side]): admit_on_probation(ctx, store, others[side])
 
 # %% ../../nbs/grouping/evidence.ipynb #73b89c47
 def judge_member(
@@ -199,8 +216,9 @@ def judge_member(
     if witnesses := ctx.witnesses(name, store):
         group = ctx.latest.group_prices(witnesses, ctx.day)
         found = match_prices(ctx.rule, ctx.prices(store), group.prices[None])
-        if found.match[0]: return confirm_member(ctx, name, store, witnesses[0], float(found.true[0]))
-        if found.enough[0]: return judge_disagreement(ctx, name, store, float(found.true[0]))
+        if found.match[0]:
+            return confirm_member(ctx, name, store, witnesses[0], float(found.true[0]), len(witnesses))
+        if found.enough[0]: return judge_disagreement(ctx, name, store, found)
     judge_first_of_week(ctx, name, store, last, last_day)
 
 # %% ../../nbs/grouping/evidence.ipynb #2f35a575
@@ -259,12 +277,13 @@ def place_outliers(ctx: EvidenceContext, stores: Iterable[str]) -> None:
     for store in outliers:
         if found := matching_group(ctx, store):
             name, overlap = found
-            ctx.emit(StoreJoined, name, store=store, against=str(ctx.state.groups[name].ambassador), overlap=overlap)
+            voters = ctx.witnesses(name)
+            ctx.emit(StoreJoined, name, store=store, against=voters[0], overlap=overlap, voters=len(voters))
         elif found := matching_group_before(ctx, store): admit_on_probation(ctx, store, *found)
     group_outliers(ctx)
-    for store in outliers:
-        if ctx.state.group_of(store) is None:
-            ctx.emit(OutlierKept, store=store, groups_tried=len(ctx.state.active()), outliers_tried=0)
+    left = [s for s in outliers if ctx.state.group_of(s) is None]
+    for store in left:
+        ctx.emit(OutlierKept, store=store, outliers_tried=len(left) - 1, **nearest_group(ctx, store))
 
 # %% ../../nbs/grouping/evidence.ipynb #c3d9f392
 def merge_alike(

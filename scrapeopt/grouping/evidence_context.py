@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['NO_TIME', 'midnights', 'LatestSnapshots', 'EvidenceContext', 'PriceMatches', 'match_prices', 'matching_group',
-           'matching_stores', 'same_week_sets', 'prices_when_last_seen']
+           'matching_stores', 'pair_overlap', 'nearest_group', 'same_week_sets', 'prices_when_last_seen']
 
 # %% ../../nbs/grouping/evidence_context.ipynb #9081d13f
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -163,6 +163,7 @@ class EvidenceContext:
 class PriceMatches:
     "One store's prices against k price lists."
     true: np.ndarray  # (k,) True Overlap, NaN where nothing is shared
+    shared: np.ndarray  # (k,) products that both price
     enough: np.ndarray  # (k,) bool: enough products are shared for a verdict
     match: np.ndarray  # (k,) bool
 
@@ -182,7 +183,7 @@ def match_prices(
     sold = int((own != NOT_SOLD).sum()), (others != NOT_SOLD).sum(1)
     enough = (shared > 0) & (shared >= rule.needed(*sold))
     true = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
-    return PriceMatches(true, enough, enough & rule.match(shared, equal, *sold))
+    return PriceMatches(true, shared, enough, enough & rule.match(shared, equal, *sold))
 
 # %% ../../nbs/grouping/evidence_context.ipynb #3156d22b
 def matching_group(
@@ -205,6 +206,29 @@ def matching_stores(ctx: EvidenceContext, store: str, others: Iterable[str]) -> 
     if not names: return []
     match = match_prices(ctx.rule, ctx.prices(store), np.stack([ctx.prices(s) for s in names])).match
     return [s for s, yes in zip(names, match, strict=True) if yes]
+
+# %% ../../nbs/grouping/evidence_context.ipynb #c9245e84
+ANOTHER_WEEK_H = -1.0  # hours in `OutlierKept`: below 0, the groups were seen in another price week
+
+# %% ../../nbs/grouping/evidence_context.ipynb #2eab26f9
+def pair_overlap(ctx: EvidenceContext, a: str, b: str | None) -> tuple[float, int | None]:
+    "True Overlap of two stores' newest snapshots and the products they share; NaN and None if of two price weeks."
+    if b is None or NEVER in (ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
+    if not ctx.latest.week.comparable(ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
+    found = match_prices(ctx.rule, ctx.prices(a), ctx.prices(b)[None])
+    return float(found.true[0]), int(found.shared[0])
+
+
+def nearest_group(ctx: EvidenceContext, store: str) -> dict[str, Any]:
+    "What `OutlierKept` tells of the groups: how many have present prices, the nearest of them, and its numbers."
+    names = [g.name for g in ctx.state.active() if ctx.witnesses(g.name)]
+    if not names: return {"groups_tried": 0, "gap_h": ANOTHER_WEEK_H if ctx.state.active() else None}
+    found = match_prices(ctx.rule, ctx.prices(store), np.stack([ctx.prices_now(n).prices for n in names]))
+    if not found.enough.any(): return {"groups_tried": len(names)}
+    best = int(np.argmax(np.where(found.enough, np.nan_to_num(found.true), -1)))
+    return {"groups_tried": len(names), "nearest": names[best], "against": ctx.witnesses(names[best])[0],
+            "true": float(found.true[best]), "shared": int(found.shared[best]),
+            "match_threshold": ctx.rule.match_threshold}
 
 # %% ../../nbs/grouping/evidence_context.ipynb #4befd9d7
 def same_week_sets(ctx: EvidenceContext, stores: Iterable[str]) -> list[list[str]]:

@@ -6,7 +6,7 @@
 __all__ = ['regroup_by_rules', 'regroup_by_evidence']
 
 # %% ../../nbs/grouping/split_merge.ipynb #2c6402c4
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -39,17 +39,18 @@ def split(
 def join_alike(
     ctx: DocumentContext,
     name: str,  # a full group; one that has ended meanwhile is left alone
+    near: Collection[str] | None = None,  # names of the groups that it may be joined with; None: all
 ) -> None:
     "Join a group with the one whose Ambassador matches its own best."
     group = ctx.state.groups[name]
     if not group.is_active: return
-    others = [g for g in ctx.state.active() if g.name != name and g.ambassador]
+    others = [g for g in ctx.state.active() if g.name != name and g.ambassador and (near is None or g.name in near)]
     seen = ctx.compare(group.ambassador, [str(g.ambassador) for g in others])
-    range_back = [ctx.compare(g.ambassador, [str(group.ambassador)]).range for g in others]
-    narrower = np.minimum(seen.range, np.concatenate([*range_back, np.zeros(0)]))
-    fits = np.flatnonzero(seen.match & (narrower >= ctx.rule.range_threshold - 1e-9))
-    if not fits.size: return
-    best = int(fits[np.argmax(seen.true[fits])])
+    able = [i for i in np.flatnonzero(seen.match).tolist()
+            if min(seen.range[i], ctx.compare(others[i].ambassador, [str(group.ambassador)]).range[0])
+            >= ctx.rule.range_threshold - 1e-9]
+    if not able: return
+    best = max(able, key=lambda i: seen.true[i])  # the first on a tie
     small, large = sorted((group, others[best]), key=lambda g: (len(g.members), g.name))
     ctx.emit(GroupsMerged, large.name, other=small.name, members=tuple(sorted(small.members)),
              overlap=float(seen.true[best]))

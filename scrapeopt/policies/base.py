@@ -85,6 +85,13 @@ class Situation:
         "Whether `store` was not scraped since the last changeover."
         return self.rank[store] < self.due
 
+    @cached_property
+    def scraped_today(self) -> frozenset[str]:
+        "The stores that were scraped on this local day: nobody is asked twice."
+        times = utc_times(self.table["last_scraped"])[self.rows]
+        done = ~np.isnat(times) & (local_day(times, self.timezone) == self.today)
+        return frozenset(np.array(self.order, object)[done].tolist())
+
     def oldest_first(self, members: Iterable[str]) -> list[str]:
         "Those of `members` that are reachable and in scope, least recently scraped first."
         return sorted((s for s in members if s in self.rank), key=self.rank.__getitem__)
@@ -105,10 +112,9 @@ def observe(
 ) -> Situation:
     "The situation at `now`."
     if pd.isna(now): raise InputError("now must be a time in UTC, got none")
-    times, today = utc_times(stores["last_scraped"]), local_day(now, window.timezone)
-    done = ~np.isnat(times) & (local_day(times, window.timezone) == today)  # nobody is asked twice on one day
+    times = utc_times(stores["last_scraped"])
     rows = by_age(times)
-    rows = rows[~(done | asleep(stores, now, window.timezone))[rows]]
+    rows = rows[~asleep(stores, now, window.timezone)[rows]]
     due = due_count(times[rows], window.last_changeover(now))
     ids = stores["store_id"].to_numpy(dtype=object)[rows].tolist()
     return Situation(ids, rows, due, longest_unchecked_first(g for g in groups if g.is_active), stores,
@@ -139,12 +145,15 @@ class Rules:
     match: "MatchRule" = field(default_factory=default_match)  # while nothing is learned
     window: SyncWindow = field(default_factory=SyncWindow)  # with the changeover of the settings, if they name one
     threshold: float | str = "auto"  # True Overlap of a match; "auto": learned from the company's pairs
+    range_threshold: float | str = "auto"  # Range Overlap of a new home; "auto": learned likewise
     seeding: str = "baseline"  # how groups are first formed: "baseline" or "geography"
 
     def match_in(self, state: GroupState) -> "MatchRule":
-        "When two stores match now: by the threshold of the settings, else by the learned one."
-        fixed = None if self.threshold == "auto" else float(self.threshold)
-        return replace(self.match, match_threshold=fixed or state.threshold or self.match.match_threshold)
+        "When two stores match now: by the thresholds of the settings, else by the learned ones."
+        match = state.threshold if self.threshold == "auto" else float(self.threshold)
+        held = state.range_threshold if self.range_threshold == "auto" else float(self.range_threshold)
+        return replace(self.match, match_threshold=match or self.match.match_threshold,
+                       range_threshold=held or self.match.range_threshold)
 
 
 def judge_nothing(beliefs: BeliefState, batch: Batch, rules: Rules) -> list[Event]:

@@ -70,7 +70,7 @@ def _default(name: str) -> Any: return Settings.model_fields[name].default
 class BacktestSettings:
     "Choices of a backtest; `InputError` for a value that makes no sense."
     match_threshold: float | str = _default("match_threshold")  # True Overlap of a match; "auto": learned
-    range_threshold: float = _default("range_threshold")  # Range Overlap of a new home
+    range_threshold: float | str = _default("range_threshold")  # Range Overlap of a new home; "auto": learned
     min_shared: int = _default("min_shared")  # products that a comparison needs
     window_hours: float = _default("window_hours")  # snapshots further apart are not compared
     changeover: int | str | None = None  # weekday, 0 = Monday or "monday"; None: unknown
@@ -88,7 +88,7 @@ class BacktestSettings:
             day = None if self.changeover == "none" else WEEKDAYS.index(self.changeover)
             object.__setattr__(self, "changeover", day)
         rules = self.rules  # each part checks its own
-        GroupOrchestrator(rules.match, rules.window, rules.threshold, rules.seeding)
+        GroupOrchestrator(rules.match, rules.window, rules.threshold, rules.range_threshold, rules.seeding)
 
     @property
     def window(self) -> SyncWindow:
@@ -98,8 +98,8 @@ class BacktestSettings:
     @property
     def rules(self) -> Rules:
         "The rules that a policy judges by, with these settings."
-        match = MatchRule(range_threshold=self.range_threshold, min_shared=self.min_shared)
-        return Rules(match, self.window, self.match_threshold, self.seeding)
+        match = MatchRule(min_shared=self.min_shared)
+        return Rules(match, self.window, self.match_threshold, self.range_threshold, self.seeding)
 
 # %% ../../nbs/simulation/agents.ipynb #851e2c9f
 def backtest_settings(

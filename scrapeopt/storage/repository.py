@@ -19,7 +19,7 @@ from ..core.calendar import SyncWindow
 from ..core.errors import InputError
 from ..grouping.events import Event, GroupState, StoreGroup, event_from_record, event_record
 from ..policies.base import Rules
-from .home import company_threshold
+from .home import company_range_threshold, company_threshold
 from .queries import newest_snapshots, query_frame
 from .settings import Settings
 from .snapshots import read_snapshot
@@ -35,16 +35,18 @@ def company_window(settings: Settings, company: Company) -> SyncWindow:
 
 
 def company_rule(settings: Settings, company: Company) -> "MatchRule":
-    "When two stores of a company match (R4): with the threshold of the settings, or else the learned one."
+    "When two stores of a company match (R4): with the thresholds of the settings, or else the learned ones."
     from scrapeopt.overlap import MatchRule
-    return MatchRule(company_threshold(settings, company), settings.range_threshold, settings.min_shared)
+    match, held = company_threshold(settings, company), company_range_threshold(settings, company)
+    return MatchRule(match, held, settings.min_shared)
 
 
 def company_rules(settings: Settings, company: Company) -> Rules:
     "The settings that a policy judges a company by."
     from scrapeopt.overlap import MatchRule
-    match = MatchRule(range_threshold=settings.range_threshold, min_shared=settings.min_shared)
-    return Rules(match, company_window(settings, company), settings.match_threshold, settings.seeding)
+    match = MatchRule(min_shared=settings.min_shared)
+    return Rules(match, company_window(settings, company), settings.match_threshold, settings.range_threshold,
+                 settings.seeding)
 
 # %% ../../nbs/storage/repository.ipynb #4b590f22
 def _text(value: Any) -> str | None:
@@ -144,7 +146,7 @@ def read_groups(
         row.is_active, row.category, row.checked_at)
         for name, row in _group_rows(session, company).items()}
     formed = session.scalars(select(Cluster.label).where(Cluster.company_id == company.id, Cluster.formed))
-    return GroupState(company.name, groups, frozenset(formed), company.threshold)
+    return GroupState(company.name, groups, frozenset(formed), company.threshold, company.range_threshold)
 
 # %% ../../nbs/storage/repository.ipynb #3602d424
 def save_events(
@@ -167,7 +169,7 @@ def save_events(
         session.add(row)
     for cluster in session.scalars(select(Cluster).where(Cluster.company_id == company.id)):
         cluster.formed = cluster.label in after.formed
-    company.threshold = after.threshold
+    company.threshold, company.range_threshold = after.threshold, after.range_threshold
     session.add_all(_event_row(company, event) for event in events)
     return after
 

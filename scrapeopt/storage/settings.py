@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
     window_hours: float = Field(default=48.0, gt=0)  # snapshots further apart are not compared
     match_threshold: Literal["auto"] | ShareField = "auto"  # True Overlap of a match; auto: learned from data
-    range_threshold: ShareField = 0.95  # Range Overlap of a new home
+    range_threshold: Literal["auto"] | ShareField = "auto"  # Range Overlap of a new home; auto: learned from data
     min_shared: int = Field(default=20, ge=1)  # products that a comparison needs
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
     policy: str = OLD_DEFAULT_POLICY  # who judges, and whom to scrape next; `init` writes another one into the file
@@ -138,7 +138,7 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 # When two stores price alike (scrapeopt update-db)
 # window_hours = 48.0          # snapshots further apart are not compared
 # match_threshold = "auto"     # share of equal prices; "auto" learns it, or say 0.95
-# range_threshold = 0.95       # share of a Rogue's products that its new home must sell
+# range_threshold = "auto"     # share of a Rogue's products that its new home must sell; auto: learned, at most 0.95
 # min_shared = 20              # products that a comparison needs
 # seeding = "baseline"         # or "geography": whole clusters first, chiselled by the checks
 # accuracy_floor = 0.9         # a group whose inferred prices are right less often is analysed again; 0: never

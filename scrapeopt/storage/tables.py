@@ -54,6 +54,7 @@ class Company(Base):
     decimals: Mapped[int]  # a price is kept in units of 10^-decimals
     changeover: Mapped[int | None]  # weekday of the price changeover, 0 = Monday; None: unknown
     threshold: Mapped[float | None]  # learned match threshold
+    range_threshold: Mapped[float | None]  # learned range threshold
     clustering: Mapped[dict[str, Any] | None]  # how the stores were clustered; None: not yet
 
 

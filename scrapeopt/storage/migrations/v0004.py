@@ -43,6 +43,7 @@ def upgrade() -> None:
     create_beliefs()
     create_agreements()
     op.add_column("store", Column("tried_at", DateTime))
+    op.add_column("company", Column("range_threshold", Double))
     op.create_table(
         "token_bucket", Column("id", Integer, nullable=False), Column("day", Integer, nullable=False),
         Column("tokens", Double, nullable=False), PrimaryKeyConstraint("id", name="pk_token_bucket"))
