@@ -10,7 +10,7 @@ RUN := .venv/installed-run
 DEV := .venv/installed-dev
 
 .NOTPARALLEL:
-.PHONY: help demo test sync lint types docs notebooks pytest coverage drills bench leaderboard lab fresh clean
+.PHONY: help demo pilot test sync lint types docs notebooks pytest coverage drills bench leaderboard lab fresh clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -21,9 +21,17 @@ $(RUN): settings.ini setup.py
 $(DEV): settings.ini setup.py
 	@bash tools/venv.sh dev
 
-demo: $(RUN)  ## the Perth pilot from nothing: stores, groups, three weeks of scraping, served prices
+demo: $(RUN)  ## the Perth pilot from nothing under both policies: stores, groups, three weeks of scraping, served prices
 	@rm -rf _demo
 	@.venv/bin/scrapeopt demo _demo
+
+pilot: $(DEV)  ## the demo again, its figures kept, the front page and README from them
+	@rm -rf _demo
+	@.venv/bin/scrapeopt demo _demo
+	@$(PY) -m benchmarks.pilot
+	@$(PY) tools/run_nbs.py nbs/index.ipynb
+	@.venv/bin/nbdev_clean
+	@$(PY) tools/readme.py
 
 test: sync lint types docs notebooks pytest  ## every check below, the quick ones first
 
@@ -64,8 +72,8 @@ drills: $(DEV)  ## the long tests that make test leaves out
 bench: $(DEV)  ## every benchmark in benchmarks/ in turn, and the pages they write in the docs; ten minutes and more
 	@$(PY) -m benchmarks
 
-leaderboard: $(DEV)  ## every policy on every kind of chain, and the page in the docs; an hour or so, goes on where it stopped
-	@$(PY) -m benchmarks.leaderboard --cache _build/leaderboard && rm -r _build/leaderboard
+leaderboard: $(DEV)  ## every policy on every kind of chain, also on PANELS="FILE ...", and the page in the docs; an hour or so, goes on where it stopped
+	@$(PY) -m benchmarks.leaderboard --cache _build/leaderboard $(if $(PANELS),--panels $(PANELS)) && rm -r _build/leaderboard
 
 lab: $(DEV)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab nbs/index.ipynb

@@ -1,4 +1,4 @@
-"What half and twice of each constant of the grouping rules does to the accuracy of policy `delegated` on small twins."
+"What half and twice of each constant of the grouping rules does to the score of policy `delegated` on small twins."
 import argparse
 import sys
 from collections.abc import Iterator
@@ -70,24 +70,24 @@ def constant(name: str, value: object) -> Iterator[None]:
 
 
 def measure(world: str, given: argparse.Namespace) -> np.ndarray:  # (seeds, days)
-    "The accuracy of each day of each backtest."
+    "The score of each day of each backtest."
     make, budget, options = WORLDS[world]
     rows = []
     for seed in range(given.seeds):
         twin = make(seed, n_stores=given.stores, n_products=given.products)
         found = backtest(twin, "delegated", budget=budget(twin), days=given.days, seed=seed,
                          settings=world_settings(twin), **options)
-        rows.append(found.daily["accuracy"].to_numpy())
+        rows.append(found.daily["score"].to_numpy())
     return np.array(rows)
 
 
 def effect(now: np.ndarray, before: np.ndarray) -> str:
-    "Points of accuracy, or a word where no price of any day differs."
+    "Points of score, or a word where no price of any day differs."
     return "none" if np.array_equal(now, before) else f"{100 * (now.mean() - before.mean()):+.2f}"
 
 
 def main(args: list[str] | None = None) -> None:
-    "A Markdown table on standard output: a row a constant, points of accuracy in each world."
+    "A Markdown table on standard output: a row a constant, points of score in each world."
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("names", nargs="*", help="constants (default: all)")
     ap.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
@@ -95,7 +95,7 @@ def main(args: list[str] | None = None) -> None:
         ap.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
     given = ap.parse_args(args)
     before = {world: measure(world, given) for world in given.worlds}
-    for world, rows in before.items(): print(f"{world}: {100 * rows.mean():.2f} % right as it is", file=sys.stderr)
+    for world, rows in before.items(): print(f"{world}: score {100 * rows.mean():.2f} % as it is", file=sys.stderr)
     print("| constant |" + "".join(f" {world}, half | {world}, twice |" for world in before))
     print("| --- |" + " --: |" * 2 * len(before))
     for name, values in TRIALS.items():

@@ -1,11 +1,11 @@
-"""Keep what the demo found, for the front page: `make demo && python -m benchmarks.pilot`."""
+"""Keep what the demo found, for the front page: `make pilot` runs the demo, keeps its figures and writes the page."""
 import argparse
 import json
 from pathlib import Path
 
 import pandas as pd
 
-from scrapeopt.commands.demo import account
+from scrapeopt.commands.demo import WORKSPACES, account_of, daily_figures, side_by_side
 from scrapeopt.workspace import Workspace
 
 RESULT = Path(__file__).parent / "results" / "pilot.json"
@@ -24,11 +24,12 @@ def store_rows(workspace: Workspace) -> pd.DataFrame:
 
 
 def record(folder: Path) -> dict[str, list[dict[str, object]]]:
-    "What a finished demo in `folder` found: `companies`, `daily`, `stores`, each a list of rows."
-    workspace = Workspace.open(folder / "workspace")
+    "What a finished demo in `folder` found: `policies`, `companies`, `daily`, `stores`, each a list of rows."
     daily = pd.DataFrame(json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    tables = {"companies": account(workspace, daily), "daily": daily[["company", "day", "right", "scrapes"]],
-              "stores": store_rows(workspace)}
+    companies = account_of(folder, daily)
+    tables = {"policies": side_by_side(companies, daily).reset_index(), "companies": companies,
+              "daily": daily_figures(daily)[["policy", "day", "score", "accuracy", "precision"]],
+              "stores": store_rows(Workspace.open(folder / WORKSPACES["delegated"]))}
     return {k: json.loads(t.round(4).to_json(orient="records", date_format="iso")) for k, t in tables.items()}
 
 

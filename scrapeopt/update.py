@@ -54,7 +54,8 @@ def _known(session: Session, company: Company, stores: set[str]) -> _Known:
     seen = session.execute(select(Product.product_id, Product.first_seen).where(Product.company_id == company.id))
     newest = session.execute(select(Store.store_id, Snapshot.rows).where(Store.company_id == company.id).join(
         Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped)))
-    place = store_table(session, company).set_index("store_id")["cluster"].to_dict()
+    table = store_table(session, company)
+    place = dict(zip(table["store_id"], table["cluster"], strict=True))
     sizes = usual_sizes(place, {row.store_id: row.rows for row in newest}, history)
     return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes)
 

@@ -187,10 +187,11 @@ def pilot_of(
     clusters: Collection[str] | None,  # names; None: all
 ) -> dict[str, Collection[str] | None]:  # by company, in the order of their names
     "The clusters that each company of a queue is restricted to; all are asked where none has any, and will say so."
-    names = dict.fromkeys(sorted(set(stores["company"])), clusters)
+    names: dict[str, Collection[str] | None] = dict.fromkeys(sorted(set(stores["company"])), clusters)
     if clusters is None: return names
-    there = {name: sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
-    return {str(name): found for name, found in there.items() if found} or names
+    there = {str(name): sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
+    restricted: dict[str, Collection[str] | None] = {name: found for name, found in there.items() if found}
+    return restricted or names
 
 # %% ../nbs/06_workspace.ipynb #c6f9d1f2
 def schedulers(

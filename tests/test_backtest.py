@@ -1,5 +1,7 @@
 """The judge is fair: panels are read as they are, money is counted, the document is production's."""
 import copy
+import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapeopt.backtest import PerZone, backtest, bucket_of, sweep
+from scrapeopt.backtest import PerZone, backtest, bucket_of, calibration_error, count_right, count_sure, sweep
 from scrapeopt.simulation.agents import POLICIES, Probe
 from scrapeopt.core.errors import InputError
 from scrapeopt.simulation.panel import Panel
@@ -177,12 +179,97 @@ def test_a_tiny_budget_adds_up():
 
 # --- scoring and replay
 
+SHAPE = (4, 5)  # stores, products
+CELLS = SHAPE[0] * SHAPE[1]
+
+
+@st.composite
+def truth_and_served(draw):
+    "What stores charge and what is served for them, of three prices and -1: each may lack any row."
+    both = [draw(st.lists(st.sampled_from([-1, 100, 199, 250]), min_size=CELLS, max_size=CELLS)) for _ in range(2)]
+    return [np.array(cells, np.int32).reshape(SHAPE) for cells in both]
+
+
+def figures_of(truth, served):
+    "Score, accuracy and precision, 0 where there is nothing to share."
+    found = count_right(truth, served)
+    return np.nan_to_num([found.score, found.accuracy, found.precision])
+
+
+@given(truth_and_served())
+def test_figures_are_those_of_sets(case):
+    truth, served = case
+    true, given_ = ({(at, int(p)) for at, p in np.ndenumerate(prices) if p >= 0} for prices in case)
+    right, places = len(true & given_), {at for at, _ in true | given_}
+    wanted = [right / len(whole) if whole else 0 for whole in (places, true, given_)]
+    assert figures_of(truth, served) == pytest.approx(wanted)
+    assert figures_of(truth, served)[0] <= min(wanted[1:]) + 1e-12
+
+
+@given(truth_and_served(), st.lists(st.integers(0, CELLS - 1), min_size=1))
+def test_serving_more_raises_neither_precision_nor_score(case, places):
+    "Rows that are added and not right: for what a store does not sell, or at another price."
+    truth, served = case
+    more = served.copy()
+    for at in (divmod(place, SHAPE[1]) for place in places):
+        if served[at] < 0: more[at] = 999
+    before, after = figures_of(truth, served), figures_of(truth, more)
+    assert after[0] <= before[0] and after[1] == before[1] and after[2] <= before[2]
+    phantoms = ((truth < 0) & (served < 0) & (more >= 0)).any()
+    if phantoms and before[0]: assert after[0] < before[0] and after[2] < before[2]
+
+
+@given(truth_and_served(), st.lists(st.integers(0, CELLS - 1), min_size=1))
+def test_serving_less_does_not_raise_the_score(case, places):
+    "Rows that are left out, of what the store sells: precision may rise, the score may not."
+    truth, served = case
+    less = served.copy()
+    for at in (divmod(place, SHAPE[1]) for place in places):
+        if truth[at] >= 0: less[at] = -1
+    before, after = figures_of(truth, served), figures_of(truth, less)
+    assert after[0] <= before[0] and after[1] <= before[1]
+    if count_right(truth, less).right < count_right(truth, served).right: assert after[0] < before[0]
+
+
+@given(truth_and_served())
+def test_calibration_counts_each_row_that_is_served(case):
+    "Who is sure of all that is served errs by the share that is wrong, products that are not sold included."
+    truth, served = case
+    counts, found = count_sure(truth, served, np.float32(1)), count_right(truth, served)
+    assert counts[0].sum() == found.served and counts[2].sum() == found.right
+    if found.served: assert calibration_error(counts) == pytest.approx(1 - found.precision)
+
+
+def test_guessing_does_not_pay_in_a_backtest():
+    "Who also serves what a store does not sell gains no accuracy and loses precision, score and calibration."
+    honest, guessing = (backtest(twin(8), partial(Guessing, guess=guess), budget=8, days=5) for guess in (False, True))
+    assert guessing.accuracy == honest.accuracy and guessing.daily["coverage"].equals(honest.daily["coverage"])
+    assert guessing.precision < honest.precision and guessing.score < honest.score and guessing.ece > honest.ece
+
+
+class Guessing:
+    "Serves what it saw last; with `guess`, a price for everything else, too."
+    def __init__(self, s, guess):
+        self.stores, self.fill = list(s.stores.index), 100 if guess else -1
+        self.seen = np.full((len(s.stores), len(s.products)), -1, np.int32)
+
+    def plan(self, today): return self.stores
+
+    def take_in(self, now, scraped):
+        for store, prices in scraped.items(): self.seen[self.stores.index(store)] = prices
+
+    def served(self, now): return np.where(self.seen >= 0, self.seen, self.fill), np.float32(0.99)
+
+
 def test_accuracy_by_hand():
     result = backtest(Panel(ROWS), "round_robin", budget=0, days=5)
     # A: 190 350; B: 190 -. On the 4th B: - 345, on the 5th A: 180 -
     assert result.daily["accuracy"].tolist() == [1, 1, 2 / 3, 0, 0]
     assert result.daily["coverage"].tolist() == [1, 1, 2 / 3, 1 / 2, 1 / 2]
+    assert result.daily["precision"].tolist() == [1, 1, 2 / 3, 0, 0]
+    assert result.daily["score"].tolist() == [1, 1, 1 / 2, 0, 0]  # B's milk is served and not sold
     assert result.accuracy == pytest.approx(np.mean([1, 1, 2 / 3, 0, 0]))
+    assert result.score == pytest.approx(np.mean([1, 1, 1 / 2, 0, 0]))
     assert backtest(Panel(ROWS), "round_robin", budget=0, days=5, warmup_days=2).accuracy == pytest.approx(2 / 9)
     assert backtest(Panel(ROWS), "round_robin", budget=0, days=2, baseline="none").accuracy == 0
     assert backtest(Panel(ROWS), "round_robin", budget=2, days=5, baseline="none").accuracy == 1
@@ -221,6 +308,17 @@ def test_a_sweep_resumes(tmp_path):
     assert table["money"].unique().tolist() == ["1 a day", "2 per zone and week"]
     again = sweep(**asked | {"worlds": {"Perth": None}}, n_jobs=1)  # nothing is made anew
     pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_row_of_an_older_version_is_measured_again(tmp_path):
+    asked = {"worlds": {"Perth": twin_of_seed}, "policies": ["round_robin"], "budgets": [1], "seeds": [0], "days": 3,
+             "n_jobs": 1, "cache": tmp_path}
+    found = sweep(**asked)
+    file, = tmp_path.glob("*.json")
+    row = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({k: v for k, v in row.items() if k not in ("score", "precision")}), "utf-8")
+    assert sweep(**asked)["score"].tolist() == found["score"].tolist()
+    assert json.loads(file.read_text("utf-8")).keys() == row.keys()
 
 
 def twin_of_seed(seed): return twin(6, seed)
@@ -301,9 +399,9 @@ def test_the_best_mend_is_the_largest_and_never_counts_twice():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_oracle_is_a_yardstick(seed):
     world = twin(24, seed)
-    accuracy = {p: backtest(world, p, budget=2, days=28, warmup_days=7, seed=seed).accuracy
-                for p in ("round_robin", "freshness", "document", "oracle")}
-    assert max(accuracy, key=accuracy.get) == "oracle" and accuracy["oracle"] > accuracy["round_robin"] + 0.1
+    score = {p: backtest(world, p, budget=2, days=28, warmup_days=7, seed=seed).score
+             for p in ("round_robin", "freshness", "document", "oracle")}
+    assert max(score, key=score.get) == "oracle" and score["oracle"] > score["round_robin"] + 0.1
 
 
 def test_the_oracle_follows_a_store_that_moves():

@@ -1,8 +1,10 @@
 "Every peer of the benchmarks gives our answers, and a quick run ends in a page."
+import argparse
 import json
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scrapeopt.core.bitplanes import pair_counts, pair_counts_plain
@@ -104,3 +106,63 @@ def test_a_quick_run_writes_figures_and_a_page(tmp_path):
     assert all(f"## {title}" in page for title, _ in TEXTS.values())
     assert "| pair_counts | 60 stores |" in page
     assert all(len(p.read_bytes()) < 60_000 for p in (tmp_path / "_static").iterdir())
+
+
+# --- the leaderboard
+
+board = pytest.importorskip("benchmarks.leaderboard", reason="benchmarks/ is not part of the installed package")
+
+
+def rows_of(world, money, **scores):
+    "Rows of a leaderboard: a score and its seeds' span for each policy, an accuracy ten points higher."
+    return [{"world": world, "money": m, "policy": policy, "seed": seed, "scrapes": 1, "score": s + seed / 100,
+             "accuracy": s + .1, "precision": s, "ari": 1, "ece": 0, "seconds": 1}
+            for m in money for policy, s in scores.items() for seed in (0, 1)]
+
+
+def test_the_best_score_is_bold_and_not_the_best_accuracy():
+    rows = pd.DataFrame(rows_of("uniform", ["1 per zone and week"], document=.5, delegated=.7, oracle=.9))
+    rows.loc[rows["policy"] == "document", "accuracy"] = 1
+    head, _, *lines = board.table(board.summary(rows))
+    assert head.startswith("| policy | 1 per zone and week |")
+    assert [line.split("|")[2].strip() for line in lines] == [
+        "50.5 ± 0.5 (100.0 / 50.0)", "**70.5** ± 0.5 (80.0 / 70.0)", "90.5 ± 0.5 (100.0 / 90.0)"]
+
+
+def test_panels_are_in_page_and_chart_by_name(tmp_path):
+    rows = rows_of("uniform", ["1 per zone and week", "8 per zone and week"], document=.5, oracle=.9)
+    rows += rows_of("Corner shops", ["10 % of the stores a week", "100 % of the stores a week"], document=.5)
+    results = {"sizes": {"seeds": 2, "stores": 20, "products": 80}, "rows": rows,
+               "panels": {"Corner shops": board.RECORDED.format(days=30, warmup=15, words="4 stores")}}
+    board.write_page(results, tmp_path)
+    page = (tmp_path / "leaderboard.md").read_text("utf-8")
+    assert "## Corner shops\n\nRecorded prices, replayed for 30 days" in page and "3% of its scrapes fail" in page
+    drawn = (tmp_path / "_static" / "bench_leaderboard.svg").read_text("utf-8")
+    assert "Corner shops" in drawn and "% of the stores a week" in drawn and "per zone and week" in drawn
+
+
+def test_a_panel_is_named_with_its_files(tmp_path):
+    prices, places = tmp_path / "shops.csv", tmp_path / "places.csv"
+    pd.DataFrame({"store": ["A", "B"], "product": "milk", "date": ["2026-11-02", "2026-11-09"],
+                  "price": 1.9}).to_csv(prices, index=False)
+    pd.DataFrame({"store_id": ["A", "B"], "lat": -31.9, "lon": 115.8}).to_csv(places, index=False)
+    found = board.panel_of(f"My shops={prices},{places}")
+    assert (found.name, board.panel_of(str(prices)).name) == ("My shops", "shops")
+    assert len(found.world()(0).stores) == 2 and board.panel_days(found.world().panel) == (8, 4)
+    for wrong in (f"{prices},nowhere.csv", "nowhere.csv", "name="):
+        with pytest.raises(argparse.ArgumentTypeError): board.panel_of(wrong)
+    with pytest.raises(SystemExit): board.main(["--panels", f"uniform={prices}", "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_a_tiny_leaderboard_is_measured(tmp_path):
+    "Every policy, every budget, failing and partial scrapes, and a panel beside the twins."
+    prices = tmp_path / "shops.csv"
+    pd.DataFrame([(s, p, f"2026-11-{d:02d}", 1 + d // 10) for s in "AB" for p in "xyz" for d in range(2, 30, 7)],
+                 columns=["store", "product", "date", "price"]).to_csv(prices, index=False)
+    board.main(["--stores", "6", "--products", "30", "--seeds", "1", "--worlds", "uniform", "--jobs", "1",
+                "--out", str(tmp_path), "--panels", str(prices)])
+    rows = pd.DataFrame(json.loads((tmp_path / "leaderboard.json").read_text("utf-8"))["rows"])
+    assert rows.groupby("world")["money"].nunique().to_dict() == {"uniform": 4, "shops": 4}
+    assert set(rows.query("world == 'uniform'")["policy"]) == set(board.POLICIES)
+    assert (rows["score"] <= rows[["accuracy", "precision"]].min(axis=1) + 1e-9).all()

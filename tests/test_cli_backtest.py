@@ -8,7 +8,7 @@ from scrapeopt.cli import main
 
 SMALL = ["--n-stores", "8", "--n-products", "40", "--twin", "uniform"]
 SHORT = [*SMALL, "--days", "6", "--warmup-days", "2"]
-FRONTIER = {"policy", "threshold", "budget", "scrapes", "accuracy", "low", "high"}
+FRONTIER = {"policy", "threshold", "budget", "scrapes", "score", "accuracy", "precision", "low", "high"}
 
 
 def call(*words, code=0):
@@ -31,13 +31,16 @@ def test_backtest_compares_policies(capsys):
     call("backtest", *SHORT, "--policy", "round_robin, freshness", "--budget", 2, "--json")
     rows = json.loads(capsys.readouterr().out)
     assert [r["policy"] for r in rows] == ["round_robin", "freshness"]
-    assert all(0 < r["accuracy"] <= 1 and r["scrapes"] == 2 and r["ece"] is None for r in rows)
+    assert all(0 < r["score"] <= min(r["accuracy"], r["precision"]) <= 1 for r in rows)
+    assert all(r["scrapes"] == 2 and r["ece"] is None for r in rows)
 
 
 def test_backtest_for_people(capsys):
     call("backtest", *SHORT, "--policy", "round_robin")
     told = capsys.readouterr().out
     assert "round_robin" in told and "8 stores, 6 days, the first 2 not counted" in told
+    assert all(f"{name}: of all " in told for name in ("score", "accuracy"))
+    assert told.split()[2:5] == ["score", "accuracy", "precision"]  # after policy and budget: the headline first
 
 
 @pytest.mark.parametrize("suffix, read", [(".csv", pd.read_csv), (".parquet", pd.read_parquet)])
@@ -45,7 +48,7 @@ def test_daily_figures_and_a_picture_are_written(tmp_path, suffix, read):
     out, plot = tmp_path / f"daily{suffix}", tmp_path / "daily.png"
     call("backtest", *SHORT, "--policy", "round_robin,oracle", "--budget", 1, "--out", out, "--plot", plot)
     daily = read(out)
-    assert list(daily.columns[:4]) == ["policy", "day", "accuracy", "coverage"]
+    assert list(daily.columns[:6]) == ["policy", "day", "score", "accuracy", "precision", "coverage"]
     assert len(daily) == 2 * 6 and plot.stat().st_size < 120_000
 
 
@@ -115,6 +118,7 @@ def test_tune_recommends_and_draws(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert len(told["settings"]) == 4 and set(told["settings"][0]) == FRONTIER
     assert told["recommended"]["policy"] in ("round_robin", "freshness") and told["recommended"]["reached"]
+    assert told["recommended"].keys() >= {"score", "accuracy", "precision", "best"}
     assert (tmp_path / "frontier.svg").exists()
 
 

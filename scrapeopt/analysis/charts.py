@@ -268,30 +268,30 @@ def plot_members(
 def _budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
     "What today's setting gets, and what the best one for the same or less money would."
     fair = found[found["policy"] != "oracle"]
-    best = fair.iloc[int(fair["accuracy"].argmax())]
-    top = f"{best['policy']} gets {best['accuracy']:.1%} right with {best['scrapes']:.3g} scrapes a day"
-    if today is None: return f"The most accurate: {top}. Up and to the left is better."
-    first = f"Today: {today['accuracy']:.1%} right with {today['scrapes']:.3g} scrapes a day ({today['policy']})."
+    best = fair.iloc[int(fair["score"].argmax())]
+    top = f"{best['policy']} scores {best['score']:.1%} with {best['scrapes']:.3g} scrapes a day"
+    if today is None: return f"The best: {top}. Up and to the left is better."
+    first = f"Today: score {today['score']:.1%} with {today['scrapes']:.3g} scrapes a day ({today['policy']})."
     same = fair[fair["scrapes"] <= today["scrapes"] + 1e-9]
-    other = same.iloc[int(same["accuracy"].argmax())] if len(same) else today
-    if other["accuracy"] - today["accuracy"] < 0.001: return f"{first} Nothing measured gets more for the same money."
-    return f"{first} For no more money {other['policy']} gets {other['accuracy']:.1%}. Up and to the left is better."
+    other = same.iloc[int(same["score"].argmax())] if len(same) else today
+    if other["score"] - today["score"] < 0.001: return f"{first} Nothing measured gets more for the same money."
+    return f"{first} For no more money {other['policy']} scores {other['score']:.1%}. Up and to the left is better."
 
 # %% ../../nbs/analysis/charts.ipynb #fc84637d
 def plot_budget(
-    found: pd.DataFrame,  # of `frontier`: policy, threshold, budget, scrapes, accuracy, low, high
+    found: pd.DataFrame,  # of `frontier`: policy, threshold, budget, scrapes, score, low, high
     today: pd.Series | None = None,  # the row of today's setting
     choice: Recommendation | None = None,  # ringed
     ax: "Axes | None" = None,  # drawn on; None = a new figure
 ) -> "Axes":
-    "Accuracy over scrapes a day for each policy, with a marker for today's setting and a ring for the recommended one."
+    "Score over scrapes a day for each policy, with a marker for today's setting and a ring for the recommended one."
     from matplotlib.ticker import PercentFormatter
     if found.empty: raise InputError("found: no setting was measured; measure one first")
     ax = plot_tuning(found, choice, axes_or_new(ax))
     if today is not None:
-        ax.plot(today["scrapes"], today["accuracy"], "*", ms=17, color="black", mec="white", zorder=5,
+        ax.plot(today["scrapes"], today["score"], "*", ms=17, color="black", mec="white", zorder=5,
                 label="today's setting")
-    ax.set(xlabel="scrapes a day (stores)", ylabel="prices served right (share of all)", xlim=(0, None))
+    ax.set(xlabel="scrapes a day (stores)", ylabel="score (rows right, of those true or served)", xlim=(0, None))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(**BESIDE)
     return set_caption(ax, _budget_caption(found, today))

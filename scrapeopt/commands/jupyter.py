@@ -19,7 +19,7 @@ from ..core.errors import InputError
 NOTEBOOK = "dashboard.ipynb"
 WELCOME = """# The dashboard
 Run the cell below (Shift+Enter). *Clusters*: which stores are near each other. *Overlap*: which price alike.
-*Groups*: who stands for whom, and what another threshold would do. *Budget*: what accuracy costs.
+*Groups*: who stands for whom, and what another threshold would do. *Budget*: what a better score costs.
 Sliders move with the mouse, or with the arrow keys once they have the focus. *Save* writes to `scrapeopt.toml` what the
 diff beside it shows. This notebook is yours: write more cells below."""
 

@@ -57,7 +57,7 @@ def demo(
     weeks: Annotated[int, typer.Option(min=1, help="Weeks of optimization runs.")] = 3,
     seed: Annotated[int, typer.Option(help="Another seed, other chains.")] = 0,
 ) -> None:
-    "Run the whole Perth pilot on a twin, from nothing to served prices, in a few minutes."
+    "Run the whole Perth pilot on a twin under both policies, from nothing to served prices, in a few minutes."
     from scrapeopt.commands.demo import run_demo, summary
     result = run_demo(folder, weeks=weeks, seed=seed, tell=typer.echo)
     for line in summary(result): typer.echo(line)
@@ -83,7 +83,8 @@ def dashboard(
     Opens dashboard.ipynb of the workspace, which is made the first time: run its cell with Shift+Enter.
 
     Move eps_km and see the map; move the threshold and see which stores price alike; ask what another threshold would
-    merge or split; measure what accuracy costs. Save writes scrapeopt.toml, after showing the diff. Stop with Ctrl+C.
+    merge or split; measure what a better score costs. Save writes scrapeopt.toml, after showing the diff.
+    Stop with Ctrl+C.
     """
     from scrapeopt.commands.jupyter import dashboard_notebook, lab_command, start_lab
     notebook = dashboard_notebook(workspace_folder(context, workspace))
@@ -226,6 +227,11 @@ def backtest(
                                  changeover=changeover)
     _tell_backtests(world, _listed(policy, "--policy"), budget, options, out, plot, as_json)
 
+# %% ../../nbs/commands/simulate.ipynb #07739621
+FIGURES_NOTE = """{} stores, {days} days, the first {warmup_days} not counted.
+accuracy: of all true prices, the share served right. precision: of all rows served, the share right.
+score: of all rows true or served, the share right; neither more rows nor fewer can raise it, only right ones."""
+
 # %% ../../nbs/commands/simulate.ipynb #e8843c60
 def _threshold(text: str | None) -> float | str | None:
     "A match threshold from the command line."
@@ -237,15 +243,14 @@ def _tell_backtests(world: Any, policies: list[str], budget: float | None, optio
     "Run the backtests one after the other, print a row for each, write what was asked for."
     from scrapeopt.backtest import figures, plot_daily
     from scrapeopt.backtest import backtest as replay
-    from scrapeopt.simulation.agents import find_policy
-    for policy in policies: find_policy(policy)
+    from scrapeopt.simulation.agents import find_agent
+    for policy in policies: find_agent(policy)
     budget = max(len(world.stores) / 10, 1) if budget is None else budget
     shows = not as_json and sys.stdout.isatty()
     results = [replay(world, p, budget=budget, progress=shows, **options) for p in policies]
     show([{"policy": r.policy, "budget": budget} | {k: None if v != v else float(v) for k, v in figures(r).items()}
           for r in results], as_json)
-    if not as_json: typer.echo(f"{len(world.stores)} stores, {options['days']} days, the first "
-                               f"{options['warmup_days']} not counted; accuracy: share of all prices served right")
+    if not as_json: typer.echo(FIGURES_NOTE.format(len(world.stores), **options))
     if out: _write_daily(out, results)
     if plot: _save_plot(plot, lambda ax: plot_daily(results, ax=ax))
 
@@ -263,7 +268,7 @@ def tune(
     thresholds: Annotated[str, typer.Option(
         metavar="T,T2", help="Match thresholds to try: auto or a share such as 0.95.")] = "auto",
     target: Annotated[float | None, typer.Option(
-        min=0, max=1, help="The accuracy you need.", show_default="within 0.01 of the best")] = None,
+        min=0, max=1, help="The score you need.", show_default="within 0.01 of the best")] = None,
     days: DaysOption = None,
     warmup_days: WarmupOption = None,
     baseline: BaselineOption = "scraped",

@@ -201,7 +201,7 @@ def serve(
         of_group = GroupPrices(view.prices.prices[columns], view.prices.seen[columns])
         found = fuse(own_prices(latest, rows[at], day, view, columns), of_group, latest.week, day, home.member,
                      beliefs.confidence_table, reading.follows)
-        cells = np.ix_(at, np.arange(n)[columns])
+        cells = np.ix_(np.array(at), np.arange(n)[columns])
         prices[cells], confidence[cells], group[cells] = *found[:2], np.where(found[2], len(views), -1)
         views.append(view)
     return ServedPrices(prices, confidence, group, views)

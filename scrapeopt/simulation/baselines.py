@@ -232,6 +232,7 @@ class Oracle(Memory):
         changeover = first_attribute(s.world, "chain.changeover", "changeover")
         self.window = replace(s.window, timezone=timezone, changeover=changeover)
         self.home: np.ndarray | None = None  # zone of each store when last looked
+        self.launched = np.full(len(s.products), NO_TIME)  # when a store was first seen to sell each product
 
     def zones(self) -> np.ndarray:
         "The zone of each store now."
@@ -244,7 +245,9 @@ class Oracle(Memory):
     def take_in(self, now: pd.Timestamp, scraped: dict[str, np.ndarray]) -> None:
         "Fill the views of the zones."
         zones = self.zones()
-        for store, prices in scraped.items(): self.views.show(zones[self.row[store]], prices, instant(now))
+        for store, prices in scraped.items():
+            self.views.show(zones[self.row[store]], prices, instant(now))
+            self.launched[np.isnat(self.launched) & (prices >= 0)] = instant(now)
         super().take_in(now, scraped)
 
     def plan(self, today: Today) -> list[str]:
@@ -252,9 +255,13 @@ class Oracle(Memory):
         picks, left = oracle_picks(self, today), days_to_changeover(self.window, today.now)
         return self.ask(i for i, _ in worth_now(picks, left, today.bucket, zone_size(self, today.affordable)))
 
+    def sells(self) -> np.ndarray:  # (stores, products) bool
+        "What each store may sell: all but what it was last seen not to sell while others did."
+        return (self.prices >= 0) | (self.launched > self.times[:, None]) | np.isnat(self.times)[:, None]
+
     def served(self, now: pd.Timestamp) -> tuple[np.ndarray, np.ndarray | None]:
-        "Every store is served the view of its zone."
-        return np.stack([self.views.prices[z] for z in self.zones()]), None
+        "Every store is served the view of its zone, of what it sells."
+        return np.where(self.sells(), np.stack([self.views.prices[z] for z in self.zones()]), -1), None
 
 # %% ../../nbs/simulation/baselines.ipynb #84c25416
 def oracle_picks(agent: Oracle, today: Today) -> list[tuple[int, float]]:  # store, prices corrected

@@ -107,8 +107,8 @@ def company_scheduler_of(
 ) -> ScrapeScheduler:
     "The scheduler of a company, built from what is in memory."
     b, latest = c.beliefs, c.beliefs.latest
-    stores, days = ([pair[k] for pair in c.seen] for k in (0, 1))
-    apart = groups_never_compared(stores, np.array(days), b.state, latest.week)
+    days = np.array([day for _, day in c.seen])
+    apart = groups_never_compared([store for store, _ in c.seen], days, b.state, latest.week)
     learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket)
     return ScrapeScheduler(c.table.join(store_facts(b), on="store_id"), b.state, now=now, learned=learned,
                            window=sync_window(latest.week, latest.window), policy=c.policy, seed=c.seed)
@@ -145,7 +145,7 @@ class PolicyAgent:
         sure = np.zeros(prices.shape, np.float32)
         for c in self.companies:
             stores = c.beliefs.latest.stores
-            cells = np.ix_([self.row[s] for s in stores], self.order)
+            cells = np.ix_(np.array([self.row[s] for s in stores]), self.order)
             found = self.policy.serve(c.beliefs, stores, now)
             prices[cells], sure[cells] = found.prices, found.confidence
         return prices, sure

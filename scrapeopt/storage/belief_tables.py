@@ -131,4 +131,4 @@ def read_groups_never_compared(
     scrapes = query_frame(session, query, ["scraped_at"])
     days = local_day(scrapes["scraped_at"], company.timezone)
     recent = days >= int(local_day(now, company.timezone)) - COMPARED_WITHIN
-    return groups_never_compared(scrapes["store_id"].to_numpy()[recent], days[recent], state, week)
+    return groups_never_compared(scrapes["store_id"][recent].tolist(), days[recent], state, week)
