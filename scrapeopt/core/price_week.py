@@ -159,14 +159,17 @@ def known_week(
     if learned.evidence > 0 and window.changeover in (None, learned.changeover): return learned
     return expected_week(window)
 
+# %% ../../nbs/core/price_week.ipynb #2092685f
+SURE_EVIDENCE = 5 * STORE_WEIGHT  # prices seen again, weighted, before a learned changeover parts snapshots
+
 # %% ../../nbs/core/price_week.ipynb #bc162c2e
 def sync_window(
     week: PriceWeek,
     window: SyncWindow,  # its hours and timezone stay, and its changeover where the user gave one
 ) -> SyncWindow:
-    "The window that R3 asks for, with the changeover that was learned."
-    day = week.changeover if window.changeover is None else window.changeover
-    return SyncWindow(window.hours, day, window.timezone)
+    "The window that R3 asks for, with the changeover that was learned, once there is enough to go by."
+    learned = week.changeover if week.evidence >= SURE_EVIDENCE else None
+    return SyncWindow(window.hours, learned if window.changeover is None else window.changeover, window.timezone)
 
 # %% ../../nbs/core/price_week.ipynb #bf6700f3
 def survival(
