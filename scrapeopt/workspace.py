@@ -242,14 +242,17 @@ def scrape_tasks(
 def next_round(
     workspace: Home,
     now: pd.Timestamp | None = None,  # UTC; None: the present
+    company: str | None = None,  # None: all, in one queue
+    clusters: Collection[str] | None = None,  # names of a pilot's clusters
+    policy: str | Policy | None = None,  # None: as the settings say
 ) -> list[ScrapeTask]:
     """The next round of today's budget: scrape it, run `update_db`, and ask again until it is empty.
 
     What the first scrapes of a day show decides about the next. `InputError` where the settings name no budget."""
     if (bucket := todays_bucket(workspace, now)) is None:
         raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
-    share = find_policy(workspace.settings.policy).round_share
-    return joint_queue(schedulers(workspace, None, None, now, None, bucket), round_size(bucket, share))
+    share = find_policy(policy or workspace.settings.policy).round_share
+    return joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), round_size(bucket, share))
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):

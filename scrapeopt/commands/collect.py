@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/commands/collect.ipynb #d77295bf
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +33,7 @@ def _tasks(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
 @app.command()
 def queue(
     context: typer.Context,
-    n: NumberOption = 10,
+    n: NumberOption = None,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
     policy: PolicyOption = None,
@@ -54,7 +55,7 @@ def scrape(
         metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")] = None,
     spider: Annotated[str | None, typer.Option(
         metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")] = None,
-    n: NumberOption = 10,
+    n: NumberOption = None,
     update: Annotated[bool, typer.Option("--update", help="Run update-db afterwards.")] = False,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
@@ -67,15 +68,18 @@ def scrape(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Run your scraper for the stores of the queue; exit code 1 when some failed."
+    "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update, a budget comes in rounds."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
-    tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
     own, watched = ws.settings, not as_json and sys.stderr.isatty()
-    report = scrape_queue(ws, tasks, scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-                          retries=own.retries if retries is None else retries, now=at, progress=watched)
+    run = partial(scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
+                  retries=own.retries if retries is None else retries, now=at, progress=watched)
+    if update and n is None and own.budget is not None and mode == "auto":
+        report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
+    else:
+        report = run(ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at))
+        updated = _update(ws, company, progress=not as_json) if update else None
     _tell_scrapes(report, as_json)
-    updated = _update(ws, company, progress=not as_json) if update else None
     if updated: _tell_update(updated, as_json)
     elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
     if report.failed: raise typer.Exit(1)
@@ -89,6 +93,27 @@ def _scraper(command: str | None, spider: str | None) -> str:
     if command or not spider: raise InputError("name your scraper: either --command TEMPLATE or --spider PATH:CLASS")
     from scrapeopt.spider import spider_command
     return spider_command(spider)
+
+
+def _rounds(
+    ws: "Workspace",
+    run: "Callable[[list[ScrapeTask]], ScrapeReport]",
+    at: Any,  # UTC time, None: the present
+    company: str | None,
+    clusters: list[str] | None,
+    policy: str | None,
+    progress: bool,
+) -> "tuple[ScrapeReport, UpdateReport]":
+    "Scrape today's budget round after round, so that what one shows decides about the next."
+    from scrapeopt.scrape import ScrapeReport
+    from scrapeopt.update import UpdateReport
+    report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str]]()
+    while tasks := [t for t in ws.next_round(at, company, clusters, policy) if (t.company, t.store_id) not in asked]:
+        asked |= {(t.company, t.store_id) for t in tasks}
+        found = run(tasks)
+        report = ScrapeReport(report.done + found.done, report.failed + found.failed, report.seconds + found.seconds)
+        updated += _update(ws, company, progress)
+    return report, updated
 
 
 def _tell_scrapes(report: "ScrapeReport", as_json: bool) -> None:

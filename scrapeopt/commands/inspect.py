@@ -73,17 +73,19 @@ def prices(
     product: Annotated[str | None, typer.Option(help="Only this product.", show_default="all")] = None,
     out: Annotated[str | None, typer.Option(
         metavar="FILE|URL", help="Write .parquet, .csv or a database table instead.", show_default=False)] = None,
+    as_of: Annotated[str | None, typer.Option(
+        "--as-of", metavar="TIME", help="The table of a past moment: by what was known then.", show_default="now")] = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Serve prices: each with its source, its age and its confidence."
-    ws, at = open_workspace(context, workspace), utc_moment(now)
+    ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
     if out is not None:
-        rows = ws.write_prices(out, company=company, store=store, product=product, now=at)
+        rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
         typer.echo(f"wrote {rows:,} prices to {out}")
         return
-    table = ws.prices(company=company, store=store, product=product, now=at)
+    table = ws.prices(company=company, store=store, product=product, now=at, as_of=past)
     shown = table if as_json else table.head(40)
     show(records(shown), as_json, "no prices yet: scrapeopt scrape, then scrapeopt update-db")
     if len(shown) < len(table):

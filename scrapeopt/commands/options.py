@@ -52,13 +52,14 @@ CompanyOption = Annotated[str | None, typer.Option(
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
 NowOption = Annotated[str | None, typer.Option(
     metavar="TIME", help="Act as if it were this moment (UTC), to replay the past.", show_default="the clock")]
-NumberOption = Annotated[int, typer.Option("-n", min=0, help="How many stores.")]
+NumberOption = Annotated[int | None, typer.Option(
+    "-n", min=0, help="How many stores.", show_default="what the budget in scrapeopt.toml allows today, else 10")]
 ClusterOption = Annotated[list[str] | None, typer.Option(
     "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all")]
 ModeOption = Annotated[str, typer.Option(
     help="auto, discovery or optimization. auto discovers until every store is known, then optimizes.")]
 PolicyOption = Annotated[str | None, typer.Option(
-    help="How optimization chooses: document or delegated.", show_default=TOML)]
+    help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML)]
 
 # %% ../../nbs/commands/options.ipynb #471c4acd
 @app.callback(invoke_without_command=True)
@@ -128,12 +129,15 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(k): None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
 
 # %% ../../nbs/commands/options.ipynb #3aa0ecef
-def utc_moment(now: str | None) -> "pd.Timestamp | None":
-    "A `--now` as UTC."
-    if now is None: return None
+def utc_moment(
+    given: str | None,  # as it was typed
+    option: str = "--now",  # where
+) -> "pd.Timestamp | None":
+    "A time that was typed, in UTC; `InputError` for what is none."
+    if given is None: return None
     import pandas as pd
 
     from scrapeopt.core.errors import InputError
-    try: at = pd.Timestamp(now)
-    except ValueError: raise InputError(f"--now {now!r} is no time: write it like 2026-11-23T02:00Z") from None
+    try: at = pd.Timestamp(given)
+    except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
     return at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
