@@ -16,7 +16,7 @@ from .core.arguments import need_columns, need_count
 from .core.calendar import SyncWindow
 from .core.defaults import MAX_FAILURES
 from .core.errors import InputError
-from .discovery import ScrapeTask, asleep, discovery_queue, pilot
+from .discovery import ScrapeTask, asleep, complete_clusters, discovery_queue, pilot
 from .grouping.events import GroupState, StoreGroup
 from .policies.base import NOTHING_LEARNED, Learned, Pick, Policy, Queue, Situation, observe
 from .policies.registry import find_policy
@@ -37,13 +37,16 @@ def in_company(
 
 
 def all_formed(
-    scope: pd.DataFrame,  # cluster, last_scraped
+    scope: pd.DataFrame,  # store_id, cluster, last_scraped; optional failures
     groups: GroupState | Collection[StoreGroup],  # a bare collection is formed once it holds a group
 ) -> bool:
-    "Whether the groups of all clusters in scope are formed."
+    "Whether no cluster in scope waits for its groups: its discovery is complete, and they are not formed."
     if not isinstance(groups, GroupState): return len(groups) > 0
-    scraped = scope.loc[scope["last_scraped"].notna() & (scope["cluster"] >= 0), "cluster"].value_counts()
-    return set(scraped.index[scraped >= 2]) <= groups.formed
+    scraped = scope[scope["last_scraped"].notna()]
+    answering = scraped["failures"].fillna(0) == 0 if "failures" in scraped.columns else slice(None)
+    known = scraped.loc[answering, "cluster"].value_counts()
+    return not any(known.get(cluster, 0) >= 2
+                   for cluster in complete_clusters(scope, scraped["store_id"].tolist(), groups.formed))
 
 # %% ../nbs/05_scheduler.ipynb #09653f97
 def as_tasks(

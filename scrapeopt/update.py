@@ -93,20 +93,6 @@ def _to_judge(
     if session.scalar(select(GroupEvent.id).where(GroupEvent.company_id == company.id).limit(1)): return fresh
     return dict.fromkeys(stores["store_id"][stores["last_scraped"].notna()].tolist(), None)
 
-
-def _waiting(
-    stores: pd.DataFrame,  # as `store_table` gives them
-    beliefs: BeliefState,
-) -> Batch | None:
-    "The newest snapshots of the clusters whose discovery is complete and which are not formed, None if there are none."
-    scraped = stores[stores["last_scraped"].notna()]
-    found = complete_clusters(stores, scraped["store_id"].tolist(), beliefs.state.formed)
-    part, latest = scraped[scraped["cluster"].isin(found)], beliefs.latest
-    if part.empty: return None
-    times = dict(zip(part["store_id"], part["last_scraped"], strict=True))
-    shown = {s: latest.prices[latest.row[s]].copy() for s in times}
-    return Batch(shown, max(times.values()), stores, times)
-
 # %% ../nbs/07_update.ipynb #ec24a4db
 def learn_batches(
     session: Session,
@@ -141,7 +127,7 @@ def judge_new(
     if new.empty and not complete_clusters(stores, scraped, before.formed): return []
     beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old)
     if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest)
-    else: batches = iter([b for b in [_waiting(stores, beliefs)] if b is not None])
+    else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)])  # a cluster waits to be judged
     events = learn_batches(session, company, policy, rules, beliefs, batches)
     save_events(session, company, before, events)
     return events

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
+from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.stores import check_stores
 from .discovery import ScrapeTask
@@ -263,9 +264,10 @@ class Workspace(Home):
         cls,
         path: str | Path,  # a new or an ordinary folder
         db_url: str | None = None,  # SQLAlchemy URL of the state; None: SQLite inside the folder
+        policy: str = DEFAULT_POLICY,  # who judges, and whom to scrape next
     ) -> Self:
-        "Make a new workspace; `InputError` when there is one already, or the database cannot be used."
-        home = create_home(path, db_url)
+        "Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that is no good."
+        home = create_home(path, db_url, policy)
         return cls(home.path, home.settings, home.engine)
 
     @classmethod

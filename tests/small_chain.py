@@ -54,7 +54,7 @@ def scrape_all(ws: Workspace, week: int = 0, companies=tuple(ZONES), only=None) 
 
 def new_workspace(path: Path) -> Workspace:
     "A workspace with the stores, clustered."
-    ws = Workspace.create(path)
+    ws = Workspace.create(path, policy="document")
     ws.import_stores(stores())
     ws.cluster(min_samples=2)
     return ws

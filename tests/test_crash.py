@@ -163,7 +163,7 @@ def run_until(folder: str, name: str, nth: int, after: bool) -> None:
 
 
 POINTS = [("reject", 1, True), ("write_snapshot", 1, False), ("write_snapshot", 3, True),
-          ("_quarantine_lines", 1, True), ("record_snapshots", 1, True), ("run_rules", 1, False),
+          ("_quarantine_lines", 1, True), ("record_snapshots", 1, True), ("judge_new", 1, False),
           ("save_events", 1, True), ("_clear", 1, False), ("_clear", 4, True), ("_update_company", 1, True),
           ("save_events", 2, True), ("_clear", 14, True),
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]

@@ -77,13 +77,13 @@ def test_saving_writes_what_the_diff_shows(workspace):
 
 
 def test_an_empty_workspace_says_what_to_do(tmp_path):
-    dashboard = Dashboard(Workspace.create(tmp_path / "ws").path)
+    dashboard = Dashboard(Workspace.create(tmp_path / "ws", policy="document").path)
     assert "scrapeopt import-stores" in dashboard.message.value
     assert "scrapeopt init" in Dashboard(tmp_path / "nowhere").message.value
 
 
 def test_one_store_and_no_overlap_data_say_what_to_do(tmp_path):
-    ws = Workspace.create(tmp_path / "ws")
+    ws = Workspace.create(tmp_path / "ws", policy="document")
     ws.import_stores(small_chain.stores().head(1))
     panels = all_open(Dashboard(ws))
     assert "Next: scrapeopt scrape" in panels["Overlap"].message.value

@@ -70,7 +70,7 @@ def test_report_is_fine(workspace, chromium):
 
 
 def test_reports_of_beginnings_are_fine(tmp_path, chromium):
-    ws = Workspace.create(tmp_path / "ws")
+    ws = Workspace.create(tmp_path / "ws", policy="document")
     browser.assert_page_is_fine(write_report(ws), chromium, ways=browser.WAYS[2:])
     (ws.path / "scrapeopt.toml").write_text("eps_kn = 3")
     with pytest.raises(ValueError, match="eps_km"): report_folder(ws.path, out=tmp_path / "broken.html")

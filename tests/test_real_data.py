@@ -19,7 +19,7 @@ def test_perth_pilot_on_real_stores(shared_data, tmp_path):
     "Real Coles and Woolworths stores: Perth is found, drawn, discovered by --cluster Perth, grouped and served."
     file = shared_data / "au_store_locations" / "coles_woolworths_2024.csv"
     stores = read_stores(file)
-    workspace = Workspace.create(tmp_path / "ws")
+    workspace = Workspace.create(tmp_path / "ws", policy="document")
     workspace.import_stores(stores)
     clustered = workspace.cluster()
     perth = clustered[clustered["cluster_name"] == "Perth"]
@@ -52,7 +52,7 @@ def fuel(shared_data, tmp_path_factory):
     prices = prices[prices["brand_name"].isin(BRANDS)]
     sites = prices.dropna(subset=["latitude", "longitude"]).drop_duplicates("site_id")
     prices = prices[prices["site_id"].isin(sites["site_id"])]
-    workspace = Workspace.create(tmp_path_factory.mktemp("fuel") / "ws")
+    workspace = Workspace.create(tmp_path_factory.mktemp("fuel") / "ws", policy="document")
     workspace.import_stores(pd.DataFrame({
         "company": sites["brand_name"].map(BRANDS), "store_id": sites["site_id"].astype(str),
         "name": sites["site_name"], "lat": sites["latitude"], "lon": sites["longitude"]}))

@@ -115,7 +115,7 @@ def test_the_page_stands_alone_and_is_labelled(workspace, tmp_path):
 
 
 def test_names_are_text(tmp_path):
-    ws = Workspace.create(tmp_path / "ws")
+    ws = Workspace.create(tmp_path / "ws", policy="document")
     nasty = "<script>alert(1)</script>"
     ws.import_stores(small_chain.stores().assign(name=nasty, company=nasty))
     ws.cluster()
@@ -181,7 +181,7 @@ def test_a_weak_group_and_a_diverged_one_are_named(workspace, tmp_path):
 # ---- whatever state it is in --------------------------------------------------------------------------------------
 
 def test_beginnings_say_what_to_do_next(tmp_path):
-    ws = Workspace.create(tmp_path / "ws")
+    ws = Workspace.create(tmp_path / "ws", policy="document")
     assert "scrapeopt import-stores FILE" in read(write_report(ws)).text
     ws.import_stores(small_chain.stores()[:1])
     assert "scrapeopt cluster-stores" in read(write_report(ws)).text
@@ -196,7 +196,7 @@ def test_beginnings_say_what_to_do_next(tmp_path):
 
 
 def test_broken_settings_end_in_a_page_and_a_sentence(tmp_path, capsys):
-    ws = Workspace.create(tmp_path / "ws")
+    ws = Workspace.create(tmp_path / "ws", policy="document")
     (ws.path / "scrapeopt.toml").write_text("eps_kn = 3\n")
     out = tmp_path / "r.html"
     with pytest.raises(SystemExit) as ended: main(["report", "-w", str(ws.path), "--out", str(out)])

@@ -230,7 +230,7 @@ def test_R9_the_order_of_arrival_within_a_batch_does_not_matter(tmp_path):
 
 
 def test_R4a_groups_are_formed_also_when_clusters_come_after_the_scrapes(tmp_path):
-    ws = Workspace.create(tmp_path / "late")
+    ws = Workspace.create(tmp_path / "late", policy="document")
     ws.import_stores(new_workspace(tmp_path / "known").stores()[["company", "store_id", "name", "lat", "lon"]])
     scrape_all(ws)
     assert update_db(ws).events == ()

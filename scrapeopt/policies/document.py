@@ -207,7 +207,7 @@ def take_batch(ctx: EvidenceContext, batch: Batch, rules: Rules) -> None:
 def judge_by_rules(beliefs: BeliefState, batch: Batch, rules: Rules) -> list[Event]:
     "What a batch does to the groups: R4a to R8."
     from scrapeopt.groups import GroupOrchestrator
-    latest, day = beliefs.latest, beliefs.latest.today(batch.at)
+    latest, day = beliefs.latest, beliefs.latest.local_day(batch.at)
     ctx = EvidenceContext(beliefs.state, latest, rules.match, day, batch.at, batch.place)
     take_batch(ctx, batch, rules)
     forming = to_be_formed(latest, batch.stores, ctx.state)

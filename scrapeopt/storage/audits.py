@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ..grouping.belief_state import Audit, Batch
+from ..grouping.belief_state import PriceAudit, Batch
 from .tables import Company, InferenceAudit, Store
 
 # %% ../../nbs/storage/audits.ipynb #0aaff690
@@ -19,7 +19,7 @@ def save_audits(
     session: Session,
     company: Company,
     batch: Batch,  # tells when each store was scraped
-    audits: Iterable[Audit],
+    audits: Iterable[PriceAudit],
 ) -> None:
     "Write down what a batch found of the prices that were served from groups."
     query = select(Store.store_id, Store.id).where(Store.company_id == company.id, Store.store_id.in_(batch.scraped))

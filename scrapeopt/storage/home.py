@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from ..core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from ..core.errors import InputError
+from ..core.policy_names import DEFAULT_POLICY, policy_path
 from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings
 from .tables import STATE_VERSION, Company, Snapshot, Store, connect, migrate, state_version
 
@@ -82,8 +83,10 @@ def new_state(path: Path, db_url: str) -> Engine:
 def create_home(
     path: str | Path,  # a new or an ordinary folder
     db_url: str | None = None,  # SQLAlchemy URL of the state; None: SQLite inside the folder
+    policy: str = DEFAULT_POLICY,  # who judges, and whom to scrape next
 ) -> Home:
-    "Make a new workspace; `InputError` when there is one already, or the database cannot be used."
+    "Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that cannot be used."
+    policy_path(policy)
     path = Path(path)
     if (path / FILE).exists(): raise InputError(f"{path} is a workspace already: open it, or choose another folder")
     if path.exists() and not path.is_dir(): raise InputError(f"{path} is a file: choose a folder for the workspace")
@@ -96,8 +99,8 @@ def create_home(
         raise
     for folder in FOLDERS: (path / folder).mkdir(exist_ok=True)
     default = Settings.model_fields["db_url"].default
-    (path / FILE).write_text(TEMPLATE.format(db_url=json.dumps(db_url or default)), "utf-8")
-    return Home(path, settings, engine)
+    (path / FILE).write_text(TEMPLATE.format(db_url=json.dumps(db_url or default), policy=json.dumps(policy)), "utf-8")
+    return Home(path, read_settings(path / FILE), engine)
 
 # %% ../../nbs/storage/home.ipynb #e663218d
 def apply_company_settings(session: Session, company: Company, wanted: CompanySettings) -> None:

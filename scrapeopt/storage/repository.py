@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['company_window', 'company_rule', 'company_rules', 'upsert_stores', 'store_table', 'count_failures', 'save_clusters',
-           'past_events', 'read_groups', 'save_events', 'event_table', 'newest_prices']
+           'read_groups', 'save_events', 'event_table', 'newest_prices']
 
 # %% ../../nbs/storage/repository.ipynb #71b6a55f
 from collections.abc import Collection
@@ -132,7 +132,7 @@ def past_events(session: Session, company: Company, at: pd.Timestamp) -> list[Ev
              .where(GroupEvent.company_id == company.id, GroupEvent.at <= at))
     return [event_from_record(kind, record) for kind, record in session.execute(query)]
 
-
+# %% ../../nbs/storage/repository.ipynb #823fa450
 def read_groups(
     session: Session,
     company: Company,

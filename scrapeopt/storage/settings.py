@@ -145,7 +145,7 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 
 # Who judges, and whom to scrape next. "delegated": each scrape where it corrects most prices. "document": the
 # written rules to the letter, easy to follow by hand. Or a policy of your own: "my_package.my_module:my_policy".
-policy = "delegated"
+policy = {policy}
 # budget = 40                  # scrapes a day, all companies together; without it, as many as you ask for
 # save_days = 1.0              # how many days' unspent scrapes may wait for the day when prices change
 
