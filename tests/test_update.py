@@ -200,7 +200,7 @@ def test_R9_candidates_are_checked_and_cleared(formed):
     assert json.loads(json.dumps(report.to_json()))["events"][0]["company"] == W
 
 
-def test_R9_several_days_at_once_run_the_rules_on_the_newest(tmp_path):
+def test_R9_several_days_at_once_are_judged_one_by_one(tmp_path):
     together, apart = new_workspace(tmp_path / "a"), new_workspace(tmp_path / "b")
     for ws in (together, apart):
         scrape_all(ws)
@@ -213,9 +213,9 @@ def test_R9_several_days_at_once_run_the_rules_on_the_newest(tmp_path):
     now = THURSDAY + 22 * DAY
     assert report.files == 36
     assert together.stores().last_scraped.tolist() == apart.stores().last_scraped.tolist()
-    pd.testing.assert_frame_equal(together.prices(now=now)[["store_id", "product_id", "price"]],
-                                  apart.prices(now=now)[["store_id", "product_id", "price"]])
-    assert {e["at"][:10] for e in report.events} == {"2026-12-10"}
+    pd.testing.assert_frame_equal(together.prices(now=now), apart.prices(now=now))
+    assert {e["at"][:10] for e in report.events} == {"2026-11-26", "2026-12-03", "2026-12-10"}
+    assert together.events(W).words.tolist() == apart.events(W).words.tolist()
 
 
 def test_R9_the_order_of_arrival_within_a_batch_does_not_matter(tmp_path):

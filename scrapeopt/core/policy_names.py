@@ -6,8 +6,6 @@
 __all__ = ['DEFAULT_POLICY', 'OLD_DEFAULT_POLICY', 'BUILT_IN', 'policy_names', 'policy_path']
 
 # %% ../../nbs/core/policy_names.ipynb #40c1f45a
-from importlib.metadata import entry_points
-
 from .errors import InputError
 
 # %% ../../nbs/core/policy_names.ipynb #9ea4becd
@@ -19,15 +17,25 @@ BUILT_IN = {"delegated": "scrapeopt.policies.delegated:delegated", "document": "
 ENTRY_POINTS = "scrapeopt.policies"  # the group of entry points that other packages may add policies to
 
 # %% ../../nbs/core/policy_names.ipynb #9bc697bf
+DEFAULT_POLICY = "delegated"  # of a new workspace and of a backtest
+OLD_DEFAULT_POLICY = "document"  # of workspaces whose settings were written before there was a choice, and name none
+BUILT_IN = {"delegated": "scrapeopt.policies.delegated:delegated", "document": "scrapeopt.policies.document:document"}
+
+# %% ../../nbs/core/policy_names.ipynb #08322f72
+def added_policies() -> dict[str, str]:
+    "What other packages have added, by their entry points `scrapeopt.policies`: name -> `package.module:policy`."
+    from importlib.metadata import entry_points  # here: it is slow to load, and `scrapeopt --help` never comes by
+    return {e.name: e.value for e in entry_points(group="scrapeopt.policies") if e.name not in BUILT_IN}
+
+# %% ../../nbs/core/policy_names.ipynb #34a6a2b0
 def policy_names() -> list[str]:
     "The names that need no path: what comes with the package, then what other packages have added."
-    return [*BUILT_IN, *(e.name for e in entry_points(group=ENTRY_POINTS) if e.name not in BUILT_IN)]
+    return [*BUILT_IN, *added_policies()]
 
 
 def policy_path(name: str) -> str:
     "Where the policy of this name is found, as `package.module:name`; `InputError` for an unknown name."
     if ":" in name: return name
-    added = {} if name in BUILT_IN else {e.name: e.value for e in entry_points(group=ENTRY_POINTS)}
-    if (path := BUILT_IN.get(name) or added.get(name)) is not None: return path
+    if (path := BUILT_IN.get(name) or added_policies().get(name)) is not None: return path
     raise InputError(f"policy {name!r} is unknown; use one of {', '.join(policy_names())}, "
                      "or say where yours is, like my_package.my_module:my_policy")

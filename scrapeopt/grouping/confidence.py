@@ -169,8 +169,8 @@ def more_likely(
 
 
 def newer(own: OwnPrices, group: GroupPrices, group_right: np.ndarray, own_right: np.ndarray) -> np.ndarray:
-    "Policy `document`: the group's, where it was seen since the store was."
-    return group.seen > own.days[:, None]
+    "Policy `document`: the group's, where it was seen since the store was, or the store has no answer."
+    return (group.seen > own.days[:, None]) | (own.prices == NOT_SOLD)
 
 
 def fuse(

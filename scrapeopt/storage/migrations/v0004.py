@@ -1,6 +1,7 @@
 """What was learned is kept for every moment; stores remember failures in time; scrapes may be paid from a bucket."""
 
-import pandas as pd
+from datetime import datetime
+
 from alembic import op
 from sqlalchemy import JSON, Column, DateTime, Double, ForeignKeyConstraint, Integer, LargeBinary
 from sqlalchemy import PrimaryKeyConstraint, String, UniqueConstraint, text
@@ -21,7 +22,7 @@ def create_beliefs() -> None:
         "INSERT INTO company_beliefs (company_id, at, learned_pairs, confidence_table, departure_prob, "
         "calibration_gap, notes) SELECT m.company_id, coalesce((SELECT max(s.last_scraped) FROM store s "
         "WHERE s.company_id = m.company_id), :never), m.learned_pairs, m.tallies, m.doubt, m.surprise, '{}' "
-        "FROM company_memory m").bindparams(never=pd.Timestamp(0).to_pydatetime()))
+        "FROM company_memory m").bindparams(never=datetime(1970, 1, 1)))
     op.drop_table("company_memory")
 
 
