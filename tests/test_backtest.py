@@ -14,11 +14,10 @@ from scrapeopt.backtest import PerZone, backtest, bucket_of, calibration_error, 
 from scrapeopt.simulation.agents import POLICIES, Probe
 from scrapeopt.core.errors import InputError
 from scrapeopt.simulation.panel import Panel
-from scrapeopt.simulation.agents import BacktestSettings, Memory, Setting, Today, backtest_settings
+from scrapeopt.simulation.agents import BacktestSettings, Memory, Setting
 from scrapeopt.simulation.baselines import azar_rates, best_mends, change_rates
-from scrapeopt.policies.scrape_value import TokenBucket
-from scrapeopt.simulation.document_replay import document_agent
-from scrapeopt.scheduler import ScrapeScheduler
+from scrapeopt.policies import document
+from scrapeopt.simulation.policy_agent import PolicyAgent
 from scrapeopt.simulation.sites import perth_stores
 from scrapeopt.twin import Twin
 
@@ -337,21 +336,6 @@ def test_rates_are_optimal():
     assert change_rates(1 - np.exp(-d[:, None] * days), days) == pytest.approx(d, rel=1e-3)
 
 
-def test_the_document_asks_whom_production_asks():
-    world = twin(20)
-    chosen = backtest_settings({"changeover": "wednesday", "timezone": "Australia/Perth"})
-    agent = document_agent(Setting(world.stores, world.products, chosen.window, chosen, 0))
-    agent.take_in(world.now, {s: world.scrape(s) for s in world.stores.index})
-    for _ in range(15):
-        part = agent.parts[0]
-        production = ScrapeScheduler(part.table, part.state, now=world.now, window=chosen.window, policy="document")
-        plan = agent.plan(Today(world.now, TokenBucket(3.0, 3.0, 6.0)))
-        assert plan == [t.store_id for t in production.get_queue(3)]
-        agent.take_in(world.now, {s: world.scrape(s) for s in plan})
-        world.advance(pd.Timedelta("1D"))
-    assert {type(e).__name__ for e in agent.events} >= {"MonolithSeeded", "CandidateConfirmed", "AmbassadorChanged"}
-
-
 def test_the_document_discovers_by_80_20_and_gives_up_on_a_dead_store():
     world = twin(12)
     dead, scrape = world.stores.index[0], world.scrape
@@ -380,7 +364,7 @@ def test_each_company_gets_its_share():
 def test_a_partial_snapshot_is_not_used():
     world = twin(6)
     chosen = BacktestSettings()
-    agent = document_agent(Setting(world.stores, world.products, chosen.window, chosen, 0))
+    agent = PolicyAgent(document, Setting(world.stores, world.products, chosen.window, chosen, 0))
     agent.take_in(world.now, {s: world.scrape(s) for s in world.stores.index})
     store, before = world.stores.index[0], agent.served(world.now)[0].copy()
     torn = np.where(np.arange(150) < 50, world.scrape(store) + 1, -1).astype(np.int32)

@@ -1,4 +1,6 @@
 """Policies in production: a small twin, run through the real update and queue for a few weeks under either of them."""
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,15 +10,18 @@ from sqlalchemy import select
 from scrapeopt.reanalysis import reanalyse
 from scrapeopt.backtest import calibration_error, count_right, count_sure
 from scrapeopt.simulation.agents import BacktestSettings, Setting
-from scrapeopt.simulation.delegated_replay import Delegated
+from scrapeopt.simulation.policy_agent import PolicyAgent
+from scrapeopt.policies import delegated
+from scrapeopt.grouping.belief_state import BeliefState
+from scrapeopt.grouping.evidence_context import LatestSnapshots
 from scrapeopt.core.errors import InputError
 from scrapeopt.grouping.events import ChangesSeen, GroupsMerged
 from scrapeopt.grouping.events import GroupFounded, GroupState, event_from_record
 from scrapeopt.storage.event_log import change_counts
-from scrapeopt.storage.belief_tables import load_belief_state
+from scrapeopt.storage.belief_tables import restore_beliefs
 from scrapeopt.analysis.status import status
 from scrapeopt.grouping.events import Reanalysed
-from scrapeopt.storage.tables import CompanyBeliefs, GroupEvent, InferenceAudit, Store, StoreAgreement
+from scrapeopt.storage.tables import CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, SnapshotAgreement, Store
 from scrapeopt.simulation.sites import perth_stores
 from scrapeopt.twin import ARCHETYPES, Twin, archetype_twin, scrape_lines
 from scrapeopt.update import UpdateReport, update_db
@@ -31,7 +36,7 @@ def new_workspace(path, policy: str | None, *lines: str, url: str | None = None)
     "An empty workspace with a policy, and more lines in its settings."
     Workspace.create(path, url)
     text = "\n".join([(path / "scrapeopt.toml").read_text(), *lines, ""])
-    if policy: text = text.replace('# policy = "document"', f'policy = "{policy}"')
+    if policy: text = text.replace('policy = "delegated"', f'policy = "{policy}"')
     (path / "scrapeopt.toml").write_text(text)
     return Workspace.open(path)
 
@@ -47,11 +52,13 @@ def open_workspace(path, policy: str | None, *lines: str, url: str | None = None
 def memory(ws: Workspace) -> list[tuple]:
     "All that is kept of beliefs, without the keys of the rows."
     with ws.begin() as session:
-        learned = [(m.learned_pairs, m.confidence_table, m.departure_prob, m.calibration_gap)
-                   for m in session.scalars(select(CompanyBeliefs))]
-        query = select(Store.store_id, StoreAgreement.scraped_at, StoreAgreement.nearest_group, StoreAgreement.agreed,
-                       StoreAgreement.agreement)
-        query = query.join(Store, Store.id == StoreAgreement.store_pk).order_by(Store.store_id)
+        newest = list(session.scalars(select(CompanyBeliefs).order_by(CompanyBeliefs.at)))[-1:]
+        learned = [(m.learned_pairs, m.confidence_table, m.departure_prob, m.calibration_gap) for m in newest]
+        query = select(Store.store_id, Snapshot.scraped_at, SnapshotAgreement.nearest_group, SnapshotAgreement.agreed,
+                       SnapshotAgreement.agreement)
+        query = query.join(Snapshot, Snapshot.id == SnapshotAgreement.snapshot_id).join(
+            Store, (Store.id == Snapshot.store_pk) & (Store.last_scraped == Snapshot.scraped_at))
+        query = query.order_by(Store.store_id)
         return learned + [tuple(row) for row in session.execute(query)]
 
 
@@ -114,20 +121,27 @@ def test_the_state_is_what_its_events_tell(lived):
         assert (told.groups, told.formed, told.threshold) == (kept.groups, kept.formed, kept.threshold)
 
 
-def test_document_is_the_default(lived, tmp_path):
-    ws, queues, _ = lived["document"]
+def test_delegated_is_the_default_of_new_workspaces_alone(lived, tmp_path):
+    queues = lived["delegated"][1]
     plain = open_workspace(tmp_path / "ws", None)
-    assert (plain.settings.policy, live(plain, 8)[0]) == ("document", queues[:8])
+    assert (plain.settings.policy, live(plain, 8)[0]) == ("delegated", queues[:8])
+    file = plain.path / "scrapeopt.toml"
+    file.write_text(file.read_text().replace('policy = "delegated"', ""))  # as it was written before there was a choice
+    assert Workspace.open(plain.path).settings.policy == "document"
+
+
+def test_document_keeps_to_its_rules(lived):
+    ws, queues, _ = lived["document"]
     kinds = set(ws.events(W).kind)
-    assert "MonolithSeeded" in kinds and "ChangesSeen" not in kinds
-    assert {t.reason for q in queues for t in q} <= {"tie_breaker", "outlier", "health_check"}
+    assert {"MonolithSeeded", "ChangesSeen"} <= kinds  # it learns the price week, too
+    assert {t.reason for q in queues for t in q} <= {"tie_breaker", "outlier", "health_check", "summit"}
 
 
 def test_one_option_overrides_the_setting(lived):
     ws, *_ = lived["document"]
     now = START + pd.Timedelta(days=DAYS + 7)
     assert {t.reason for t in ws.queue(12, now=now, policy="delegated")} & {"refresh"}
-    with pytest.raises(InputError, match="use one of document, delegated"): ws.queue(1, policy="greedy")
+    with pytest.raises(InputError, match="use one of delegated, document"): ws.queue(1, policy="greedy")
 
 
 @pytest.mark.parametrize("policy", ["document", "delegated"])
@@ -240,16 +254,49 @@ def test_R10_a_weak_group_is_analysed_again_once(tmp_path, monkeypatch, floor):
         f"1 groups of {W} were analysed again: {group.name}, 45.0% of audited prices right"] * (floor > 0.45)
 
 
+def step_back(ws: Workspace, version: str) -> None:
+    "Make the state of a workspace what it was at an older version, without what was learned."
+    with ws.engine.begin() as c:
+        for table in ("company_beliefs", "snapshot_agreement", "token_bucket"): c.exec_driver_sql(f"DROP TABLE {table}")
+        c.exec_driver_sql("ALTER TABLE company DROP COLUMN range_threshold")
+        c.exec_driver_sql("ALTER TABLE store DROP COLUMN tried_at")
+        if version == "0001": c.exec_driver_sql("DROP TABLE inference_audit")
+        c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
+
+
 @pytest.mark.parametrize("version", ["0001", "0002"])
 def test_an_older_workspace_gets_its_tables(tmp_path, version):
     ws = open_workspace(tmp_path / "ws", None)
-    with ws.engine.begin() as c:
-        for table in ("company_memory", "store_standing", "inference_audit")[:2 + (version == "0001")]:
-            c.exec_driver_sql(f"DROP TABLE {table}")
-        c.exec_driver_sql("ALTER TABLE company DROP COLUMN range_threshold")
-        c.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
+    step_back(ws, version)
     again = Workspace.open(ws.path)
     assert again.audits(W).empty and memory(again) == []
+
+
+def test_what_an_older_workspace_has_learned_is_kept(tmp_path):
+    ws, world = open_workspace(tmp_path / "ws", "delegated"), twin()
+    for store in world.stores.index: land(ws, world, store)
+    update_db(ws)
+    known, served = memory(ws), ws.prices(now=world.now)
+    with ws.begin() as session:
+        row = session.scalars(select(CompanyBeliefs)).one()
+        told = (row.company_id, row.learned_pairs, json.dumps(row.confidence_table), json.dumps(row.departure_prob),
+                row.calibration_gap)
+        marks = session.execute(select(Snapshot.store_pk, Snapshot.scraped_at, SnapshotAgreement.nearest_group,
+                                       SnapshotAgreement.agreed, SnapshotAgreement.agreement)
+                                .join(Snapshot, Snapshot.id == SnapshotAgreement.snapshot_id)).all()
+    step_back(ws, "0003")
+    with ws.engine.begin() as c:
+        c.exec_driver_sql("CREATE TABLE company_memory (company_id INTEGER PRIMARY KEY, learned_pairs INTEGER, "
+                          "tallies JSON, doubt JSON, surprise DOUBLE)")
+        c.exec_driver_sql("CREATE TABLE store_standing (store_pk INTEGER PRIMARY KEY, scraped_at DATETIME, "
+                          "leans_on VARCHAR, agreed INTEGER, stands BLOB)")
+        c.exec_driver_sql("INSERT INTO company_memory VALUES (?, ?, ?, ?, ?)", told)
+        for pk, at, *rest in marks:
+            c.exec_driver_sql("INSERT INTO store_standing VALUES (?, ?, ?, ?, ?)",
+                              (pk, f"{at:%Y-%m-%d %H:%M:%S}.000000", *rest))
+    again = Workspace.open(ws.path)
+    assert memory(again) == known and len(known) == 13
+    pd.testing.assert_frame_equal(again.prices(now=world.now), served)
 
 
 def test_what_a_policy_tells_goes_through_the_log_and_back(tmp_path):
@@ -280,8 +327,8 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
                         for name, lines in (("a", ()), ("b", ['changeover = "friday"'])))
     judges = []
-    monkeypatch.setattr("scrapeopt.storage.evidence_update.save_belief_state",
-                        lambda session, company, known, judged: judges.append(known))
+    monkeypatch.setattr("scrapeopt.update.save_belief_state",
+                        lambda session, company, known, judged, at: judges.append(known))
     world = twin()
     for _ in range(10):
         for ws in (learned, fridays):
@@ -324,10 +371,10 @@ def test_R13_the_queue_goes_by_doubt(lived):
     now = START + pd.Timedelta(days=DAYS + 8)
     group = max(ws.groups(W).active(), key=lambda g: len(g.members))
     with ws.begin() as session:
-        row = session.get(CompanyBeliefs, ws.company(session, W).id)
-        before, row.departure_prob = row.departure_prob, {group.name: 0.9}
+        row = session.scalars(select(CompanyBeliefs).order_by(CompanyBeliefs.at.desc())).first()
+        before, row.departure_prob, key = row.departure_prob, {group.name: 0.9}, row.id
     doubted = ws.scheduler(W, now=now).situation
-    with ws.begin() as session: session.get(CompanyBeliefs, row.company_id).departure_prob = before
+    with ws.begin() as session: session.get(CompanyBeliefs, key).departure_prob = before
     members = doubted.table.store_id.isin(group.members)
     assert (doubted.table.departure_prob[members] == 0.9).all() and (doubted.table.departure_prob[~members] == 0).all()
     first = [t.store_id for t in ws.queue(12, now=now)]
@@ -343,7 +390,7 @@ def beside(tmp_path_factory):
     ws.import_stores(world.stores.reset_index(names="store_id"))
     ws.cluster()
     settings, stores = BacktestSettings(timezone="Australia/Sydney"), world.stores.sort_index()
-    agent = Delegated(Setting(stores, world.products, settings.window, settings, 0))
+    agent = PolicyAgent(delegated, Setting(stores, world.products, settings.window, settings, 0))
     order, batch, days = stores.index.get_indexer(world.stores.index), list(world.stores.index), []
     for _ in range(29):
         got = {store: world.scrape(store) for store in batch}
@@ -373,15 +420,15 @@ def test_R13_a_workspace_serves_what_the_agent_would(beside):
         assert count_right(truth, prices).accuracy > 0.9
     homes = {s: g.name for g in ws.groups(W).active() for s in g.members}
     assert {s: g for s, g in agent.groups.items() if g != -1} == homes
-    part = agent.parts[0].beliefs
-    with ws.begin() as session: kept = load_belief_state(session, ws.company(session, W))
+    part = agent.companies[0].beliefs
+    kept = BeliefState(GroupState(W), LatestSnapshots.empty((), 0))
+    with ws.begin() as session: restore_beliefs(session, ws.company(session, W), kept)
     assert np.array_equal(kept.confidence_table.counts, part.confidence_table.counts)
     assert kept.confidence_table.agreed == part.confidence_table.agreed
-    assert kept.departure_prob == part.departure_prob and kept.learned_pairs == part.latest.learned_pairs
+    assert kept.departure_prob == part.departure_prob and kept.latest.learned_pairs == part.latest.learned_pairs
     assert kept.calibration_gap == pytest.approx(part.calibration_gap, abs=1e-9) and part.calibration_gap != 0
 
 
-@pytest.mark.xfail(reason="`delegated` serves what a store does not sell, with confidence", strict=True)
 def test_R10_confidence_is_calibrated(beside):
     *_, days = beside
     counts = sum(count_sure(truth, prices, sure) for truth, (prices, sure), _ in days[1:])

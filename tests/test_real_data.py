@@ -35,7 +35,8 @@ def test_perth_pilot_on_real_stores(shared_data, tmp_path):
     while workspace.queue(1, clusters=["Perth"], mode="discovery"):
         scrapes += len(work(workspace, twins, command, 60, pd.Timedelta("1h"), clusters=["Perth"]))
     assert scrapes == len(perth), "every store of the pilot once, none outside it"
-    assert {t.mode for t in workspace.queue(6, clusters=["Perth"], now=twins["coles"].now)} == {"optimization"}
+    tomorrow = twins["coles"].now + pd.Timedelta("1D")
+    assert {t.mode for t in workspace.queue(6, clusters=["Perth"], now=tomorrow)} == {"optimization"}
     for company, twin in twins.items():
         state = workspace.groups(company)
         zones = twin.zones.groupby(twin.zones).filter(lambda z: len(z) > 1)

@@ -128,8 +128,7 @@ def test_the_next_report_says_what_changed(tmp_path):
     update_db(ws)
     first = read(write_report(ws, now=small_chain.THURSDAY + pd.Timedelta("1D")))
     assert "This is the first report on Fruit/Veg & Co., Woolworths." in first.text
-    small_chain.scrape_all(ws, week=1, companies=["Woolworths"])
-    update_db(ws)
+    small_chain.scrape_in_two_days(ws, 1)
     then = {c.what: (c.then, c.now) for c in find_out(ws, "Woolworths", now=END).since["Woolworths"][1]}
     assert then["Scrapes"] == ("7", "14") and then["Inferred prices found right"][0] == "no audits"
     second = read(write_report(ws, "Woolworths", now=END))

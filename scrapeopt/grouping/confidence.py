@@ -164,8 +164,9 @@ def more_likely(
     group_right: np.ndarray,  # (n, products) chance that the group's price is right, -1 = no answer
     own_right: np.ndarray,  # (n, products) chance that the store's own is
 ) -> np.ndarray:  # (n, products) bool: follow the group
-    "Policy `delegated`: the answer that is right more often."
-    return group_right > own_right
+    "Policy `delegated`: the answer that is right more often; of two that say the same, the newer one."
+    same = (group.prices == own.prices) & (group.seen > own.days[:, None])
+    return same | (group_right > own_right)
 
 
 def newer(own: OwnPrices, group: GroupPrices, group_right: np.ndarray, own_right: np.ndarray) -> np.ndarray:
@@ -188,7 +189,9 @@ def fuse(
     may_follow = (group.prices != NOT_SOLD) & np.where(sold, ~own.current, own.spread)
     inferred = may_follow & follows(own, group, group_right, own_right)
     prices = np.where(inferred, group.prices, own.prices).astype(np.int32)
-    return prices, np.clip(np.where(inferred, group_right, own_right), 0, 1).astype(np.float32), inferred
+    sure = np.where(inferred, group_right, own_right)
+    sure = np.where(group.prices == own.prices, np.maximum(group_right, own_right), sure)
+    return prices, np.clip(sure, 0, 1).astype(np.float32), inferred
 
 # %% ../../nbs/grouping/confidence.ipynb #d54cb9c9
 GAP_MEMORY = 0.98  # of the gap, at each scrape: 1 / (1 - 0.98) = 50 scrapes count
