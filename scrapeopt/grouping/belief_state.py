@@ -170,7 +170,7 @@ def own_prices(
     if latest.week.changeover is not None:
         current = np.broadcast_to(((days > NEVER) & (latest.week.weeks(days, day) == 0))[:, None], prices.shape)
     else: current = (times >= newest_time(latest, view) - latest.window.span)[:, None] & (agreed == DIFFERS)
-    spread = (latest.first_seen[columns] > times[:, None]) & (latest.prices[rows] != NOT_SOLD).any(1)[:, None]
+    spread = (latest.first_seen[columns] > times[:, None]) & (latest.sizes[rows] > 0)[:, None]
     return OwnPrices(prices, days, agreed, current, spread)
 
 
@@ -306,8 +306,8 @@ def audit_served(
 
 # %% ../../nbs/grouping/belief_state.ipynb #f16f08c8
 def is_late(latest: LatestSnapshots, day: int) -> bool:
-    "Whether the scrapes of a local day are too old to be compared with the newest ones."
-    newest = int(latest.days.max(initial=NEVER))
+    "Whether the scrapes of a local day are too old to be compared with the newest; one store alone does not say so."
+    newest = int(np.sort(latest.days)[-2:][0]) if len(latest.days) > 2 else int(latest.days.max(initial=NEVER))
     return day < newest and not bool(latest.week.comparable(day, newest))
 
 

@@ -50,6 +50,7 @@ class LatestSnapshots:
     products: np.ndarray = None  # type: ignore[assignment]  # (products,) str ids; None: numbered
     categories: np.ndarray = None  # type: ignore[assignment]  # (products,) str; None: no product has one
     window: SyncWindow = field(default_factory=SyncWindow)  # with the changeover of the settings, if they name one
+    sizes: np.ndarray = None  # type: ignore[assignment]  # (n,) products each store sells, here or not; None: those here
 
     def __post_init__(self) -> None:
         self.row = {s: i for i, s in enumerate(self.stores)}
@@ -58,6 +59,7 @@ class LatestSnapshots:
         if self.first_seen is None: self.first_seen = np.full(n, np.datetime64(0, "ns"))
         if self.products is None: self.products = np.arange(n).astype(str)
         if self.categories is None: self.categories = np.full(n, "")
+        if self.sizes is None: self.sizes = (self.prices != NOT_SOLD).sum(1)
 
     @classmethod
     def empty(cls, stores: Iterable[str], products: int) -> "LatestSnapshots":
@@ -76,7 +78,7 @@ class LatestSnapshots:
     ) -> None:
         "Put a store's new snapshot in the place of the one before."
         i, time = self.row[store], utc_times(at)
-        self.prices[i], self.days[i], self.times[i] = prices, day, time
+        self.prices[i], self.days[i], self.times[i], self.sizes[i] = prices, day, time, (prices != NOT_SOLD).sum()
         self.first_seen[(prices != NOT_SOLD) & ~(self.first_seen <= time)] = time  # not a number: never seen
 
     def local_day(self, now: pd.Timestamp) -> int:
@@ -138,7 +140,8 @@ class EvidenceContext:
 
     def scraped_this_week(self, stores: Iterable[str]) -> list[str]:
         "Those whose snapshot may be compared with today's prices, by id."
-        return [s for s in sorted(stores) if self.latest.day(s) >= self.since]
+        days = {s: self.latest.day(s) for s in sorted(stores)}
+        return [s for s, day in days.items() if day >= self.since and self.latest.week.comparable(day, self.day)]
 
     def witnesses(self, name: str, without: str = "") -> list[str]:
         "Members of a group scraped since the changeover that are not under suspicion, by id."

@@ -93,7 +93,7 @@ def load_beliefs(
     company: Company,
     state: GroupState,
     window: SyncWindow,  # with the changeover of the settings, if they name one
-    newest: pd.DataFrame,  # which snapshot of each store counts: store_id, path, scraped_at, key
+    newest: pd.DataFrame,  # which snapshot of each store counts: store_id, path, scraped_at, key, rows
     *,
     asked: Collection[str] | None = None,  # stores whose snapshots are read; None: all
     product: str | None = None,  # only this one
@@ -108,7 +108,7 @@ def load_beliefs(
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
     here = newest[newest["store_id"].isin(names)]
     rows = np.array([latest.row[s] for s in here["store_id"]], np.int64)
-    latest.times[rows] = utc_times(here["scraped_at"])
+    latest.times[rows], latest.sizes[rows] = utc_times(here["scraped_at"]), here["rows"].to_numpy(np.int64)
     latest.days[rows] = local_day(here["scraped_at"], company.timezone)
     near = noted(session, SnapshotAgreement.nearest_group, here)
     latest.nearest_group = {s: near[key] for s, key in zip(here["store_id"], here["key"], strict=True) if near.get(key)}
@@ -126,7 +126,7 @@ def list_snapshots(
     session: Session,
     company: Company,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with new snapshots -> when they were scraped before, None: never
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # old and new: store_id, path, scraped_at (UTC), key
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # old and new: store_id, path, scraped_at (UTC), key, rows
     "The newest usable snapshots before an update, and those that came with it."
     newest = newest_snapshots(session, company)
     of_fresh = snapshots_of(session, company, list(fresh))

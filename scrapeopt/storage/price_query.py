@@ -33,7 +33,7 @@ class Source:
     company: Company
     policy: Policy
     beliefs: BeliefState  # with times and groups, but no prices
-    newest: pd.DataFrame  # which snapshot of each store counts: store_id, path, scraped_at, key
+    newest: pd.DataFrame  # which snapshot of each store counts: store_id, path, scraped_at, key, rows
     now: pd.Timestamp  # UTC, the moment that is asked about
     at: pd.Timestamp | None  # UTC, as it was known then; None: now
 
