@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ScrapeTask', 'asleep', 'discovery_queue', 'discovery_complete', 'discovery_progress', 'complete_clusters',
-           'sync_cohorts', 'plan_cohorts', 'sync_report', 'SyncWindow']
+           'sync_cohorts', 'plan_cohorts', 'waits_for_discovery', 'with_cohorts', 'sync_report', 'SyncWindow']
 
 # %% ../nbs/01_discovery.ipynb #acd9f3ca
 from collections.abc import Collection, Iterator
@@ -241,6 +241,11 @@ def bisect(
 # %% ../nbs/01_discovery.ipynb #47141283
 HOURS_PER_WEEK = 168
 
+
+def window_hours(window: SyncWindow) -> float:
+    "For how long snapshots can be comparable: never beyond a price week, once the changeover is known."
+    return window.hours if window.changeover is None else min(window.hours, HOURS_PER_WEEK)
+
 # %% ../nbs/01_discovery.ipynb #6b7c328c
 def plan_cohorts(
     stores: pd.DataFrame,  # one company: company, store_id, cluster, lat, lon (degrees)
@@ -252,7 +257,7 @@ def plan_cohorts(
     Cohorts are numbered in the order of discovery, largest cluster first; regional outliers come last and are cut the
     same way. Raises `InputError` when not even one store fits the window."""
     need_columns(stores, "company", "cluster", "lat", "lon")
-    hours = window.hours if window.changeover is None else min(window.hours, HOURS_PER_WEEK)
+    hours = window_hours(window)
     room = int(hours * stores_per_hour + 1e-9)  # stores in one window; the last bit of a float must not cost one
     if room < 1:
         raise InputError(f"stores_per_hour = {stores_per_hour!r} means no store in {hours:g} h; give a faster pace")
@@ -264,6 +269,75 @@ def plan_cohorts(
         pieces = -(-len(mine) // room)
         cohort[mine] = used + bisect(lat[mine], lon[mine], pieces)
         used += pieces
+    return stores.assign(cohort=cohort)
+
+# %% ../nbs/01_discovery.ipynb #a18d0a07
+def reached_room(
+    per_window: np.ndarray,  # snapshots in each full window, oldest first; at least one in the first
+) -> int:
+    "How many stores of a target fit into a window, at the pace of the last window in which anything was scraped."
+    return max(1, int(per_window[np.flatnonzero(per_window)[-1]] * PRIMARY_SHARE + 1e-9))
+
+# %% ../nbs/01_discovery.ipynb #adefa708
+def in_window(
+    times: np.ndarray,  # datetime64[ns], NaT: never
+    begin: np.datetime64,  # of the first window
+    span: np.timedelta64,  # length of one
+    running: int,  # number of the present one, which never and later times fall into
+) -> np.ndarray:  # int64
+    "The number of the window that each time falls into."
+    number = np.full(times.shape, running, np.int64)
+    known = ~np.isnat(times)
+    number[known] = np.minimum((times[known] - begin) // span, running)
+    return number
+
+# %% ../nbs/01_discovery.ipynb #1de109b0
+def cohorts_left(
+    window_of: np.ndarray,  # (n,) the window in which each store of a cluster was first scraped; never: the present one
+    lat: np.ndarray,  # (n,) degrees
+    lon: np.ndarray,  # (n,) degrees
+    per_window: np.ndarray,  # snapshots of the company in each full window
+) -> np.ndarray:  # (n,) int64
+    "The cohorts of one cluster: 0 for what was scraped before it was planned, 1 and up for the rest, cut to fit."
+    planned = max(1, int(window_of.min()))
+    cohort, rest = np.zeros(len(window_of), np.int64), np.flatnonzero(window_of >= planned)
+    pieces = -(-len(rest) // reached_room(per_window[:planned]))
+    cohort[rest] = 1 + bisect(lat[rest], lon[rest], pieces) if len(rest) else 0
+    return cohort
+
+# %% ../nbs/01_discovery.ipynb #3196cd34
+def waits_for_discovery(
+    stores: pd.DataFrame,  # cluster, last_scraped; optional failures
+) -> bool:
+    "Whether a store of some cluster is still to be scraped for the first time: else nobody needs cohorts."
+    return bool((stores["last_scraped"].isna() & (stores["cluster"] >= 0) & ~unreachable(stores)).any())
+
+
+def with_cohorts(
+    stores: pd.DataFrame,  # one company: store_id, cluster, lat, lon (degrees), last_scraped; optional failures
+    scraped: Any,  # (n,) the store of each whole snapshot so far
+    times: Any,  # (n,) when it was taken, UTC
+    window: SyncWindow,
+    now: pd.Timestamp,  # UTC
+) -> pd.DataFrame:  # `stores`, with the column cohort (int64, numbered in each cluster) while discovery goes on
+    """Plan the cohorts of a discovery for the pace that was reached so far (R3).
+
+    Regional outliers and complete clusters have the cohort 0. Raises `InputError` for a missing column."""
+    need_columns(stores, "store_id", "cluster", "lat", "lon", "last_scraped")
+    stamps, span = utc_times(times), np.timedelta64(round(window_hours(window) * 3600e9), "ns")
+    if not len(stamps) or not waits_for_discovery(stores): return stores
+    begin = stamps.min()
+    if (running := int((utc_times(now) - begin) // span)) < 1: return stores
+    number = in_window(stamps, begin, span, running)
+    first = pd.Series(number).groupby(np.asarray(scraped, dtype=object)).min()
+    window_of = first.reindex(stores["store_id"]).fillna(running).to_numpy(np.int64)
+    per_window, cohort = np.bincount(number, minlength=running)[:running], np.zeros(len(stores), np.int64)
+    lat, lon = (stores[axis].to_numpy(float) for axis in ("lat", "lon"))
+    parts: Any = stores.reset_index(drop=True).groupby("cluster").indices
+    unknown = stores["last_scraped"].isna().to_numpy()
+    for cluster, mine in parts.items():
+        if cluster >= 0 and unknown[mine].any():
+            cohort[mine] = cohorts_left(window_of[mine], lat[mine], lon[mine], per_window)
     return stores.assign(cohort=cohort)
 
 # %% ../nbs/01_discovery.ipynb #7010c7ea

@@ -20,7 +20,7 @@ from .core.errors import InputError
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.stores import check_stores
-from .discovery import ScrapeTask
+from .discovery import ScrapeTask, waits_for_discovery, with_cohorts
 from .grouping.belief_state import BeliefState
 from .grouping.events import GroupState
 from .policies.base import Learned, Policy
@@ -33,7 +33,7 @@ from .storage.home import Home, apply_company_settings, create_home, open_home
 from .storage.latest_snapshots import load_beliefs
 from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, price_reader
-from .storage.queries import audit_table, newest_snapshots
+from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import company_rule, company_window, count_failures, event_table, newest_prices
 from .storage.repository import read_groups, save_clusters, store_table, upsert_stores
 from .storage.tables import Company, Store
@@ -178,9 +178,11 @@ def company_scheduler(
         known = company_beliefs(workspace, session, row, newest_snapshots(session, row))
         stores = store_table(session, row).join(read_store_facts(session, row, known), on="store_id")
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
+        window = sync_window(known.latest.week, known.latest.window)
+        if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)
     learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket)
-    return ScrapeScheduler(stores, known.state, now=at, window=sync_window(known.latest.week, known.latest.window),
-                           policy=chosen, seed=workspace.settings.seed, clusters=clusters, learned=learned)
+    return ScrapeScheduler(stores, known.state, now=at, window=window, policy=chosen, seed=workspace.settings.seed,
+                           clusters=clusters, learned=learned)
 
 # %% ../nbs/06_workspace.ipynb #566c34ae
 def pilot_of(

@@ -1,4 +1,6 @@
 """Properties of the discovery queue and the sync window that no single example can show."""
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.calendar import SyncWindow, utc_times
 from scrapeopt.discovery import comparable_share, discovery_complete, discovery_progress, discovery_queue, plan_cohorts
-from scrapeopt.discovery import sync_cohorts, sync_report
+from scrapeopt.discovery import sync_cohorts, sync_report, with_cohorts
 
 ZONES = ["UTC", "Australia/Perth", "Europe/Zagreb", "Australia/Lord_Howe", "America/Havana", "America/Santiago",
          "Asia/Beirut", "Pacific/Apia"]
@@ -216,3 +218,57 @@ def test_bad_input_is_told_in_one_sentence(bad, words):
                            "cluster_name": ["Perth", "Perth", "Albany"]})
     with pytest.raises(InputError) as error: bad(stores)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@st.composite
+def scrapers(draw):
+    "A placed company, and when each of its scrapes will happen: a few a day, some days none."
+    stores = draw(companies())
+    spots = st.lists(st.floats(-1, 1), min_size=len(stores), max_size=len(stores))
+    stores = stores.assign(lat=draw(spots), lon=draw(spots))
+    days = draw(st.lists(st.integers(0, 6), min_size=1, max_size=14))
+    clock = [NIGHT + pd.Timedelta(days=d, hours=k) for d, n in enumerate(days) for k in range(n)]
+    return stores, clock[:len(stores)]
+
+
+NIGHT = pd.Timestamp("2026-11-02", tz="UTC")
+
+
+def follow(stores, clock, size):
+    "Scrape by queues of `size`: the stores in order, and the plans."
+    order, plans = [], []
+    while len(order) < len(clock):
+        now, times = clock[len(order)], clock[:len(order)]
+        seen = stores.assign(last_scraped=pd.to_datetime(
+            stores["store_id"].map(dict(zip(order, times, strict=True))), utc=True))
+        plan = with_cohorts(seen, order, times, SyncWindow(), now)
+        plans.append(plan.set_index("store_id")[["cluster", "cohort"]] if "cohort" in plan else None)
+        same_day = sum(t.normalize() == now.normalize() for t in clock[len(order):])
+        order += ids(discovery_queue(plan, order, min(size, same_day)))
+    return order, plans
+
+
+@given(scrapers(), st.integers(2, 6))
+def test_R2_queues_of_any_size_follow_one_plan(scraper, size):
+    stores, clock = scraper
+    assert follow(stores, clock, size)[0] == follow(stores, clock, 1)[0]
+
+
+@given(scrapers())
+def test_R3_a_store_stays_in_its_cohort_once_its_cluster_is_begun(scraper):
+    stores, clock = scraper
+    order, plans = follow(stores, clock, 1)
+    for k, (plan, later) in enumerate(pairwise(plans)):
+        if plan is None or later is None: continue
+        begun = plan["cluster"].isin(plan.loc[order[:k], "cluster"]) & (plan["cluster"] >= 0)
+        goes_on = begun & later["cohort"].groupby(later["cluster"]).transform("max").gt(0)
+        assert (plan["cohort"][goes_on] == later["cohort"][goes_on]).all()
+
+
+@given(scrapers())
+def test_R3_regional_outliers_have_no_cohort_of_their_own(scraper):
+    stores, clock = scraper
+    _, plans = follow(stores, clock, 1)
+    for plan in plans:
+        if plan is None: continue
+        assert (plan["cohort"] >= 0).all() and (plan.loc[plan["cluster"] < 0, "cohort"] == 0).all()

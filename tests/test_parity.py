@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from scrapeopt.backtest import Panel, backtest
+from scrapeopt.discovery import with_cohorts
 from scrapeopt.policies import find_policy
 from scrapeopt.simulation.policy_agent import PolicyAgent
 from scrapeopt.twin import archetype_twin
@@ -43,10 +44,11 @@ def timezone_of(world) -> str: return getattr(getattr(world, "chain", None), "ti
 class Measured:
     "A backtest, written down: who was asked in which round of which day, and what was served in the evening."
 
-    def __init__(self, world, policy: str):
+    def __init__(self, world, policy: str, baseline: str = "scraped", budget: float = BUDGET):
         self.rounds, self.served = [], []
         settings = {"timezone": timezone_of(world)}
-        self.result = backtest(world, self.agent(policy), budget=BUDGET, days=DAYS, save_days=3, settings=settings)
+        self.result = backtest(world, self.agent(policy), budget=budget, days=DAYS, save_days=3, baseline=baseline,
+                               settings=settings)
 
     def agent(self, policy: str):
         def factory(setting):
@@ -67,7 +69,8 @@ class Measured:
 class Lived:
     "The same world in a workspace: files in an inbox, `update_db`, a queue, a table of prices."
 
-    def __init__(self, world, policy: str, folder, url: str | None = None):
+    def __init__(self, world, policy: str, folder, url: str | None = None, baseline: str = "scraped",
+                 budget: float = BUDGET):
         self.world, self.rounds, self.served = world, [], []
         self.company = str(world.stores["company"].iloc[0])
         Workspace.create(folder, url)
@@ -79,9 +82,9 @@ class Lived:
         if stores["lat"].isna().any(): stores = stores.assign(lat=-32.0, lon=115.8)
         self.ws.import_stores(stores)
         self.ws.cluster()
-        for store in world.stores.index: self.scrape(str(store))
+        for store in world.stores.index if baseline == "scraped" else (): self.scrape(str(store))
         update_db(self.ws)
-        self.ws = Workspace(self.ws.path, self.ws.settings.model_copy(update={"budget": BUDGET, "save_days": 3.0}),
+        self.ws = Workspace(self.ws.path, self.ws.settings.model_copy(update={"budget": budget, "save_days": 3.0}),
                             self.ws.engine)
         self.ws.record_failures({}, world.now)  # from today on the budget counts
 
@@ -134,3 +137,16 @@ def test_what_is_measured_is_what_runs(tmp_path, name, policy):
     assert_same(measured, lived)
     assert sum(len(stores) for _, stores in lived.rounds) >= DAYS  # something was asked for
     if name != "panel": assert lived.ws.stores()["failures"].any() or len(lived.ws.events())
+
+
+@pytest.mark.parametrize("policy", ["document", "delegated"])
+def test_discovery_is_planned_alike(tmp_path, policy, monkeypatch):
+    "Without a baseline, the pace of the first days decides about the cohorts of the rest, here as there."
+    world, plans = lambda: archetype_twin("state_zones", 36, 60, seed=0, **BAD_LUCK), []
+    monkeypatch.setattr("scrapeopt.workspace.with_cohorts", lambda *a: plans.append(with_cohorts(*a)) or plans[-1])
+    measured = Measured(world(), policy, "none", budget=2.0)
+    lived = Lived(world(), policy, tmp_path / "ws", baseline="none", budget=2.0).play()
+    assert_same(measured, lived)
+    assert max(plan["cohort"].max() for plan in plans if "cohort" in plan) >= 2  # some cluster was cut
+    known = {store for _, stores in lived.rounds for store in stores}
+    assert len(known) >= 24  # about as many as the budget pays

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.grouping.events import DIVERGENCE_DETECTED, HEALTHY, GroupState, StoreGroup
+from scrapeopt.policies.base import Learned
 from scrapeopt.scheduler import ScrapeScheduler
 
 NOW = pd.Timestamp("2026-11-27 01:00", tz="UTC")
@@ -46,14 +47,15 @@ def a_group(draw, name, members):
                       is_active=draw(st.sampled_from([True, True, True, False])))
 
 
-def by_the_letter(stores, groups, window, n):
+def by_the_letter(stores, groups, window, n, strangers=()):
     "R12 as plainly as can be, and nobody twice on one day: (store, reason, group)."
     today = NOW.tz_convert(window.timezone).normalize()
     done = set(stores.loc[stores["last_scraped"] >= today, "store_id"])
-    return [pick for pick in the_whole_pattern(stores, groups, window, len(stores)) if pick[0] not in done][:n]
+    pattern = the_whole_pattern(stores, groups, window, len(stores), strangers)
+    return [pick for pick in pattern if pick[0] not in done][:n]
 
 
-def the_whole_pattern(stores, groups, window, n):
+def the_whole_pattern(stores, groups, window, n, strangers=()):
     "R12 written as slowly and plainly as can be: (store, reason, group)."
     never = pd.Timestamp.min.tz_localize("UTC")
     last = {s: never if pd.isna(t) else t
@@ -85,8 +87,14 @@ def the_whole_pattern(stores, groups, window, n):
                           key=lambda s: (s == g.ambassador, last[s]))
             for s in able[:1]:
                 if s not in queued(): speak(s, "tie_breaker", g.name)
+    decided = queued()
+    for g in full:
+        if g.name in strangers and not spoke(g.members, period):
+            lead = g.ambassador if g.ambassador in last else min(g.members & last.keys(), key=last.get)
+            speak(lead, "summit", g.name)
+            cut = [g]
     for g in cut:
-        if not g.members & queued(): check(g, members(g, free)[:1])
+        if not g.members & decided: check(g, members(g, free)[:1])
     while True:
         lone = sorted((alone & free) - queued(), key=last.get)
         able = [g for g in full if members(g, free)]
@@ -115,6 +123,37 @@ def queue_of(stores, groups, window, n, **more):
 def test_R12_the_queue_is_the_rule_to_the_letter(situation, n):
     stores, groups, window = situation
     assert queue_of(stores, groups, window, n) == by_the_letter(stores, groups, window, n)
+
+
+def never_compared(groups): return Learned(groups_never_compared=frozenset(g.name for g in groups[::2]))
+
+
+@given(situations(), st.integers(0, 30))
+def test_R3_the_queue_with_a_summit_is_the_rule_to_the_letter(situation, n):
+    stores, groups, window = situation
+    learned = never_compared(groups)
+    today = stores["last_scraped"] >= NOW.tz_convert(window.timezone).normalize()  # nobody is asked twice a day
+    expected = [q for q in by_the_letter(stores, groups, window, 99, learned.groups_never_compared)
+                if q[0] not in set(stores["store_id"][today])]
+    assert queue_of(stores, groups, window, n, learned=learned) == expected[:n]
+
+
+@given(situations())
+def test_R3_a_group_comes_to_a_summit_once_a_price_week_and_only_if_nobody_of_it_was_heard(situation):
+    stores, groups, window = situation
+    learned = never_compared(groups)
+    queue = queue_of(stores, groups, window, 99, learned=learned)
+    asked = [name for _, reason, name in queue if reason == "summit"]
+    assert len(asked) == len(set(asked)) and set(asked) <= learned.groups_never_compared
+    period = window.last_changeover(NOW) or NOW.tz_convert(window.timezone).normalize() - pd.Timedelta(days=6)
+    row = stores.set_index("store_id")
+    for g in (g for g in groups if g.name in asked):
+        reachable = [s for s in g.members if row.loc[s, "failures"] < 3]
+        assert g.category is None and not (row.loc[reachable, "last_scraped"] >= period).any()
+        store = next(s for s, reason, name in queue if reason == "summit" and name == g.name)
+        assert (store == g.ambassador) == (g.ambassador in reachable)
+        stores.loc[stores["store_id"] == store, "last_scraped"] = NOW - pd.Timedelta("1min")
+    assert not [q for q in queue_of(stores, groups, window, 99, learned=learned) if q[1] == "summit"]
 
 
 @given(situations(), st.integers(0, 30))
@@ -171,10 +210,12 @@ def test_R12_queues_of_one_give_what_one_queue_gives(situation, n):
     "Each store is scraped before the next queue is asked for, and its group may or may not have been judged by it."
     stores, groups, window = situation
     stores, groups = stores.copy(), healthy(groups)
-    at_once = queue_of(stores, groups, window, n)
+    learned = never_compared(groups)
+    at_once = queue_of(stores, groups, window, n, learned=learned)
     for i, task in enumerate(at_once):
         now = NOW + pd.Timedelta(i, "s")
-        tasks = ScrapeScheduler(stores, groups, now=now, window=window).get_optimization_mode_queue(1)
+        tasks = ScrapeScheduler(
+            stores, groups, now=now, window=window, learned=learned).get_optimization_mode_queue(1)
         assert [(t.store_id, t.reason, t.group) for t in tasks] == [task]
         stores.loc[stores["store_id"] == task[0], "last_scraped"] = now
         groups = [replace(g, checked_at=now) if task[0] in g.members and i % 3 else g for g in groups]

@@ -21,6 +21,7 @@ from .metrics import Figures, Findings, GroupFigures, Problem, find_out, keep_fi
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
 from ..core.map_drawing import MARKERS, PALETTE, write_page
+from ..storage.overview import cluster_synchrony
 from ..storage.settings import FILE
 from ..workspace import Workspace
 
@@ -436,6 +437,28 @@ def groups_section(
         "Stores of a group price alike. Its Ambassador was scraped last and speaks for the others; outliers are in "
         "no group and are served from their own scrapes.",))
 
+# %% ../../nbs/analysis/report.ipynb #5ea2e5e3
+def synchrony_section(
+    workspace: Workspace,
+    companies: Sequence[str],
+) -> Section:
+    "How synchronised the baseline of each cluster is."
+    rows = []
+    for name in companies:
+        window = workspace.known_window(name)
+        with workspace.begin() as session:
+            found = cluster_synchrony(session, workspace.company(session, name), window.hours, window.changeover)
+        rows += [(name, c.cluster, f"{c.stores:,}", f"{c.scraped:,}", f"{c.comparable:,}",
+                  "" if c.pairs is None else f"{100 * c.pairs:.0f} %", c.within) for c in found if c.scraped]
+    title = "How synchronised the baseline is"
+    if not rows: return Section("synchrony", title, (), words=("No store of a cluster has been scraped yet.",))
+    part = Part(name="Synchronised clusters", rows=tuple(rows), numbers=(2, 3, 4, 5), columns=(
+        "Company", "Cluster", "Stores", "Scraped", "Comparable", "Comparable pairs", "Within"))
+    return Section("synchrony", title, (part,), counted=(
+        "The baseline of a cluster is the newest snapshot of each of its stores. Two can be compared when they were "
+        "taken within the window that the last column names. Comparable stores are the largest set of which each can "
+        "be compared with each; comparable pairs are a share of all pairs of scraped stores.",))
+
 # %% ../../nbs/analysis/report.ipynb #362e3ff9
 def changes_section(found: Findings) -> Section:
     "What has changed since the last report."
@@ -487,7 +510,8 @@ def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.Dat
     events = pd.concat([workspace.events(name) for name in names], ignore_index=True).sort_values("at", kind="stable")
     return [savings_section(scraped, all_spent(workspace, names)),
             accuracy_section(scraped, audits, workspace.settings.accuracy_floor), freshness_section(scraped),
-            groups_section(found, events, workspace.settings.basemap), changes_section(found)]
+            groups_section(found, events, workspace.settings.basemap), synchrony_section(workspace, names),
+            changes_section(found)]
 
 # %% ../../nbs/analysis/report.ipynb #c8966fe7
 def report_folder(

@@ -37,9 +37,12 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     "Say how far each company is."
-    from scrapeopt.analysis.status import status_rows
+    from scrapeopt.analysis.status import status_rows, synchrony_lines
     home = find_home(context, workspace)
-    show(status_rows(home, company), as_json, "no stores yet: scrapeopt import-stores FILE")
+    rows = status_rows(home, company)
+    shown = rows if as_json else [{k: v for k, v in row.items() if k != "synchronised"} for row in rows]
+    show(shown, as_json, "no stores yet: scrapeopt import-stores FILE")
+    for line in [] if as_json else synchrony_lines(rows): typer.echo(line)
     known = home.companies()
     for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",

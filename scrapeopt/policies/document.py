@@ -143,6 +143,15 @@ def take_turns(at: Situation, heard: int, queued: list[str]) -> Iterator[Pick]:
             yield from turn[1]
             had, turn = had + (turn[0] == NO_TURN), next(checks, None)
 
+# %% ../../nbs/policies/document.ipynb #cdef7885
+def summit(at: Situation, queued: Collection[str]) -> Iterator[Pick]:
+    "A store of each group never compared that was not heard in this price week: its Ambassador, if reachable."
+    heard = {*at.order[heard_from(at, PERIOD_DAYS):], *queued}
+    for group in full_groups(at):
+        if group.name not in at.learned.groups_never_compared or not heard.isdisjoint(group.members): continue
+        lead = group.ambassador if group.ambassador in at.rank else None
+        yield Pick(lead or at.oldest_first(group.members)[0], "summit", group.name)
+
 # %% ../../nbs/policies/document.ipynb #cb63ca2b
 def heard_again(at: Situation, heard: int, queued: Collection[str]) -> Iterator[Pick]:
     "The stores that were heard, while no changeover is known: oldest data first."
@@ -153,7 +162,7 @@ def heard_again(at: Situation, heard: int, queued: Collection[str]) -> Iterator[
 
 # %% ../../nbs/policies/document.ipynb #1b5ec4b6
 def document_queue(at: Situation) -> Iterator[Pick]:
-    "Policy `document` (R12): tie-breakers; then outliers and full groups in turn, each by what there is of them."
+    "Policy `document` (R12): tie-breakers and summits; then outliers and full groups in turn, each by what there is."
     heard, queued = heard_from(at), list[str]()
     halves = list(half_checked(at, heard))
     for group in [g for g in at.groups if g.status == DIVERGENCE_DETECTED]:
@@ -161,9 +170,14 @@ def document_queue(at: Situation) -> Iterator[Pick]:
             if pick.store not in queued:
                 queued.append(pick.store)
                 yield pick
+    decided, by_name = frozenset(queued), {g.name: g for g in at.groups}
+    for pick in summit(at, decided):
+        queued.append(pick.store)
+        halves = [by_name[pick.group or ""]]  # its turn is the one that is cut in two now
+        yield pick
     for group in halves:
-        members = members_before(at, group, heard)
-        if members and not group.members.intersection(queued):
+        members = [s for s in members_before(at, group, heard) if s not in queued]
+        if members and decided.isdisjoint(group.members):
             queued.append(members[0])
             yield check(group, members[0])
     yield from take_turns(at, heard, queued)

@@ -22,6 +22,7 @@ from ..grouping.evidence_context import LatestSnapshots
 from ..policies.base import Learned, Policy
 from ..policies.scrape_value import TokenBucket
 from ..policies.store_facts import COMPARED_WITHIN, groups_never_compared, store_facts
+from ..discovery import with_cohorts
 from ..scheduler import ScrapeScheduler, joint_queue, round_size
 from .agents import BacktestSettings, Setting, Today, group_labels
 
@@ -52,6 +53,8 @@ class CompanyReplay:
     beliefs: BeliefState
     sizes: UsualSizes
     seen: list[tuple[str, int]] = field(default_factory=list)  # store and local day of each whole snapshot, lately
+    stores_scraped: list[str] = field(default_factory=list)  # the store of each whole snapshot ever ...
+    scrape_times: list[pd.Timestamp] = field(default_factory=list)  # ... and its time (UTC)
 
 
 def new_company(policy: Policy, s: Setting, stores: pd.DataFrame, products: np.ndarray) -> CompanyReplay:
@@ -95,6 +98,8 @@ def take_round(
     c.table.loc[c.table["store_id"].isin(whole), "last_scraped"] = now
     c.table.loc[good, ["failures", "tried_at"]] = 0, pd.NaT
     c.beliefs.scrapes += len(scraped)
+    c.stores_scraped += whole
+    c.scrape_times += [now] * len(whole)
     day = c.beliefs.latest.local_day(now)
     c.seen = [pair for pair in c.seen if pair[1] >= day - COMPARED_WITHIN] + [(s, day) for s in whole]
     return c.policy.learn(c.beliefs, Batch(whole, now, c.table), c.settings.rules)[0]
@@ -110,8 +115,9 @@ def company_scheduler_of(
     days = np.array([day for _, day in c.seen])
     apart = groups_never_compared([store for store, _ in c.seen], days, b.state, latest.week)
     learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket)
-    return ScrapeScheduler(c.table.join(store_facts(b), on="store_id"), b.state, now=now, learned=learned,
-                           window=sync_window(latest.week, latest.window), policy=c.policy, seed=c.seed)
+    window = sync_window(latest.week, latest.window)
+    stores = with_cohorts(c.table.join(store_facts(b), on="store_id"), c.stores_scraped, c.scrape_times, window, now)
+    return ScrapeScheduler(stores, b.state, now=now, learned=learned, window=window, policy=c.policy, seed=c.seed)
 
 # %% ../../nbs/simulation/policy_agent.ipynb #afa08949
 class PolicyAgent:
