@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 
 from .core.errors import InputError
+from .core.policy_names import DEFAULT_POLICY
+from .policies.base import Policy
 from .policies.scrape_value import TOKEN_ROUNDING, TokenBucket
 from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
 from .simulation.agents import backtest_settings, find_agent
@@ -279,7 +281,7 @@ def _steps(n: int, progress: bool, what: str) -> Iterable[int]:
 # %% ../nbs/10_backtest.ipynb #1cc2e266
 def backtest(
     world: World,
-    policy: str | Factory = "document",  # a name in POLICIES, or a factory
+    policy: str | Factory | Policy = DEFAULT_POLICY,  # a name in POLICIES, "package.module:policy", or one itself
     *,
     budget: float,  # store scrapes a day
     days: float,

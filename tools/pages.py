@@ -54,14 +54,14 @@ def title_and_promise(path: Path) -> tuple[str, str]:
 
 
 def in_folder(folder: str) -> list[Path]:
-    "A folder's notebooks, each after those it imports from; by name where that leaves a choice."
+    "A folder's notebooks, each after those it imports from as it is loaded; by name where that leaves a choice."
     found = {p.stem: p for p in notebooks() if p.parent == get_config().nbs_path / folder}
     needs = {}
     for name, path in sorted(found.items()):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         code = "\n".join(source for source in sources if "#| export" in source)
-        imported = re.findall(rf"^ *from {get_config().lib_path.name}\.{folder}(?:\.(\w+))? import (.+)", code, re.M)
+        imported = re.findall(rf"^from {get_config().lib_path.name}\.{folder}(?:\.(\w+))? import (.+)", code, re.M)
         needs[name] = {m or n for m, names in imported for n in re.findall(r"\w+", names)} & (found.keys() - {name})
     order, sorter = [], TopologicalSorter(needs)
     sorter.prepare()

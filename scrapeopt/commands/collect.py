@@ -74,7 +74,7 @@ def scrape(
     own, watched = ws.settings, not as_json and sys.stderr.isatty()
     run = partial(scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
                   retries=own.retries if retries is None else retries, now=at, progress=watched)
-    updated: "UpdateReport | None"
+    updated: UpdateReport | None
     if update and n is None and own.budget is not None and mode == "auto":
         report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
     else:

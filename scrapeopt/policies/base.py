@@ -17,11 +17,13 @@ import pandas as pd
 from ..core.calendar import SyncWindow, local_day, utc_times
 from ..core.errors import InputError
 from ..core.price_week import PriceWeek, expected_week
-from ..discovery import asleep
+from ..discovery import asleep, complete_clusters
 from ..grouping.belief_state import BY_VOTE, Batch, BeliefState, PriceAudit, Reading, ServedPrices
 from ..grouping.belief_state import departure_probs, learn, serve
 from ..grouping.confidence import ConfidenceTable
-from ..grouping.events import Event, GroupState, StoreGroup
+from ..grouping.events import ClusterFormed, Event, GroupState, StoreGroup
+from ..grouping.evidence_context import LatestSnapshots
+from ..grouping.vote import NEVER
 from .scrape_value import TokenBucket
 
 if TYPE_CHECKING:
@@ -155,11 +157,25 @@ class Rules:
                        range_threshold=held or self.match.range_threshold)
 
 # %% ../../nbs/policies/base.ipynb #3557c937
+def discovered_clusters(
+    state: GroupState,
+    latest: LatestSnapshots,
+    stores: pd.DataFrame,  # store_id, cluster, cluster_name; optional failures
+    at: pd.Timestamp,  # UTC
+) -> list[Event]:
+    "The clusters whose discovery is over now."
+    scraped = [s for s, day in zip(latest.stores, latest.days, strict=True) if day > NEVER]
+    place = dict(zip(stores["cluster"], stores["cluster_name"], strict=True))
+    return [ClusterFormed(company=state.company, at=at, cluster=cluster, place=str(place[cluster]))
+            for cluster in complete_clusters(stores, scraped, state.formed)]
+
+
 def judge_nothing(beliefs: BeliefState, batch: Batch, rules: Rules) -> list[Event]:
-    "Take the snapshots in as they are: nobody is grouped."
-    day = beliefs.latest.local_day(batch.at)
-    for store, prices in batch.scraped.items(): beliefs.latest.put(store, prices, day, batch.time(store))
-    return []
+    "Take the snapshots in as they are: nobody is grouped, and a cluster is formed when all of it was seen."
+    latest = beliefs.latest
+    for store, prices in batch.scraped.items():
+        latest.put(store, prices, latest.local_day(batch.at), batch.time(store))
+    return discovered_clusters(beliefs.state, latest, batch.stores, batch.at)
 
 
 def regroup_nothing(beliefs: BeliefState, names: Collection[str], stores: pd.DataFrame, rules: Rules) -> list[Event]:

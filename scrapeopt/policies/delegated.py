@@ -14,12 +14,11 @@ import pandas as pd
 
 from ..core.calendar import local_day, utc_times
 from ..core.price_week import comparable_since
-from ..discovery import complete_clusters
 from ..grouping.belief_state import BY_VOTE, Batch, BeliefState
-from ..grouping.events import DIVERGENCE_DETECTED, ClusterFormed, Event, GroupDissolved, GroupState, StoreGroup
-from ..grouping.evidence_context import NO_TIME, EvidenceContext, LatestSnapshots
+from ..grouping.events import DIVERGENCE_DETECTED, Event, GroupDissolved, GroupState, StoreGroup
+from ..grouping.evidence_context import NO_TIME, EvidenceContext
 from ..grouping.vote import NEVER
-from .base import Pick, Policy, Rules, Situation
+from .base import Pick, Policy, Rules, Situation, discovered_clusters
 from .scrape_value import MarginalGain, StoreFeatures, exploration_share, tokens_to_spend
 
 # %% ../../nbs/policies/delegated.ipynb #c10c59b6
@@ -150,19 +149,6 @@ def dissolve_category_groups(state: GroupState, at: pd.Timestamp) -> list[Event]
     return [GroupDissolved(company=state.company, at=at, group=g.name, members=tuple(sorted(g.members)),
                            why="policy delegated keeps no groups by category")
             for g in state.groups.values() if g.is_active and g.category]
-
-
-def discovered_clusters(
-    state: GroupState,
-    latest: LatestSnapshots,
-    stores: pd.DataFrame,  # store_id, cluster, cluster_name; optional failures
-    at: pd.Timestamp,  # UTC
-) -> list[Event]:
-    "The clusters whose discovery is over now."
-    scraped = [s for s, day in zip(latest.stores, latest.days, strict=True) if day > NEVER]
-    place = dict(zip(stores["cluster"], stores["cluster_name"], strict=True))
-    return [ClusterFormed(company=state.company, at=at, cluster=cluster, place=str(place[cluster]))
-            for cluster in complete_clusters(stores, scraped, state.formed)]
 
 
 def judge_by_evidence(beliefs: BeliefState, batch: Batch, rules: Rules) -> list[Event]:
