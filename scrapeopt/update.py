@@ -20,7 +20,7 @@ from .core.errors import InputError
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
-from .grouping.events import Event
+from .grouping.events import ClusterFormed, Event
 from .policies.base import Policy, Rules
 from .policies.registry import find_policy
 from .reanalysis import analyse_weak
@@ -94,6 +94,12 @@ def _to_judge(
     return dict.fromkeys(stores["store_id"][stores["last_scraped"].notna()].tolist(), None)
 
 # %% ../nbs/07_update.ipynb #ec24a4db
+def newest_times(beliefs: BeliefState) -> dict[str, pd.Timestamp]:
+    "When each scraped store's snapshot was taken."
+    latest = beliefs.latest
+    return {s: pd.Timestamp(latest.time(s), tz="UTC") for s in latest.stores if not pd.isna(latest.time(s))}
+
+
 def learn_batches(
     session: Session,
     company: Company,
@@ -108,6 +114,7 @@ def learn_batches(
         happened, audits = policy.learn(beliefs, batch, rules)
         save_audits(session, company, batch, audits)
         events, judged = events + happened, judged | {s: batch.time(s) for s in batch.scraped}
+        if any(isinstance(e, ClusterFormed) for e in happened): judged |= newest_times(beliefs)  # more were looked at
     if judged: save_belief_state(session, company, beliefs, judged, max(judged.values()))
     return events
 
