@@ -328,7 +328,8 @@ def waiting_batch(
     known = [s for s in latest.stores if latest.day(s) > NEVER and (latest.prices[latest.row[s]] != NOT_SOLD).any()]
     found = complete_clusters(stores, [s for s in latest.stores if latest.day(s) > NEVER], beliefs.state.formed)
     waiting = set(stores["store_id"][stores["cluster"].isin(found)]) & set(known)
-    times = {s: pd.Timestamp(latest.time(s), tz="UTC") for s in sorted(waiting)}
+    newest = max(map(latest.day, waiting), default=NEVER)  # the others are among the latest anyway
+    times = {s: pd.Timestamp(latest.time(s), tz="UTC") for s in sorted(waiting) if latest.day(s) == newest}
     shown = {s: latest.prices[latest.row[s]].copy() for s in times}
     return replace(batch, scraped=shown, times=times, at=max(times.values(), default=batch.at))
 
