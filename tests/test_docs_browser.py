@@ -52,7 +52,7 @@ def test_page_is_fine_in_every_way(browser, page):
 @built
 def test_the_first_screen_shows_the_result(browser):
     with opened(browser, HTML / "index.html") as page:
-        for what in ("h1", "article img", "strong:has-text('scrapes instead of')", "pre:has-text('make demo')"):
+        for what in ("h1", "article img", "strong:has-text('scrapes in 3 weeks')", "pre:has-text('make demo')"):
             box = page.locator(what).first.bounding_box()
             assert box and box["y"] + box["height"] <= 900, f"{what} is below the first screen: {box}"
 
