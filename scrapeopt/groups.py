@@ -24,7 +24,7 @@ from .grouping.checks import DocumentContext, category_round, chisel, home_clust
 from .grouping.checks import run_checks, seed
 from .grouping.events import by_name
 from .grouping.split_merge import join_alike
-from .overlap import MatchRule, OverlapMatrix, PriceMatrix, auto_range_threshold, auto_threshold
+from .overlap import MatchRule, OverlapMatrix, PriceMatrix, auto_range_threshold, learn_match_threshold
 from .overlap import overlap_matrix
 
 # %% ../nbs/03_groups.ipynb #re045857
@@ -74,7 +74,7 @@ def learn_threshold(
 ) -> None:
     "Learn the match threshold from all comparable pairs of the company (R4)."
     pairs = m.true[np.triu(timely, 1)]
-    learned = auto_threshold(pairs[~np.isnan(pairs)], default=default)
+    learned = learn_match_threshold(pairs[~np.isnan(pairs)], default=default)
     ctx.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
     ctx.rule = replace(ctx.rule, match_threshold=learned.value)
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['BINS', 'HILL_GAP', 'LOWEST_FOOT', 'true_overlap', 'range_overlap', 'jaccard_overlap', 'OverlapMatrix',
            'overlap_matrix', 'overlap_by_category', 'one_vs_many', 'MatchRule', 'Homes', 'find_homes', 'Threshold',
-           'auto_threshold', 'auto_range_threshold', 'PriceMatrix', 'price_matrix', 'FingerprintIndex']
+           'auto_threshold', 'one_hill_threshold', 'learn_match_threshold', 'auto_range_threshold', 'PriceMatrix',
+           'price_matrix', 'FingerprintIndex']
 
 # %% ../nbs/02_overlap.ipynb #e535fa3f
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -318,6 +319,37 @@ def plot_threshold(
     ax.set(xlabel="True Overlap of a pair of stores (share)", ylabel="comparable pairs")
     ax.legend(loc="upper left", fontsize=8)
     return ax
+
+# %% ../nbs/02_overlap.ipynb #ecc2cc0f
+FOOT = 2.33  # spreads below the middle of a normal hill: one pair in a hundred is lower
+WIDEST_HILL = 0.03  # True Overlap: the spread of a hill that may still be one zone
+ONE_HILL_PAIRS = 45  # of ten stores; fewer show no hill
+
+# %% ../nbs/02_overlap.ipynb #89e621c0
+def one_hill_threshold(
+    true_values: np.ndarray,  # True Overlap of each comparable pair, any shape; NaN (no verdict) is left out
+    *,
+    default: float = 0.95,  # never more than this
+) -> float:
+    "The match threshold of a company whose pairs have no valley: the default, or below the foot of the one hill."
+    values = np.asarray(true_values, dtype=float).ravel()
+    values = values[~np.isnan(values)]
+    if values.size < ONE_HILL_PAIRS: return default
+    middle, above = np.quantile(values, [0.5, 0.84])
+    spread = float(above - middle)
+    if middle < LOWEST_FOOT or spread > WIDEST_HILL: return default
+    return round(min(default, float(middle) - FOOT * spread - THRESHOLD_MARGIN), 4)
+
+
+def learn_match_threshold(
+    true_values: np.ndarray,  # True Overlap of each comparable pair, any shape; NaN (no verdict) is left out
+    *,
+    default: float = 0.95,  # while there is nothing to learn from
+) -> Threshold:
+    "The match threshold of a company (R4): from the valley between its pairs, else from its one hill."
+    learned = auto_threshold(true_values, default=default)
+    if learned.has_valley: return learned
+    return replace(learned, value=one_hill_threshold(true_values, default=default))
 
 # %% ../nbs/02_overlap.ipynb #f7ec2da1
 def auto_range_threshold(

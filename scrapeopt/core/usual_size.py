@@ -21,6 +21,7 @@ class UsualSizes:
     cluster: Mapping[str, int]  # of each store, -1 for a regional outlier
     whole: dict[str, int] = field(default_factory=dict)  # store -> products in its last whole snapshot
     small: dict[str, list[int]] = field(default_factory=dict)  # store -> products in the partial ones since
+    repeated: set[str] = field(default_factory=set)  # stores with more than one whole snapshot
 
     def usual(self, store: str) -> float:
         "How many products a snapshot of the store usually has, 0 while nothing is known."
@@ -47,5 +48,6 @@ class UsualSizes:
 
     def add(self, store: str, products: int, whole: bool) -> None:
         "Remember a snapshot."
+        if whole and store in self.whole: self.repeated.add(store)
         if whole: self.whole[store], self.small[store] = products, []
         else: self.small.setdefault(store, []).append(products)

@@ -134,7 +134,7 @@ class ThresholdLearned(Event):
     def applied_to(self, state: GroupState) -> GroupState: return replace(state, threshold=self.value)
 
     def words(self) -> str:
-        how = "learned from the valley among" if self.has_valley else "the default, as there is no valley among"
+        how = "learned from the valley among" if self.has_valley else "by default or their one hill, as there is no valley among"
         return f"the match threshold is {self.value:.3f}: {how} {self.pairs:,} comparable pairs"
 
 

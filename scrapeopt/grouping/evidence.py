@@ -24,8 +24,8 @@ from .evidence_context import EvidenceContext, LatestSnapshots, PriceMatches, ma
 from .evidence_context import matching_group, matching_stores, nearest_group, pair_overlap
 from .evidence_context import prices_when_last_seen, same_week_sets
 from .linkage import linked_labels
-from .vote import MEMBER_AGREEMENT, NEVER, UNKNOWN, GroupPrices, agreement, sides_with
-from ..overlap import MatchRule, auto_threshold, overlap_matrix
+from .vote import DIFFERS, MEMBER_AGREEMENT, NEVER, UNKNOWN, GroupPrices, agreement, sides_with
+from ..overlap import MatchRule, learn_match_threshold, overlap_matrix
 
 # %% ../../nbs/grouping/evidence.ipynb #c94ac0d9
 def make_ambassador(ctx: EvidenceContext, name: str, store: str) -> None:
@@ -322,7 +322,7 @@ def learn_threshold(
         pairs = len(rows) * (len(rows) - 1) // 2
         if pairs >= RELEARN_FACTOR * max(ctx.latest.learned_pairs, 1):
             true = overlap_matrix(np.stack(rows)).true[np.triu_indices(len(rows), 1)]
-            learned = auto_threshold(true[~np.isnan(true)], default=default)
+            learned = learn_match_threshold(true[~np.isnan(true)], default=default)
             ctx.latest.learned_pairs = pairs
             ctx.emit(ThresholdLearned, value=learned.value, has_valley=learned.has_valley, pairs=learned.pairs)
         value = ctx.state.threshold or ctx.rule.match_threshold
@@ -394,7 +394,7 @@ def record_agreement(
         group = ctx.state.group_of(store)
         home = group.name if group else most_resembled(ctx, store, names)
         if home and not group: ctx.latest.nearest_group[store] = home
-        stands = np.full(len(ctx.prices(store)), UNKNOWN, np.int8)
+        stands = np.full(len(ctx.prices(store)), UNKNOWN if group or not names else DIFFERS, np.int8)
         if home:
             peers = ctx.latest.group_prices(ctx.witnesses(home, store), ctx.day, most=MAX_PEERS)
             stands = agreement(ctx.prices(store), peers, ctx.since)

@@ -19,7 +19,7 @@ from ..grouping.events import DIVERGENCE_DETECTED, Event, GroupDissolved, GroupS
 from ..grouping.evidence_context import NO_TIME, EvidenceContext
 from ..grouping.vote import NEVER
 from .base import Pick, Policy, Rules, Situation, discovered_clusters
-from .scrape_value import MarginalGain, StoreFeatures, exploration_share, tokens_to_spend
+from .scrape_value import MarginalGain, StoreFeatures, exploration_share, range_gain, tokens_to_spend
 
 # %% ../../nbs/policies/delegated.ipynb #c10c59b6
 INFERRED_SHARE = 0.96  # of a member's prices are served from its group, unless it is known better; chosen by hand
@@ -60,6 +60,15 @@ def answer_chance(
     return np.maximum(0.5**failures, np.where(failures > 0, REOPEN_RATE * np.clip(idle, 0, LONGEST_CLOSED), 1))
 
 
+def usual_of_group(
+    size: np.ndarray,  # (n,) products, NaN where nothing is known
+    group: np.ndarray,  # (n,) int64, -1 for an outlier
+) -> np.ndarray:  # (n,) products, NaN for an outlier
+    "How many products the stores of each store's group sell: the median."
+    table = pd.DataFrame({"size": size, "group": group})
+    return table.groupby("group")["size"].transform("median").where(table["group"] >= 0).to_numpy()
+
+
 def store_features(
     at: Situation,
     groups: list[StoreGroup],  # active full ones
@@ -71,6 +80,9 @@ def store_features(
     size = column_of(at, "products", everyone, none * np.nan)
     size = np.where(size > 0, size, np.nan)  # one that has closed would be worth as much as the others, if it opened
     usual = float(np.nanmedian(size)) if (size > 0).any() else 1.0
+    unplaced = (size > 0) & (group < 0) & (column_of(at, "compared", everyone, none + 1) == 0)
+    unsure = range_gain(size, column_of(at, "smaller", everyone, none * np.nan),
+                        column_of(at, "repeated", everyone, none + 1) > 0, usual_of_group(size, group))
     diverged = np.array([g.status == DIVERGENCE_DETECTED for g in groups] + [False])
     unseen = day < comparable_since(at.week, at.today)
     return StoreFeatures(
@@ -78,7 +90,7 @@ def store_features(
         column_of(at, "follows", everyone, np.where(group >= 0, INFERRED_SHARE, 0)), diverged[group],
         np.where(unseen, column_of(at, "departure_prob", everyone, none), 0),
         np.where(group >= 0, *at.learned.confidence_table.agreed), at.learned.confidence_table.carried,
-        answer_chance(at, column_of(at, "failures", everyone, none)))
+        answer_chance(at, column_of(at, "failures", everyone, none)), unplaced, unsure)
 
 # %% ../../nbs/policies/delegated.ipynb #148c258c
 def summit(

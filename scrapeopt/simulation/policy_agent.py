@@ -116,7 +116,7 @@ def company_scheduler_of(
     apart = groups_never_compared([store for store, _ in c.seen], days, b.state, latest.week)
     learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket)
     window = sync_window(latest.week, latest.window)
-    stores = with_cohorts(c.table.join(store_facts(b), on="store_id"), c.stores_scraped, c.scrape_times, window, now)
+    stores = with_cohorts(c.table.join(store_facts(b, c.sizes), on="store_id"), c.stores_scraped, c.scrape_times, window, now)
     return ScrapeScheduler(stores, b.state, now=now, learned=learned, window=window, policy=c.policy, seed=c.seed)
 
 # %% ../../nbs/simulation/policy_agent.ipynb #afa08949

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, case, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from ..core.calendar import local_day
 from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
-from ..grouping.vote import AGREES
-from ..policies.store_facts import COMPARED_WITHIN, follows_of, groups_never_compared
+from ..grouping.vote import AGREES, UNKNOWN
+from ..policies.store_facts import COMPARED_WITHIN, FACTS, follows_of, groups_never_compared
 from .queries import query_frame
 from .tables import Company, CompanyBeliefs, Snapshot, SnapshotAgreement, Store
 from .tables import StoreGroupMembership, StoreGroupRow
@@ -58,7 +58,8 @@ def save_agreements(
         marks = latest.agreement[i][latest.prices[i] != NOT_SOLD]
         row = session.get(SnapshotAgreement, key) or SnapshotAgreement(snapshot_id=key)
         row.nearest_group = latest.nearest_group.get(store)
-        row.agreed, row.agreement = int((marks == AGREES).sum()), pack_agreement(marks)
+        row.agreed = int((marks == AGREES).sum()) if (marks != UNKNOWN).any() else None
+        row.agreement = pack_agreement(marks)
         session.add(row)
 
 # %% ../../nbs/storage/belief_tables.ipynb #a14e18e4
@@ -95,25 +96,37 @@ def restore_beliefs(
     beliefs.latest.learned_pairs, beliefs.notes = row.learned_pairs, dict(row.notes)
 
 # %% ../../nbs/storage/belief_tables.ipynb #5735f5a0
+def fact_query(company: Company) -> Select:  # store_id, products, agreed, repeated, smaller, name of the full group
+    "The facts of a company's stores that are kept as such; a store in several groups has a row for each."
+    earlier, later = aliased(Snapshot), aliased(Snapshot)
+    of_store = later.store_pk == Store.id
+    newest = select(func.max(later.scraped_at)).where(of_store).correlate(Store).scalar_subquery()
+    smaller = select(later.rows).where(of_store, later.scraped_at == newest, later.partial).correlate(Store)
+    repeated = exists().where(earlier.store_pk == Store.id, earlier.scraped_at < Store.last_scraped, ~earlier.partial)
+    return (select(Store.store_id, Snapshot.rows.label("products"), SnapshotAgreement.agreed, StoreGroupRow.name,
+                   case((repeated, 1), else_=0).label("repeated"), smaller.scalar_subquery().label("smaller"))
+            .outerjoin(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
+            .outerjoin(SnapshotAgreement, SnapshotAgreement.snapshot_id == Snapshot.id)
+            .outerjoin(StoreGroupMembership, StoreGroupMembership.store_pk == Store.id)
+            .outerjoin(StoreGroupRow, (StoreGroupRow.id == StoreGroupMembership.group_id) & StoreGroupRow.is_active
+                       & StoreGroupRow.category.is_(None))
+            .where(Store.company_id == company.id))
+
+
+# %% ../../nbs/storage/belief_tables.ipynb #bf5270bc
 def read_store_facts(
     session: Session,
     company: Company,
     beliefs: "BeliefState",  # with its departure probabilities
-) -> pd.DataFrame:  # index store_id; products, follows, departure_prob; NaN where nothing is known
+) -> pd.DataFrame:  # index store_id; the columns of `FACTS`
     "What is known of each store, as `policies/store_facts` has it in memory."
-    query = (select(Store.store_id, Snapshot.rows.label("products"), SnapshotAgreement.agreed, StoreGroupRow.name)
-             .join(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
-             .outerjoin(SnapshotAgreement, SnapshotAgreement.snapshot_id == Snapshot.id)
-             .outerjoin(StoreGroupMembership, StoreGroupMembership.store_pk == Store.id)
-             .outerjoin(StoreGroupRow, (StoreGroupRow.id == StoreGroupMembership.group_id) & StoreGroupRow.is_active
-                        & StoreGroupRow.category.is_(None))
-             .where(Store.company_id == company.id))
-    facts = query_frame(session, query).sort_values(["store_id", "name"])  # of several groups the full one has a name
-    facts = facts.drop_duplicates("store_id").astype({"store_id": "str", "products": "float64"})
-    agreed = pd.to_numeric(facts["agreed"]).astype("float64").fillna(0).to_numpy()
-    prob = facts["name"].map(beliefs.departure_prob).astype("float64").fillna(0)
-    facts = facts.assign(follows=follows_of(agreed, facts["products"].to_numpy()), departure_prob=prob)
-    return facts.set_index("store_id")[["products", "follows", "departure_prob"]]
+    found = query_frame(session, fact_query(company)).sort_values(["store_id", "name"])  # the full group has a name
+    found = found.drop_duplicates("store_id").astype({"store_id": "str"})
+    products, agreed, smaller = (pd.to_numeric(found[c]).astype("float64") for c in ("products", "agreed", "smaller"))
+    prob = found["name"].map(beliefs.departure_prob).astype("float64").fillna(0)
+    facts = found.assign(products=products, follows=follows_of(agreed.fillna(0).to_numpy(), products.to_numpy()),
+                         compared=agreed.notna(), departure_prob=prob, repeated=found["repeated"] == 1, smaller=smaller)
+    return facts.set_index("store_id")[FACTS]
 
 # %% ../../nbs/storage/belief_tables.ipynb #80985d2c
 def read_groups_never_compared(

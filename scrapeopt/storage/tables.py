@@ -190,7 +190,7 @@ class SnapshotAgreement(Base):
     __tablename__ = "snapshot_agreement"
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
     nearest_group: Mapped[str | None]  # the group that the store resembles, where it is in none
-    agreed: Mapped[int]  # prices that were its group's
+    agreed: Mapped[int | None]  # prices that were its group's; None: there was no group to hold them against
     agreement: Mapped[bytes]  # int8 for each row of the snapshot, compressed
 
 

@@ -30,7 +30,7 @@ def create_agreements() -> None:
     "How the prices of every snapshot agreed with the group's, in the place of those of each store's newest one."
     op.create_table(
         "snapshot_agreement", Column("snapshot_id", Integer, nullable=False), Column("nearest_group", String),
-        Column("agreed", Integer, nullable=False), Column("agreement", LargeBinary, nullable=False),
+        Column("agreed", Integer), Column("agreement", LargeBinary, nullable=False),
         PrimaryKeyConstraint("snapshot_id", name="pk_snapshot_agreement"),
         ForeignKeyConstraint(["snapshot_id"], ["snapshot.id"], name="fk_snapshot_agreement_snapshot_id"))
     op.execute("INSERT INTO snapshot_agreement (snapshot_id, nearest_group, agreed, agreement) "
