@@ -106,5 +106,5 @@ def changeovers_passed(
     "How many price changeovers lie between `then` and `now`; 7 days count as one while the changeover is unknown."
     if window.changeover is None:
         age = np.asarray((now - then) / pd.Timedelta(days=UNKNOWN_WEEK_DAYS), float)
-        return np.maximum(np.floor(age), 0).astype(np.int64)
+        return np.maximum(np.floor(np.nan_to_num(age)), 0).astype(np.int64)  # NaN: never
     return np.maximum(window.price_week(now) - window.price_week(then), 0)

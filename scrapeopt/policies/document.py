@@ -22,6 +22,7 @@ from ..grouping.belief_state import BY_AMBASSADOR, Batch, BeliefState, note_agre
 from ..grouping.events import DIVERGENCE_DETECTED, Event, GroupState, StoreGroup
 from ..grouping.evidence_context import EvidenceContext, LatestSnapshots
 from .base import Pick, Policy, Rules, Situation
+from .scrape_value import TOKEN_ROUNDING
 
 if TYPE_CHECKING:
     from scrapeopt.overlap import PriceMatrix
@@ -161,8 +162,8 @@ def heard_again(at: Situation, heard: int, queued: Collection[str]) -> Iterator[
             yield check(home[store], store) if store in home else Pick(store, "outlier", None)
 
 # %% ../../nbs/policies/document.ipynb #1b5ec4b6
-def document_queue(at: Situation) -> Iterator[Pick]:
-    "Policy `document` (R12): tie-breakers and summits; then outliers and full groups in turn, each by what there is."
+def picks_by_rule(at: Situation) -> Iterator[Pick]:
+    "Tie-breakers and summits; then outliers and full groups in turn, each by what there is."
     heard, queued = heard_from(at), list[str]()
     halves = list(half_checked(at, heard))
     for group in [g for g in at.groups if g.status == DIVERGENCE_DETECTED]:
@@ -182,6 +183,26 @@ def document_queue(at: Situation) -> Iterator[Pick]:
             yield check(group, members[0])
     yield from take_turns(at, heard, queued)
     yield from heard_again(at, heard, queued)
+
+# %% ../../nbs/policies/document.ipynb #a882be4c
+def spend_spare(
+    at: Situation,
+    planned: Collection[str],  # stores of today's queue before
+) -> Iterator[Pick]:
+    "The stores that were heard in this price week, oldest data first, as far as the tokens go that cannot be kept."
+    if (bucket := at.learned.bucket) is None: return
+    spare = int(max(bucket.tokens - len(planned) + bucket.rate - bucket.capacity, 0) + TOKEN_ROUNDING)
+    waiting = (s for s in at.order[at.due:] if s not in at.scraped_today and s not in planned)
+    for store in islice(waiting, spare): yield Pick(store, "in_turn", None)
+
+# %% ../../nbs/policies/document.ipynb #c9322c0f
+def document_queue(at: Situation) -> Iterator[Pick]:
+    "Policy `document` (R12): by the rules, then in turn what the budget would lose."
+    planned = set[str]()
+    for pick in picks_by_rule(at):
+        planned.add(pick.store)
+        yield pick
+    yield from spend_spare(at, planned)
 
 # %% ../../nbs/policies/document.ipynb #38a5ca70
 def comparable_snapshots(

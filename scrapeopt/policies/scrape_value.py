@@ -30,14 +30,14 @@ class StoreFeatures:
     carried: float = 0.95  # of the prices that changed in a group, the share that changed for a member, too
     answer_prob: np.ndarray | float = 1.0  # chance that a scrape brings something; 0: not to be asked today
     unplaced: np.ndarray | bool = False  # an outlier that could never be held against a group
-    range_gain: np.ndarray | float = 0.0  # prices that a scrape corrects because the store sells more, or less, than seen
+    range_gain: np.ndarray | float = 0.0  # prices that a scrape corrects because the range is another than was seen
 
     def __post_init__(self) -> None:
         for name in ("group_accuracy", "answer_prob", "unplaced", "range_gain"):
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), self.group.shape))
 
 # %% ../../nbs/policies/scrape_value.ipynb #eed517a2
-OWN_CHANGES = 0.004  # of a store's prices, the share that changes in a day in that store alone: clearance, corrections
+OWN_CHANGES = 0.004  # share of a store's prices that changes in a day in that store alone: clearance, corrections
 
 
 def refresh_gain(
@@ -51,7 +51,7 @@ def refresh_gain(
     return carried * np.maximum(changed, 0)
 
 # %% ../../nbs/policies/scrape_value.ipynb #0c853abd
-DENOISE_GAIN = (0.0, 0.6, 0.25, 0.12, 0.06, 0.03, 0.0)  # of the wrong prices in a fresh group: what one more witness corrects
+DENOISE_GAIN = (0.0, 0.6, 0.25, 0.12, 0.06, 0.03, 0.0)  # of a fresh group's wrong prices: what one more corrects
 
 
 def denoise_gain(
@@ -91,7 +91,7 @@ def departure_gain(
 CLOSED_PROB = 0.8  # that a store which brought nothing has nothing
 SHRUNK_PROB = 0.2  # that a store which brought much less than usual has less
 CUT_OFF_PROB = 0.2  # that a store's only snapshot was cut off, where it has much less than its group
-MUCH_LESS = 0.8  # of the usual range; chances chosen by hand: 2 scrapes in 100 are cut off, and one store in ten is small
+MUCH_LESS = 0.8  # of the usual range; chosen by hand: 2 scrapes in 100 are cut off, 1 store in 10 is small
 FIRST_SCRAPE = 13.0  # price weeks that the first scrape of a store is worth
 
 

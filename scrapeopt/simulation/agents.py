@@ -79,6 +79,7 @@ class BacktestSettings:
     min_samples: int = MIN_SAMPLES  # stores within reach that start a cluster
     seeding: str = _default("seeding")  # how groups are first formed: "baseline" or "geography"
     min_size_share: float = _default("min_size_share")  # fewer products than this share of last time's: partial
+    accuracy_floor: float = _default("accuracy_floor")  # a group whose prices are right less often is analysed again
     options: Mapping[str, Any] = field(default_factory=dict)  # what a single policy understands
 
     def __post_init__(self) -> None:

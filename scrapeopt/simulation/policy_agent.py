@@ -17,7 +17,8 @@ from ..core.price_week import expected_week, sync_window
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import UsualSizes
 from ..grouping.belief_state import Batch, BeliefState
-from ..grouping.events import Event, GroupState
+from ..grouping.accuracy import Audit, weak_groups
+from ..grouping.events import Event, GroupState, Reanalysed
 from ..grouping.evidence_context import LatestSnapshots
 from ..policies.base import Learned, Policy
 from ..policies.scrape_value import TokenBucket
@@ -52,6 +53,7 @@ class CompanyReplay:
     table: pd.DataFrame  # of `place_stores`, with last_scraped, failures, tried_at
     beliefs: BeliefState
     sizes: UsualSizes
+    audits: list[Audit] = field(default_factory=list)  # of the prices served from groups, since they were analysed
     seen: list[tuple[str, int]] = field(default_factory=list)  # store and local day of each whole snapshot, lately
     stores_scraped: list[str] = field(default_factory=list)  # the store of each whole snapshot ever ...
     scrape_times: list[pd.Timestamp] = field(default_factory=list)  # ... and its time (UTC)
@@ -83,6 +85,17 @@ def sort_out(
     return whole
 
 
+def analyse_weak(c: CompanyReplay, now: pd.Timestamp) -> list[Event]:
+    "Analyse the groups again that the audits have shown to be weak (R10)."
+    weak = weak_groups(c.audits, c.settings.accuracy_floor)
+    chosen = sorted(weak.keys() & {g.name for g in c.beliefs.state.active()})
+    if not chosen: return []
+    c.audits = [a for a in c.audits if a.group not in chosen]
+    why = "; ".join(f"{name}, {weak[name]}" for name in chosen)
+    events = c.policy.reanalyse(c.beliefs, chosen, c.table, c.settings.rules)
+    return [Reanalysed(company=c.beliefs.state.company, at=now, groups=tuple(chosen), why=why), *events]
+
+
 def take_round(
     c: CompanyReplay,
     now: pd.Timestamp,  # UTC
@@ -102,7 +115,9 @@ def take_round(
     c.scrape_times += [now] * len(whole)
     day = c.beliefs.latest.local_day(now)
     c.seen = [pair for pair in c.seen if pair[1] >= day - COMPARED_WITHIN] + [(s, day) for s in whole]
-    return c.policy.learn(c.beliefs, Batch(whole, now, c.table), c.settings.rules)[0]
+    events, audits = c.policy.learn(c.beliefs, Batch(whole, now, c.table), c.settings.rules)
+    c.audits += [Audit(a.group, a.prices, a.right, a.timely) for a in audits]
+    return events + analyse_weak(c, now)
 
 # %% ../../nbs/simulation/policy_agent.ipynb #b16542d1
 def company_scheduler_of(
@@ -116,7 +131,8 @@ def company_scheduler_of(
     apart = groups_never_compared([store for store, _ in c.seen], days, b.state, latest.week)
     learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket)
     window = sync_window(latest.week, latest.window)
-    stores = with_cohorts(c.table.join(store_facts(b, c.sizes), on="store_id"), c.stores_scraped, c.scrape_times, window, now)
+    facts = c.table.join(store_facts(b, c.sizes), on="store_id")
+    stores = with_cohorts(facts, c.stores_scraped, c.scrape_times, window, now)
     return ScrapeScheduler(stores, b.state, now=now, learned=learned, window=window, policy=c.policy, seed=c.seed)
 
 # %% ../../nbs/simulation/policy_agent.ipynb #afa08949
