@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BINS', 'HILL_GAP', 'LOWEST_FOOT', 'true_overlap', 'range_overlap', 'jaccard_overlap', 'OverlapMatrix',
            'overlap_matrix', 'overlap_by_category', 'one_vs_many', 'MatchRule', 'Homes', 'find_homes', 'Threshold',
-           'auto_threshold', 'one_hill_threshold', 'learn_match_threshold', 'auto_range_threshold', 'PriceMatrix',
-           'price_matrix', 'FingerprintIndex']
+           'auto_threshold', 'learn_match_threshold', 'auto_range_threshold', 'PriceMatrix', 'price_matrix',
+           'FingerprintIndex']
 
 # %% ../nbs/02_overlap.ipynb #e535fa3f
 from collections.abc import Callable, Collection, Iterable
@@ -340,7 +340,7 @@ def one_hill_threshold(
     if middle < LOWEST_FOOT or spread > WIDEST_HILL: return default
     return round(min(default, float(middle) - FOOT * spread - THRESHOLD_MARGIN), 4)
 
-
+# %% ../nbs/02_overlap.ipynb #454f126a
 def learn_match_threshold(
     true_values: np.ndarray,  # True Overlap of each comparable pair, any shape; NaN (no verdict) is left out
     *,

@@ -40,7 +40,7 @@ def store_facts(
     products = np.where(scraped, sold.sum(1), np.nan)
     agreed = (sold & (latest.agreement == AGREES)).sum(1)
     prob = {s: beliefs.departure_prob.get(g.name, 0.0) for g in beliefs.state.active() for s in g.members}
-    newest = [(sizes.small.get(s) or [np.nan])[-1] for s in latest.stores]
+    newest = [small[-1] if (small := sizes.small.get(s)) else np.nan for s in latest.stores]
     facts = {"products": products, "follows": follows_of(agreed, products),
              "compared": (sold & (latest.agreement != UNKNOWN)).any(1),
              "departure_prob": [prob.get(s, 0.0) for s in latest.stores],

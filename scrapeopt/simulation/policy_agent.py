@@ -95,7 +95,7 @@ def analyse_weak(c: CompanyReplay, now: pd.Timestamp) -> list[Event]:
     events = c.policy.reanalyse(c.beliefs, chosen, c.table, c.settings.rules)
     return [Reanalysed(company=c.beliefs.state.company, at=now, groups=tuple(chosen), why=why), *events]
 
-
+# %% ../../nbs/simulation/policy_agent.ipynb #ab7aaecc
 def take_round(
     c: CompanyReplay,
     now: pd.Timestamp,  # UTC
