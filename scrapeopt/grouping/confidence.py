@@ -148,11 +148,12 @@ def answer_chances(
     passed = np.minimum(week.weeks(own.days, day), MAX_CHANGEOVERS)
     right = table.right.astype(np.float32)[int(not member), passed].reshape(len(passed), -1)  # (n, 3 * 2 * 2)
     case, rows = (own.agreement + 1) * 4 + (own.prices != group.prices) * 2, np.arange(len(passed))[:, None]
-    group_right = right[rows, case + GROUP_ANSWER] * survival(week, group.seen, day).astype(np.float32)
+    alive = survival(week, group.seen, day).astype(np.float32)
+    group_right = right[rows, case + GROUP_ANSWER] * alive
     kept = survival(week, own.days, day).astype(np.float32)[:, None]
     own_right, sold = right[rows, case + OWN_ANSWER], own.prices != NOT_SOLD
     in_week = np.minimum(kept, np.where(own.agreement == UNKNOWN, 1, own_right))
-    own_right = np.where(passed[:, None] == 0, in_week, own_right)
+    own_right = np.where(passed[:, None] == 0, in_week, own_right * alive)
     newest = (own.days[:, None] >= group.seen) & sold  # the group has not been seen since
     own_right = np.where(newest, kept, np.where(sold, own_right, np.float32(-1)))
     return np.where((group.prices == NOT_SOLD) | newest, np.float32(-1), group_right), own_right
