@@ -6,46 +6,47 @@
 __all__ = ['Expected', 'BadLine', 'Scrape', 'read_scrape', 'read_text']
 
 # %% ../../nbs/storage/scrape_lines.ipynb #1d92578d
+import codecs
 import gzip
 import hashlib
 import zlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.price_text import CENTS, PriceFormat, plain_units, read_price
+from ..core.prices import NOT_SOLD
+from ..core.stores import text_of
 
 # %% ../../nbs/storage/scrape_lines.ipynb #4136de8d
-MAX_UNITS = 2**31 - 1  # the largest int32
-
-
-def price_units(
-    price: Decimal,
-    decimals: int,  # how many the company's prices have
-) -> int:  # price in units of 10^-decimals
-    "`price` in whole units; `ValueError` with the reason when it is no price."
-    if not price.is_finite(): raise ValueError(f"price {price} is not a number")
-    if price < 0: raise ValueError(f"price {price} is negative")
-    if price == 0: return 0
-    if price > Decimal(MAX_UNITS).scaleb(-decimals): raise ValueError(f"price {price!s:.20} is too large")
-    if price.adjusted() < -decimals: raise ValueError(f"price {price!s:.20} has more than {decimals} decimals")
-    numerator, denominator = price.as_integer_ratio()
-    units, rest = divmod(numerator * 10**decimals, denominator)
-    if rest: raise ValueError(f"price {price} has more than {decimals} decimals")
-    return units
+def json_price(
+    written: bytes,  # a JSON value
+    how: PriceFormat,
+) -> int:  # units of 10^-decimals; NOT_SOLD: not on sale
+    "A price as JSON has it, in whole units; `ValueError` with the reason when it is none."
+    if written == b"null": return NOT_SOLD
+    if units := plain_units(written.decode().strip('"'), how): return units
+    if written[:1] == b'"': return read_price(msgspec.json.decode(written, type=str), how)
+    try: number = msgspec.json.decode(written, type=Decimal)
+    except msgspec.MsgspecError:
+        raise ValueError(f"price {written.decode():.40} is neither a number nor a text") from None
+    return read_price(number, how)
 
 # %% ../../nbs/storage/scrape_lines.ipynb #5392b644
 class Line(msgspec.Struct, gc=False):
     "One product as a scraper wrote it."
-    product_id: str | int
-    price: msgspec.Raw  # a number or a string, still as written
-    category: str | None = None
-    name: str | None = None
-    store_id: str | int | None = None
+    product_id: str | int | float
+    price: msgspec.Raw  # a number, a string or null, still as written
+    category: str | int | float | None = None
+    name: str | int | float | None = None
+    store_id: str | int | float | None = None
     currency: str | None = None
     was_price: msgspec.Raw = msgspec.Raw(b"null")
     unit_price: msgspec.Raw = msgspec.Raw(b"null")
@@ -53,7 +54,7 @@ class Line(msgspec.Struct, gc=False):
 
 
 EXTRAS = ("was_price", "unit_price", "promo")
-_line, _decimal = msgspec.json.Decoder(Line), msgspec.json.Decoder(Decimal)
+_line = msgspec.json.Decoder(Line)
 
 # %% ../../nbs/storage/scrape_lines.ipynb #e595629c
 @dataclass(frozen=True)
@@ -61,24 +62,24 @@ class Expected:
     "What the lines of a file must agree with."
     store_id: str
     currency: str = "AUD"
-    decimals: int = 2
+    prices: PriceFormat = CENTS  # how the company writes them
 
 # %% ../../nbs/storage/scrape_lines.ipynb #06e00744
 def accept(
     line: Line,
     expected: Expected,
     units: dict[bytes, int],  # prices already found good, by how they were written; added to
-) -> tuple[str, int]:  # product id, price in units
+) -> tuple[str, int]:  # product id, price in units (NOT_SOLD: not on sale)
     "What counts of a line; `ValueError` with the reason when it is a bad one."
-    product = line.product_id if isinstance(line.product_id, str) else str(line.product_id)
-    if not product.strip() or not product.isprintable():
-        raise ValueError(f"product_id {product!r} is empty or unprintable")
-    if line.store_id is not None and str(line.store_id) != expected.store_id:
-        raise ValueError(f"store_id {str(line.store_id)!r} is not this folder's {expected.store_id!r}")
+    written_id = line.product_id
+    product = written_id.strip() if isinstance(written_id, str) else text_of(written_id)
+    if not product or not product.isprintable(): raise ValueError(f"product_id {written_id!r} is empty or unprintable")
+    if line.store_id is not None and text_of(line.store_id) != expected.store_id:
+        raise ValueError(f"store_id {text_of(line.store_id)!r} is not this folder's {expected.store_id!r}")
     if line.currency is not None and line.currency != expected.currency:
         raise ValueError(f"currency {line.currency!r} is not the company's {expected.currency}")
     if (price := units.get(written := bytes(line.price))) is None:
-        price = units[written] = price_units(_decimal.decode(written), expected.decimals)
+        price = units[written] = json_price(written, expected.prices)
     return product, price
 
 # %% ../../nbs/storage/scrape_lines.ipynb #e25abceb
@@ -88,7 +89,7 @@ class BadLine:
     line: int  # 1-based
     reason: str
     raw: str  # the line as it was
-    duplicate: bool = False  # a good line that a later one replaced
+    duplicate: bool = False  # a good line that a later one replaced, with another price
 
 
 @dataclass(frozen=True)
@@ -101,75 +102,128 @@ class Scrape:
     extras: Mapping[str, list[str | None]] = field(default_factory=dict)  # only those that the file has
     bad: tuple[BadLine, ...] = ()
     digest: str = ""  # SHA-256 of the text
+    not_on_sale: int = 0  # products without a price
+    replaced: int = 0  # lines that gave way to a later one of the same product
+    several: tuple[str, ...] = ()  # a sentence for each product that came with several prices
 
     @property
     def bad_lines(self) -> int: return sum(not b.duplicate for b in self.bad)
 
     @property
-    def bad_share(self) -> float: return self.bad_lines / max(1, self.bad_lines + len(self.products))
+    def lines(self) -> int:
+        "How many lines the file has, blank ones left out."
+        return len(self.products) + self.replaced + self.not_on_sale + self.bad_lines
+
+    @property
+    def bad_share(self) -> float: return self.bad_lines / max(1, self.lines)
 
 # %% ../../nbs/storage/scrape_lines.ipynb #4760d25d
 def _reason(error: Exception) -> str:
     "Why a line was refused, in words."
     if isinstance(error, msgspec.ValidationError): return f"not a product: {error}"
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError): return f"not JSON: {error}"
+    if isinstance(error, UnicodeDecodeError): return "not JSON: it is not in UTF-8"
+    if isinstance(error, RecursionError): return "not a product: it is nested too deep"
+    if isinstance(error, msgspec.DecodeError): return f"not JSON: {error}"
     return str(error)
 
+# %% ../../nbs/storage/scrape_lines.ipynb #c81095b9
+def _as_written(value: msgspec.Raw) -> str | None:
+    "A JSON value as text: a string without its quotes, null as None, anything else as it is."
+    text = bytes(value).decode(errors="replace")  # the reader of lines skips over it without a look
+    if text == "null": return None
+    return msgspec.json.decode(text, type=str) if text.startswith('"') else text
+
+
+def _words(values: Iterable[str | float | None]) -> list[str]:
+    "Names or categories as trimmed text, each on one line."
+    texts = [v.strip() if isinstance(v, str) else "" if v is None else text_of(v) for v in values]
+    if "".join(texts).isprintable(): return texts
+    return [" ".join("".join(c if c.isprintable() else " " for c in text).split()) for text in texts]
+
+
+def _columns(
+    products: list[str],  # sorted
+    prices: np.ndarray,
+    lines: Sequence[Any],  # `Line`, each
+    extras: Collection[str],  # those that the text has
+) -> Scrape:
+    "The lines that count, as columns."
+    return Scrape(products, prices, _words([line.category for line in lines]), _words([line.name for line in lines]),
+                  {key: [_as_written(getattr(line, key)) for line in lines] for key in extras})
+
+# %% ../../nbs/storage/scrape_lines.ipynb #5886970a
+def _replaced(
+    product: str,
+    found: list[int],  # positions of its lines before the last
+    last: int,  # position of the line that counts
+    prices: np.ndarray,  # (lines,) units
+    lines: list[bytes],
+) -> list[BadLine]:
+    "The lines with another price that give way to the last."
+    return [BadLine(i + 1, f"product {product} comes again on line {last + 1}, which counts",
+                    lines[i].decode(errors="replace"), duplicate=True) for i in found if prices[i] != prices[last]]
+
+
+def _prices_of(product: str, prices: np.ndarray, expected: Expected) -> str:
+    "The sentence about a product that came with several prices."
+    each = dict.fromkeys(int(p) for p in prices[:-1] if p != prices[-1]) | {int(prices[-1]): None}
+    words = ["none" if p == NOT_SOLD else f"{Decimal(p).scaleb(-expected.prices.decimals):f}" for p in each]
+    return f"product {product} has the prices {', '.join(words)}: the last counts"
+
 # %% ../../nbs/storage/scrape_lines.ipynb #4912321f
+@dataclass
+class ReadLines:
+    "What was found on each line, and which line counts for each product."
+    units: list[int]  # of each line
+    parsed: list[Line | None]  # of each line
+    good: dict[str, int] = field(default_factory=dict)  # product -> position of the line that counts
+    before: dict[str, list[int]] = field(default_factory=dict)  # product -> positions of those that it replaced
+    bad: list[BadLine] = field(default_factory=list)
+
+
+def read_lines(lines: list[bytes], expected: Expected) -> ReadLines:
+    "Read line by line; the last of a product counts."
+    read = ReadLines([0] * len(lines), [None] * len(lines))
+    good, units, parsed, known = read.good, read.units, read.parsed, dict[bytes, int]()
+    for i, raw in enumerate(lines):
+        try: product, units[i] = accept(line := _line.decode(raw), expected, known)
+        except (ValueError, RecursionError) as e:
+            if raw.strip(): read.bad.append(BadLine(i + 1, _reason(e), raw.decode(errors="replace")))
+            continue
+        if product in good: read.before.setdefault(product, []).append(good[product])
+        good[product], parsed[i] = i, line
+    return read
+
+# %% ../../nbs/storage/scrape_lines.ipynb #f8121495
 def read_scrape(
     text: bytes,  # what a scraper wrote, one JSON object a line
     expected: Expected,
 ) -> Scrape:
     "Read scraped lines; bad ones are in `.bad`."
     lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    good: dict[str, int] = {}  # the line that counts for each product
-    prices, parsed = np.empty(len(lines), np.int32), np.empty(len(lines), object)
-    bad: list[BadLine] = []
-    units: dict[bytes, int] = {}
-    for i, raw in enumerate(lines):
-        try: product, prices[i] = accept(line := _line.decode(raw), expected, units)
-        except ValueError as e:
-            if raw.strip(): bad.append(BadLine(i + 1, _reason(e), raw.decode(errors="replace")))
-            continue
-        if product in good: bad.append(_replaced(product, good[product], i, lines))
-        good[product], parsed[i] = i, line
-    products = sorted(good)
-    counts = np.array([good[p] for p in products], int)
+    read = read_lines(lines, expected)
+    good, prices = read.good, np.array(read.units, np.int32)
+    sold = prices[np.fromiter(good.values(), int, len(good))] != NOT_SOLD
+    products = sorted(compress(good, sold.tolist()))
+    counts = [good[p] for p in products]
+    several = {p: rows for p, rows in sorted(read.before.items()) if (prices[rows] != prices[good[p]]).any()}
+    bad = read.bad + [b for p, rows in several.items() for b in _replaced(p, rows, good[p], prices, lines)]
     extras = [key for key in EXTRAS if f'"{key}"'.encode() in text]
-    return _columns(products, prices[counts], parsed[counts].tolist(), extras, bad, hashlib.sha256(text).hexdigest())
-
-# %% ../../nbs/storage/scrape_lines.ipynb #c81095b9
-def _as_written(value: msgspec.Raw) -> str | None:
-    "A JSON value as text: a string without its quotes, null as None, anything else as it agreement."
-    text = bytes(value)
-    if text == b"null": return None
-    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
-
-
-def _columns(
-    products: list[str],  # sorted
-    prices: np.ndarray,
-    lines: list[Line],
-    extras: Collection[str],  # those that the text has
-    bad: list[BadLine],
-    digest: str,
-) -> Scrape:
-    "The lines that count, as columns."
-    return Scrape(products, prices, [line.category or "" for line in lines], [line.name or "" for line in lines],
-                  {key: [_as_written(getattr(line, key)) for line in lines] for key in extras},
-                  tuple(sorted(bad, key=lambda b: b.line)), digest)
-
-
-def _replaced(product: str, first: int, again: int, lines: list[bytes]) -> BadLine:
-    "The report that the line at position `first` gives way to the one at `again`."
-    return BadLine(first + 1, f"product {product} comes again on line {again + 1}, which counts",
-                   lines[first].decode(errors="replace"), duplicate=True)
+    return replace(
+        _columns(products, prices[counts], [read.parsed[i] for i in counts], extras),
+        bad=tuple(sorted(bad, key=lambda b: b.line)), digest=hashlib.sha256(text).hexdigest(),
+        not_on_sale=len(good) - len(products), replaced=sum(map(len, read.before.values())),
+        several=tuple(_prices_of(p, prices[[*rows, good[p]]], expected) for p, rows in several.items()))
 
 # %% ../../nbs/storage/scrape_lines.ipynb #ed8dfc97
 def read_text(
-    path: Path,  # a .jsonl or .jsonl.gz file
-) -> bytes:
+    path: Path,  # of lines, plain or packed with gzip
+) -> bytes:  # UTF-8, where it is text
     "The text of a scraped file, unpacked; `InputError` when it cannot be read to the end."
-    try: return gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    try: text = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"the file cannot be unpacked: {e}") from e
+    except OSError as e: raise InputError(f"the file cannot be read: {e.strerror}") from e
+    if not text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)): return text
+    try: return text.decode("utf-16").encode()
+    except UnicodeError as e: raise InputError(f"the file has the mark of UTF-16, but is not: {e}") from e
