@@ -28,8 +28,10 @@ from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
 from .storage.ingest import History, InboxFile, Kept, Taken, find_files, record_snapshots, reject, take_in
 from .storage.ingest import usual_sizes
+from .storage.inbox import stray_files
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
+from .storage.snapshots import folder_name
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
 from .storage.token_store import pay_scrapes
 from .workspace import Workspace, budget_day
@@ -65,11 +67,13 @@ def _complaint(
     taken: Taken,
 ) -> str | None:
     "What somebody should know about a file that was taken in, if anything."
-    if taken.kept is None or not (taken.bad_lines or taken.kept.partial): return None
+    if taken.kept is None or not (taken.bad_lines or taken.several or taken.kept.partial): return None
     bad = f"{taken.bad_lines} bad line{'s' * (taken.bad_lines > 1)} in quarantine ({taken.first_bad})"
-    what = bad if taken.bad_lines else "too few"
+    more = f", and so for {len(taken.several) - 1} more" if len(taken.several) > 1 else ""
+    what = [bad] * bool(taken.bad_lines) + [f"{sentence}{more}" for sentence in taken.several[:1]] or ["too few"]
     source = taken.file.path.relative_to(workspace.path).as_posix()
-    return f"{source}: {taken.kept.rows} products, {what}" + ("; partial, so not used" if taken.kept.partial else "")
+    partial = ["partial, so not used"] * taken.kept.partial
+    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *partial])}"
 
 # %% ../nbs/07_update.ipynb #ad405c82
 def _clear(
@@ -147,6 +151,7 @@ class UpdateReport:
     rows: int = 0  # products in them
     quarantined: int = 0  # lines and whole files
     partial: int = 0  # snapshots that are kept but not used
+    not_on_sale: int = 0  # products that the files list without a price
     events: tuple[dict[str, Any], ...] = ()  # company, at, kind, group, store, words
     problems: tuple[str, ...] = ()  # what somebody should look at, a sentence each
 
@@ -201,7 +206,7 @@ def _update_company(
     complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
     return UpdateReport(
         files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
-        quarantined=sum(t.quarantined for t in taken) + len(rejected),
+        quarantined=sum(t.quarantined for t in taken) + len(rejected), not_on_sale=sum(t.not_on_sale for t in taken),
         events=tuple(_reported(e) for e in events), problems=(*rejected, *complaints))
 
 
@@ -224,7 +229,8 @@ def update_db(
     with workspace.lock():
         names = [company] if company else workspace.companies()
         files, rejected = find_files(workspace.path, workspace.stores(), company)
-        report = UpdateReport(quarantined=len(rejected), problems=tuple(rejected))
+        strays = stray_files(workspace.path, (company, folder_name(company)) if company else ())
+        report = UpdateReport(quarantined=len(rejected), problems=(*rejected, *strays))
         for name in names:
             report += _update_company(workspace, name, [f for f in files if f.company == name], progress)
     return report

@@ -135,7 +135,7 @@ def update_db(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something is in quarantine."
+    "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
     report = _update(open_workspace(context, workspace), company, progress=not as_json)
     _tell_update(report, as_json)
     if report.problems: raise typer.Exit(2)
@@ -151,8 +151,9 @@ def _tell_update(report: "UpdateReport", as_json: bool) -> None:
     "Print what an update did, and on standard error what somebody should look at."
     if as_json: typer.echo(json.dumps(report.to_json(), indent=1))
     else:
+        away = f"; {report.not_on_sale:,} products not on sale" if report.not_on_sale else ""
         typer.echo(f"{report.files} files with {report.rows:,} prices; {report.partial} of them partial; "
-                   f"{report.quarantined} lines or files in quarantine")
+                   f"{report.quarantined} lines or files in quarantine{away}")
         for event in report.events: typer.echo(f"  {event['words']}")
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
 

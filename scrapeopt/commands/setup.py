@@ -39,15 +39,13 @@ def import_stores(
     workspace: WorkspaceOption = None,
 ) -> None:
     "Load or refresh the stores. Nothing is imported when a row is wrong."
+    from scrapeopt.storage.settings import defaults_notice
     from scrapeopt.storage.store_file import read_stores
     ws = open_workspace(context, workspace)
     stores = read_stores(file)
     counts = ", ".join(f"{c.stores} {c.company} ({c.new} new)" for c in ws.import_stores(stores).itertuples())
     typer.echo(f"imported {len(stores)} stores: {counts}. Next: scrapeopt cluster-stores")
-    for name in sorted(set(stores["company"]) - set(ws.settings.companies)):
-        own = ws.settings.company(name)
-        typer.echo(f"{name}: prices in {own.currency}, days in {own.timezone}, changeover {own.changeover}, since "
-                   f"scrapeopt.toml has no [companies.\"{name}\"]", err=True)
+    if notice := defaults_notice(ws.settings, set(stores["company"])): typer.echo(notice, err=True)
 
 # %% ../../nbs/commands/setup.ipynb #57acfaf0
 @app.command()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NumberFormat', 'CENTS', 'MAX_UNITS', 'TOLERANCE', 'PriceFormat', 'price_units', 'read_price', 'plain_units']
 
-# %% ../../nbs/core/price_text.ipynb #9c28f1b3
+# %% ../../nbs/core/price_text.ipynb #b85d3250
 import math
 import re
 import unicodedata
@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from .prices import NOT_SOLD
 
-# %% ../../nbs/core/price_text.ipynb #6c7b3014
+# %% ../../nbs/core/price_text.ipynb #bd8305f4
 NumberFormat = Literal["1234.56", "1,234.56", "1 234.56", "1'234.56", "1234,56", "1.234,56", "1 234,56"]
 
 
@@ -31,7 +31,7 @@ class PriceFormat:
 
 CENTS = PriceFormat()  # two decimals, and nobody has said how they are written
 
-# %% ../../nbs/core/price_text.ipynb #1879681f
+# %% ../../nbs/core/price_text.ipynb #3444db89
 MAX_UNITS = 2**31 - 1  # the largest int32
 TOLERANCE = 1e-9  # of the currency: so far a computed number may lie from the price it stands for
 
@@ -52,7 +52,7 @@ def price_units(
     if not nearest and not how.zero_is_a_price: return NOT_SOLD
     return int(nearest.scaleb(how.decimals))
 
-# %% ../../nbs/core/price_text.ipynb #07382fd5
+# %% ../../nbs/core/price_text.ipynb #dde79d92
 @cache
 def number_pattern(number_format: NumberFormat) -> re.Pattern[str]:
     "What a number looks like in a format: sign, whole part, decimals."
@@ -73,7 +73,7 @@ def number_in(
     digits = re.sub("[^0-9]", "", whole) or "0"
     return Decimal(f"{sign}{digits}.{part}" if part else f"{sign}{digits}")
 
-# %% ../../nbs/core/price_text.ipynb #a5947419
+# %% ../../nbs/core/price_text.ipynb #121bb99c
 def readings(text: str) -> dict[Decimal, NumberFormat]:
     "The numbers that a text may stand for, each with the first format that says so."
     core = re.sub(r"^[^0-9+-]+|[^0-9]+$", "", text)
@@ -95,30 +95,36 @@ def cause_of(text: str) -> str:
     if re.search(r"\d", text) and any(unicodedata.category(c) == "Sc" for c in text): return "a currency sign"
     return next(name for pattern, name in CAUSES if re.search(pattern, text))
 
-# %% ../../nbs/core/price_text.ipynb #2e42d365
-def two_meanings(text: str) -> str:
+# %% ../../nbs/core/price_text.ipynb #55a9dcfb
+def two_meanings(
+    text: str,
+    decimals: int,  # of the company's prices
+) -> str:
     "The sentence about a text with a mark before three digits."
-    small, large = sorted(readings(text).items(), key=lambda found: abs(found[0]))
-    return (f"price '{text}' can be {small[0].normalize():f} or {large[0]:.0f}: set number_format = \"{small[1]}\" for "
-            f"{small[0].normalize():f}, \"{large[1]}\" for {large[0]:.0f}")
+    (small, fits_small), (large, fits_large) = sorted(readings(text).items(), key=lambda found: abs(found[0]))
+    low, high = f"{small.normalize():f}", f"{large:.0f}"
+    sentence = f"price '{text}' can be {low} or {high}: set number_format"
+    if small == round(small, decimals): return f'{sentence} = "{fits_small}" for {low}, "{fits_large}" for {high}'
+    return f'{sentence} = "{fits_large}" for {high}; {low} has more than {decimals} decimals'
 
 
 def wrong_price(
     text: str,
-    number_format: NumberFormat | None,  # of the company; None: nobody has said
+    how: PriceFormat,
 ) -> str:
     "What is wrong with a text that is no number, and what to write instead."
     shown, cause, found = f"price '{text:.40}'", cause_of(text), readings(text)
     if not cause: return f"{shown} is not a number: write null where it is not on sale"
     plain = "a currency sign" if cause == "a currency sign" else "letters"
-    if number_format is None and len(found) == 2 and cause != plain: return two_meanings(text)
-    if number_format not in (None, "1234.56"): return f"{shown} has {cause}, but number_format is \"{number_format}\""
+    if how.number_format is None and len(found) == 2 and cause != plain: return two_meanings(text, how.decimals)
+    if how.number_format not in (None, "1234.56"):
+        return f"{shown} has {cause}, but number_format is \"{how.number_format}\""
     number, fits = next(iter(found.items()), (None, None))
     if len(found) != 1 or cause == "an underscore": return f"{shown} has {cause}: write the number alone, as 1234.56"
     advice = "" if cause in (plain, "other signs") else f', or set number_format = "{fits}"'
     return f"{shown} has {cause}: write {number:f}{advice}"
 
-# %% ../../nbs/core/price_text.ipynb #aadad4b5
+# %% ../../nbs/core/price_text.ipynb #d4692128
 TWO_MEANINGS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")  # of the point
 
 
@@ -128,12 +134,12 @@ def text_number(
 ) -> Decimal:
     "The number in a text; `ValueError` says what is wrong with it, and what to write instead."
     if how.number_format is None and how.decimals < 3 and TWO_MEANINGS.fullmatch(text):
-        raise ValueError(two_meanings(text))
+        raise ValueError(two_meanings(text, how.decimals))
     number = number_in(text, how.number_format or "1234.56")
-    if number is None: raise ValueError(wrong_price(text, how.number_format))
+    if number is None: raise ValueError(wrong_price(text, how))
     return number
 
-# %% ../../nbs/core/price_text.ipynb #1a156550
+# %% ../../nbs/core/price_text.ipynb #5574aa8e
 def read_price(
     price: str | float | Decimal | None,  # as it came in; a text is read by the company's format
     how: PriceFormat,
@@ -146,13 +152,13 @@ def read_price(
     try: return price_units(Decimal(str(price)), how)
     except InvalidOperation: raise ValueError(f"price {price!s:.30} is not a number: write it as 1234.56") from None
 
-# %% ../../nbs/core/price_text.ipynb #859c4d6a
+# %% ../../nbs/core/price_text.ipynb #fe156e8f
 @cache
 def plain_pattern(decimals: int) -> re.Pattern[str]:
     "A whole number, or one with at most so many decimals; small enough for 32 bits in any case."
     return re.compile(rf"([0-9]{{1,5}})(?:\.([0-9]{{1,{decimals}}}))?" if decimals else "([0-9]{1,9})()")
 
-# %% ../../nbs/core/price_text.ipynb #5a8fede3
+# %% ../../nbs/core/price_text.ipynb #ef1f1182
 def plain_units(
     text: str,
     how: PriceFormat,

@@ -8,9 +8,10 @@ __all__ = ['History', 'InboxFile', 'reject', 'find_files', 'Kept', 'usual_sizes'
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from sqlalchemy.orm import Session
 from ..core.errors import InputError
 from ..core.files import write_whole
 from ..core.usual_size import UsualSizes
+from .inbox import inbox_files, scrape_stem, shown_path
 from .scrape_lines import Expected, Scrape, read_scrape, read_text
 from .settings import Settings
-from .snapshots import SCRAPE_SUFFIXES, folder_name, scrape_time, snapshot_path, write_snapshot
+from .snapshots import folder_name, scrape_time, snapshot_path, write_snapshot
 from .tables import Company, Product, Snapshot, Store
 
 # %% ../../nbs/storage/ingest.ipynb #04ab94e3
@@ -70,11 +72,13 @@ def reject(
 ) -> str:  # the sentence for the report
     "Move a whole file to quarantine, with its reason beside it."
     inside = path.relative_to(folder / "inbox")
-    kept = folder / "quarantine" / inside.parent / f"{path.name}.{_digest(path.read_bytes())[:8]}.rejected"
-    said = {"file": f"inbox/{inside.as_posix()}", "line": None, "reason": reason}
+    try: digest = _digest(path.read_bytes())
+    except OSError: digest = _digest(os.fsencode(path))  # it may be unreadable, and that is why it is rejected
+    kept = folder / "quarantine" / inside.parent / f"{path.name}.{digest[:8]}.rejected"
+    said = {"file": shown_path(path, folder), "line": None, "reason": reason}
     write_whole(kept.with_suffix(".reason.json"), json.dumps(said).encode() + b"\n")
     shutil.move(path, kept)
-    return f"inbox/{inside.as_posix()} was put into quarantine: {reason}"
+    return f"{shown_path(path, folder)} was put into quarantine: {reason}"
 
 
 def _digest(content: bytes) -> str: return hashlib.sha256(content).hexdigest()
@@ -88,8 +92,8 @@ def find_files(
     "The scraped files in the inbox; what cannot be one of a known store goes to quarantine."
     inbox, folders = folder / "inbox", _folders(stores)
     found, rejected = [], []
-    for path in sorted(p for p in inbox.rglob("*") if p.name.endswith(SCRAPE_SUFFIXES) and p.is_file()):
-        if path.name.startswith("."): continue
+    for path in inbox_files(inbox):
+        if scrape_stem(path.name) is None or not path.is_file(): continue  # `stray_files` names it
         if company is not None and folders.get(path.relative_to(inbox).parts[0], ("",))[0] != company: continue
         try: found.append(locate(path, inbox, folders))
         except InputError as e: rejected.append(reject(folder, path, str(e)))
@@ -129,6 +133,8 @@ class Taken:
     bad_lines: int = 0
     first_bad: str = ""  # the first of them: its number and reason
     quarantined: int = 0  # lines in quarantine
+    not_on_sale: int = 0  # products without a price
+    several: tuple[str, ...] = ()  # a sentence for each product that came with several prices
     products: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # new ones: id -> name, category
 
 
@@ -138,6 +144,23 @@ def _quarantine_lines(workspace: Path, file: InboxFile, scrape: Scrape) -> None:
     lines = [json.dumps({"file": source, "line": b.line, "reason": b.reason, "raw": b.raw}) for b in scrape.bad]
     folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
     write_whole(folder / f"{file.path.name.split('.')[0]}.jsonl", ("\n".join(lines) + "\n").encode())
+
+# %% ../../nbs/storage/ingest.ipynb #e381eed2
+FEW_BAD_LINES = 3  # never make a snapshot partial, whatever their share
+
+
+def has_many_bad(
+    scrape: Scrape,
+    max_share: float,  # of its lines
+) -> bool:
+    "Whether so many lines are bad that the others cannot be trusted to be all there were."
+    return scrape.bad_lines > FEW_BAD_LINES and scrape.bad_share > max_share
+
+
+def lines_expected(settings: Settings, company: Company, store_id: str) -> Expected:
+    "What the lines of a store's files must agree with."
+    prices = replace(settings.company(company.name).price_format, decimals=company.decimals)
+    return Expected(store_id, company.currency, prices)
 
 # %% ../../nbs/storage/ingest.ipynb #537dbab4
 def take_in(
@@ -154,10 +177,11 @@ def take_in(
     if (known := history.get(file.at)) is not None:
         if known.digest == _digest(text): return Taken(file)
         raise InputError("the store has a snapshot of that time already, with other content")
-    scrape = read_scrape(text, Expected(file.store_id, company.currency, company.decimals))
+    scrape = read_scrape(text, lines_expected(settings, company, file.store_id))
     path = snapshot_path(file.company, file.store_id, file.at)
     size, is_newest = len(scrape.products), all(file.at > t for t in history)
-    whole = scrape.bad_share <= settings.max_bad_share and sizes.is_whole(file.store_id, size, settings.min_size_share)
+    full = sizes.is_whole(file.store_id, size, settings.min_size_share)
+    whole = full and not has_many_bad(scrape, settings.max_bad_share)
     if is_newest: sizes.add(file.store_id, size, whole)
     write_snapshot(scrape, folder / path, {
         "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
@@ -169,7 +193,8 @@ def take_in(
                               if p not in first_seen or file.at < first_seen[p]}
     first_seen.update(dict.fromkeys(new, file.at))
     first_bad = next((f"line {b.line}: {b.reason}" for b in scrape.bad if not b.duplicate), "")
-    return Taken(file, path, kept, scrape.bad_lines, first_bad, len(scrape.bad), new)
+    return Taken(file, path, kept, scrape.bad_lines, first_bad, len(scrape.bad), scrape.not_on_sale, scrape.several,
+                 new)
 
 # %% ../../nbs/storage/ingest.ipynb #a68c4b3f
 def record_snapshots(
