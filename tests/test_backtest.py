@@ -60,8 +60,11 @@ def test_a_copy_has_its_own_clock():
     (pd.concat([ROWS, ROWS.iloc[[1]]]), ["row 6 (store A, product tea, date 2026-11-02", "repeats row 2"]),
     (ROWS.assign(currency=["AUD", "AUD", "NZD", "AUD", "AUD"]), ["row 3 (store B", "NZD", "AUD"]),
     (changed("price", 1, "cheap"), ["row 2 (store A, product tea", "not a number"]),
-    (changed("price", 3, "-3.45"), ["row 4 (store B, product tea", "not a number of 0 or more"]),
-    (changed("price", 3, None), ["row 4 (store B", "not a number"]),
+    (changed("price", 3, "-3.45"), ["row 4 (store B, product tea", "price -3.45 is negative"]),
+    (changed("price", 3, "3,45"), ["row 4 (store B", "price '3,45' has a decimal comma: write 3.45"]),
+    (changed("price", 3, "3_45"), ["row 4 (store B", "price '3_45' has an underscore"]),
+    (changed("price", 3, "1e2"), ["row 4 (store B", "price '1e2' has an exponent"]),
+    (ROWS.assign(price=["790", "1.290", "990", "1.990", "490"]), ["row 2 (store A", "'1.290' can be 1.29 or 1290"]),
     (changed("price", 3, np.inf), ["row 4 (store B", "not a number"]),
     (changed("price", 2, "1.99999"), ["row 3 (store B", "more than 4 decimals"]),
     (changed("price", 2, "99999999999"), ["row 3 (store B", "too large"]),
@@ -104,6 +107,7 @@ def test_prices_are_exact(units, decimals, as_text):
     price = value if as_text else [float(v) for v in value]
     panel = Panel(pd.DataFrame({"store": "A", "product": [f"{i:02d}" for i in range(len(units))],
                                 "date": "2026-01-01", "price": price}))
+    units = [u or -1 * 10**max(decimals - panel.decimals, 0) for u in units]  # 0: not on sale
     assert (panel.scrape("A") * 10**(decimals - panel.decimals if decimals > panel.decimals else 0)).tolist() == [
         u // 10**max(decimals - panel.decimals, 0) * 10**max(decimals - panel.decimals, 0) for u in units]
 

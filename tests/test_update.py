@@ -47,9 +47,18 @@ BAD_LINES = {
     '{"price": "1.00"}': "product_id", '{"product_id": "", "price": "1.00"}': "empty", '{"product_id": "1"}': "price",
     '{"product_id": "1", "price": "-0.01"}': "negative", '{"product_id": "1", "price": "NaN"}': "not a number",
     '{"product_id": "1", "price": NaN}': "not JSON", '{"product_id": "1", "price": "inf"}': "not a number",
-    '{"product_id": "1", "price": "1.005"}': "more than 2 decimals",
-    '{"product_id": "1", "price": 0.30000000000000004}': "more than 2 decimals",
-    '{"product_id": "1", "price": "21474836.48"}': "too large", '{"product_id": "1", "price": null}': "decimal",
+    '{"product_id": "1", "price": "1.0005"}': "more than 2 decimals",
+    '{"product_id": "1", "price": "1.005"}': "price '1.005' can be 1.005 or 1005",
+    '{"product_id": "1", "price": "1.290"}': "price '1.290' can be 1.29 or 1290: set number_format",
+    '{"product_id": "1", "price": 0.3001}': "more than 2 decimals",
+    '{"product_id": "1", "price": "21474836.48"}': "too large",
+    '{"product_id": "1", "price": "3,50"}': "price '3,50' has a decimal comma: write 3.50",
+    '{"product_id": "1", "price": "\u20ac 3.50"}': "price '\u20ac 3.50' has a currency sign: write 3.50",
+    '{"product_id": "1", "price": "1 299"}': "price '1 299' has a thousands space: write 1299",
+    '{"product_id": "1", "price": "3_50"}': "price '3_50' has an underscore",
+    '{"product_id": "1", "price": "1,226.00"}': "price '1,226.00' has a thousands comma: write 1226.00",
+    '{"product_id": "1", "price": true}': "price true is neither a number nor a text",
+    '{"product_id": "1", "price": "1.00", "promo": [' + "[" * 9999: "nested too deep",
     '{"product_id": "1", "price": "1.00", "store_id": "0002"}': "not this folder's '0001'",
     '{"product_id": "1", "price": "1.00", "currency": "USD"}': "not the company's AUD",
     '{"product_id": "\\u0000", "price": "1.00"}': "unprintable",
@@ -72,7 +81,9 @@ def test_R9_a_product_twice_counts_as_its_last_line(ws):
     again = json.dumps({"product_id": PRODUCTS[0], "price": "77.77"})
     land(ws, W, "0001", THURSDAY, [*lines(shelf(W, "0001")), again])
     report = update_db(ws)
-    assert (report.rows, report.quarantined, report.problems) == (60, 1, ())
+    assert (report.rows, report.quarantined, len(report.problems)) == (60, 1, 1)
+    first = shelf(W, "0001")[0] / 100
+    assert f"product {PRODUCTS[0]} has the prices {first:.2f}, 77.77: the last counts" in report.problems[0]
     assert str(ws.prices(W, "0001", PRODUCTS[0]).price[0]) == "77.77"
     assert quarantined(ws)[0]["line"] == 1 and "line 61" in quarantined(ws)[0]["reason"]
 
@@ -110,11 +121,12 @@ def test_R9_a_bad_file_goes_to_quarantine_and_blocks_nothing(ws, place, content,
     assert update_db(ws) == UpdateReport()
 
 
-def test_R9_other_files_are_none_of_our_business(ws):
+def test_R9_files_of_somebody_at_work_are_left_alone(ws):
     folder = ws.inbox(W, "0001")
-    folder.mkdir(parents=True)
-    for name in ("20261119T020000Z.jsonl.part", ".20261119T020000Z.jsonl", "notes.txt"): (folder / name).write_text("x")
-    assert update_db(ws) == UpdateReport() and len(in_inbox(ws)) == 3
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    names = ("20261119T020000Z.jsonl.part", ".20261119T020000Z.jsonl", "notes.txt~", ".ipynb_checkpoints/x.csv")
+    for name in names: (folder / name).write_text("x")
+    assert update_db(ws) == UpdateReport() and len(in_inbox(ws)) == 4
 
 
 def test_R9_plain_and_encoded_folders_are_the_same_store(ws):

@@ -9,14 +9,18 @@ __all__ = ['World', 'Panel']
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, get_args
 
 import numpy as np
 import pandas as pd
 
 from ..core.calendar import utc_times
 from ..core.errors import InputError
+from ..core.price_text import TWO_MEANINGS, NumberFormat, PriceFormat, read_price, two_meanings
+from ..core.prices import NOT_SOLD
 from ..core.stores import as_text
+from ..storage.store_file import STORE_NAMES
+from ..storage.table_file import Names, missing_columns, read_table, renamed_columns
 
 # %% ../../nbs/simulation/panel.ipynb #a238feca
 class World(Protocol):
@@ -39,6 +43,8 @@ class World(Protocol):
 
 # %% ../../nbs/simulation/panel.ipynb #3fbb509f
 PANEL_COLUMNS = ("store", "product", "date", "price")
+PANEL_NAMES: Names = {"store": ("store id",), "product": ("product id",), "date": (), "price": (), "category": (),
+                      "currency": (), "company": ()}
 
 
 def _row(
@@ -51,29 +57,31 @@ def _row(
 
 
 def _read(
-    table: pd.DataFrame | str | Path,  # a frame, or a .parquet or .csv file
+    table: pd.DataFrame | str | Path,  # a frame, or a file that `storage/table_file` reads
     what: str,  # what it is called in a complaint
     needed: Sequence[str],
+    names: Names,  # what its columns may be called
 ) -> pd.DataFrame:  # rows numbered from 0
     "A table with the columns it needs."
-    if not isinstance(table, pd.DataFrame):
-        path, what = Path(table), str(table)
-        try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-        except (OSError, ValueError) as e:
-            raise InputError(f"{what} cannot be read: {str(e).splitlines()[0]}") from e
-    if missing := [c for c in needed if c not in table.columns]:
-        there = ", ".join(map(str, table.columns))
-        raise InputError(f"{what}: no column {', '.join(missing)}; it has {there}, rename them to {', '.join(needed)}")
+    if isinstance(table, pd.DataFrame): table = table.rename(columns=renamed_columns(list(table.columns), names))
+    else: table, what = read_table(table, names), str(table)
+    if missing := missing_columns(table, needed): raise InputError(f"{what}: {missing}")
     if table.empty: raise InputError(f"{what}: the table has no rows")
     return table.reset_index(drop=True)
 
 # %% ../../nbs/simulation/panel.ipynb #fab770c9
+def _codes(frame: pd.DataFrame, column: str) -> tuple[np.ndarray, Any]:
+    "A number for each row of a column, -1 where it is empty, and the distinct values that the numbers stand for."
+    try: return pd.factorize(frame[column])
+    except TypeError as e: raise InputError(f"prices: the column {column} has no single values ({e})") from e
+
+
 def _ids(
     frame: pd.DataFrame,
     column: str,
 ) -> tuple[np.ndarray, np.ndarray]:  # a number for each row, and the sorted texts that the numbers stand for
     "A column of ids as text; InputError names a row without one."
-    codes, values = pd.factorize(frame[column])
+    codes, values = _codes(frame, column)
     texts = as_text(pd.Series(values)).to_numpy(dtype=object)
     empty = np.append(texts == "", True)[codes]  # -1, a missing value, is the last
     if empty.any(): raise InputError(f"prices: no {column} in {_row(frame, int(empty.argmax()))}; give every row one")
@@ -85,7 +93,7 @@ def _dates(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:  # a number fo
     "The dates of the rows; InputError names one that cannot be read."
     if pd.api.types.is_numeric_dtype(frame["date"]):
         raise InputError(f"prices: the date in {_row(frame, 0)} is a number; map it to a date such as 2026-11-23")
-    codes, values = pd.factorize(frame["date"])
+    codes, values = _codes(frame, "date")
     given = pd.Series(values, dtype=object).map(lambda v: v if isinstance(v, str) else str(v))
     read = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
     bad = np.append(read.isna().to_numpy(), True)[codes]
@@ -97,44 +105,81 @@ def _dates(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:  # a number fo
 
 # %% ../../nbs/simulation/panel.ipynb #a2138011
 DECIMALS = (2, 3, 4)  # tried in this order
+
+
+def point_format(
+    texts: Sequence[str],  # distinct prices
+) -> NumberFormat | None:  # "1234.56": the point is a decimal one; None: it could stand before thousands
+    "What the prices of a panel themselves say about their point; it matters only where three digits follow one."
+    other = [text for text in texts if not TWO_MEANINGS.fullmatch(text)]
+    if len(other) == len(texts) or any("." in text for text in other): return "1234.56"
+    return None if any(len(text.lstrip("+-0")) >= 3 for text in other) else "1234.56"
+
+# %% ../../nbs/simulation/panel.ipynb #e7939d57
+def _refuse(frame: pd.DataFrame, bad: np.ndarray, why: str) -> None:
+    "`InputError` about the price in the first of some bad rows."
+    raise InputError(f"prices: the price in {_row(frame, int(bad.argmax()))} cannot be used: {why}")
+
+
+def _text_units(
+    frame: pd.DataFrame,
+    number_format: NumberFormat | None,
+) -> tuple[np.ndarray, int]:  # int32 units, and the decimals of a unit
+    "Prices that are texts, or decimal numbers, as whole units; InputError names the first row without one."
+    codes, values = _codes(frame, "price")
+    given = [v.strip() if isinstance(v, str) else v for v in values]
+    told = number_format or point_format([v for v in given if isinstance(v, str)])
+    if told is None:
+        bad = np.append([isinstance(v, str) and bool(TWO_MEANINGS.fullmatch(v)) for v in given], False)[codes]
+        _refuse(frame, bad, two_meanings(given[codes[bad.argmax()]], DECIMALS[0]))
+    for decimals in DECIMALS:
+        units, why = np.full(len(given) + 1, NOT_SOLD, np.int32), [""] * (len(given) + 1)  # the last is a missing value
+        for i, price in enumerate(given):
+            try: units[i] = read_price(price, PriceFormat(decimals, told))
+            except ValueError as e: why[i] = str(e)
+        if not any(why): break
+    bad = np.array([bool(reason) for reason in why])[codes]
+    if bad.any(): _refuse(frame, bad, why[codes[bad.argmax()]])
+    return units[codes], decimals
+
+# %% ../../nbs/simulation/panel.ipynb #cde726bd
 PRICE_TOLERANCE = 1e-6  # of the currency: so far may a float lie from the decimal number it stands for
 SHORT_FLOAT = 1e-7  # of the price itself, where it was kept as float32
 LARGEST_PRICE = 2**31 - 1  # units: what an int32 holds
 
 
-def _numbers(frame: pd.DataFrame) -> np.ndarray:  # float64
-    "The prices as numbers; InputError names a row with none."
-    column = frame["price"]
-    if column.dtype == object or pd.api.types.is_string_dtype(column):
-        codes, values = pd.factorize(column)
-        read = pd.to_numeric(pd.Series(values, dtype=object).map(str), errors="coerce").to_numpy(float)
-        price = np.append(read, np.nan)[codes]
-    else: price = column.to_numpy(dtype=float, na_value=np.nan)
-    bad = ~(np.isfinite(price) & (price >= 0))
-    if bad.any():
-        raise InputError(f"prices: the price in {_row(frame, int(bad.argmax()))} is not a number of 0 or more; "
-                         "a product that is not sold has no row")
-    return price
-
-
-def _units(frame: pd.DataFrame) -> tuple[np.ndarray, int]:  # int32 units, and the decimals of a unit
-    "The prices as whole units; InputError names a row that needs more than four decimals or is too large."
-    price = _numbers(frame)
+def _float_units(frame: pd.DataFrame) -> tuple[np.ndarray, int]:  # int32 units, and the decimals of a unit
+    "Prices that are floats as whole units; InputError names the first row without one."
+    given = frame["price"].to_numpy(dtype=float, na_value=np.nan)
+    if (bad := np.isinf(given) | (given < 0)).any():
+        _refuse(frame, bad, f"price {given[bad.argmax()]} is not a number of 0 or more: leave out what is not on sale")
+    price = np.nan_to_num(given)
     slack = PRICE_TOLERANCE + (SHORT_FLOAT * price if frame["price"].dtype == np.float32 else 0)
     for decimals in DECIMALS:
         units = np.rint(price * 10**decimals)
         off = abs(units - price * 10**decimals) > slack * 10**decimals
         if not off.any(): break
-    else: raise InputError(f"prices: the price in {_row(frame, int(off.argmax()))} has more than 4 decimals; round it")
-    if (units > LARGEST_PRICE).any():
-        raise InputError(f"prices: the price in {_row(frame, int(units.argmax()))} is too large; is it a price?")
-    return units.astype(np.int32), decimals
+    else: _refuse(frame, off, f"price {given[off.argmax()]} has more than 4 decimals: round it")
+    if (large := units > LARGEST_PRICE).any(): _refuse(frame, large, f"price {given[large.argmax()]} is too large")
+    return np.where(units == 0, NOT_SOLD, units).astype(np.int32), decimals
+
+
+def _units(
+    frame: pd.DataFrame,
+    number_format: NumberFormat | None = None,  # of texts; None: nobody has said
+) -> tuple[np.ndarray, int]:  # int32 units, NOT_SOLD: not on sale; the decimals of a unit
+    "The prices as whole units; InputError names a row whose price is none, and says why."
+    if number_format not in (None, *get_args(NumberFormat)):
+        raise InputError(f"number_format {number_format!r} is none of {', '.join(get_args(NumberFormat))}")
+    kind = frame["price"].dtype
+    is_number = pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+    return _float_units(frame) if is_number else _text_units(frame, number_format)
 
 # %% ../../nbs/simulation/panel.ipynb #6e0ba0d8
 def _one_currency(frame: pd.DataFrame) -> str | None:
     "The currency of a panel, None where it does not say; InputError names the first row in another."
     if "currency" not in frame: return None
-    codes, values = pd.factorize(frame["currency"])
+    codes, values = _codes(frame, "currency")
     if len(values) > 1:
         raise InputError(f"prices: {_row(frame, int((codes == 1).argmax()))} is in {values[1]}, others are in "
                          f"{values[0]}; prices in two currencies cannot be compared, keep one")
@@ -162,7 +207,7 @@ def _companies(
 ) -> np.ndarray:  # (n,) text
     "The company of each store by the panel's own column; InputError names a store that has two."
     if "company" not in frame: return np.full(n, "panel", dtype=object)
-    number, values = pd.factorize(frame["company"])
+    number, values = _codes(frame, "company")
     named = as_text(pd.Series(values)).to_numpy(dtype=object)
     if (number < 0).any(): raise InputError(f"prices: no company in {_row(frame, int((number < 0).argmax()))}")
     first = np.zeros(n, np.int64)
@@ -178,7 +223,7 @@ def _store_table(
 ) -> pd.DataFrame:  # index store_id
     "The table of stores by id."
     if isinstance(given, pd.DataFrame) and given.index.name == "store_id": given = given.reset_index()
-    table = _read(given, "stores", ("store_id", "lat", "lon"))
+    table = _read(given, "stores", ("store_id", "lat", "lon"), STORE_NAMES)
     where = {axis: pd.to_numeric(table[axis], errors="coerce") for axis in ("lat", "lon")}
     table = table.assign(store_id=as_text(table["store_id"]), **where)
     if (twice := table["store_id"].duplicated().to_numpy()).any():
@@ -213,7 +258,7 @@ def _products(
     "The products, each with the category of its first row."
     category = np.full(len(names), "", dtype=object)
     if "category" in frame:
-        number, values = pd.factorize(frame["category"])
+        number, values = _codes(frame, "category")
         known = number >= 0
         texts = as_text(pd.Series(values)).to_numpy(dtype=object)
         category[codes[known][::-1]] = texts[number[known][::-1]]
@@ -294,8 +339,9 @@ def copy_panel(panel: "Panel") -> Any:  # of the same class
 
 def panel_words(panel: "Panel") -> str:
     "A panel in one line."
-    return (f"Panel({len(panel.stores):,} stores, {len(panel.products):,} products, {len(panel.recording.units):,} "
-            f"prices, {panel.start:%Y-%m-%d} to {panel.end:%Y-%m-%d})")
+    sold = (panel.recording.units != NOT_SOLD).sum()
+    return (f"Panel({len(panel.stores):,} stores, {len(panel.products):,} products, {sold:,} prices, "
+            f"{panel.start:%Y-%m-%d} to {panel.end:%Y-%m-%d})")
 
 # %% ../../nbs/simulation/panel.ipynb #36993976
 class Panel:
@@ -308,10 +354,11 @@ class Panel:
         self,
         prices: pd.DataFrame | str | Path,  # store, product, date, price; optional category, currency, company
         stores: pd.DataFrame | str | Path | None = None,  # store_id, lat, lon; optional company
+        number_format: NumberFormat | None = None,  # how prices that are texts are written; None: nobody has said
     ):
-        frame = _read(prices, "prices", PANEL_COLUMNS)
+        frame = _read(prices, "prices", PANEL_COLUMNS, PANEL_NAMES)
         self.currency = _one_currency(frame)
-        (units, self.decimals), (date, times) = _units(frame), _dates(frame)
+        (units, self.decimals), (date, times) = _units(frame, number_format), _dates(frame)
         (store, store_ids), (product, ids) = _ids(frame, "store"), _ids(frame, "product")
         self.recording = sort_rows(frame, units, store, date, product, times)
         self.stores, self.products = _stores(frame, store, store_ids, stores), _products(frame, product, ids)

@@ -39,7 +39,7 @@ def scrape_time(
     file_name: str,  # "20261123T020000Z.jsonl", or with another ending of `inbox`
 ) -> pd.Timestamp:  # UTC
     "The time that a scraped file's name says; `InputError` when it says none."
-    stem = scrape_stem(file_name)
+    stem = scrape_stem(file_name) or ""
     try: at = pd.to_datetime(stem, format=TIME_NAME).tz_localize("UTC")
     except ValueError: at = None
     if at is None or f"{at:{TIME_NAME}}" != stem:

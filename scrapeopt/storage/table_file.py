@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Names', 'letters_of', 'renamed_columns', 'as_utf8', 'read_table', 'missing_columns']
 
-# %% ../../nbs/storage/table_file.ipynb #867cf767
+# %% ../../nbs/storage/table_file.ipynb #656aa32a
 import codecs
 import csv
 import gzip
@@ -24,7 +24,7 @@ import pandas as pd
 
 from ..core.errors import InputError
 
-# %% ../../nbs/storage/table_file.ipynb #9c458122
+# %% ../../nbs/storage/table_file.ipynb #04f23344
 Names = Mapping[str, Sequence[str]]  # our name of a column -> what others call it, the likeliest first
 
 
@@ -47,20 +47,21 @@ def renamed_columns(
         if fits: found[min(fits, key=lambda c: spelt.index(letters_of(c)))] = ours
     return found
 
-# %% ../../nbs/storage/table_file.ipynb #9d3d6d42
+# %% ../../nbs/storage/table_file.ipynb #71ba9db3
 def as_utf8(content: bytes) -> bytes:
     "Some text in UTF-8 without a mark, whatever wrote it; `ValueError` when it is none."
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)): return content.decode("utf-16").encode()
-    if b"\0" in content[:200]:
-        even, odd = content[0:200:2].count(0), content[1:200:2].count(0)
-        content = content.decode("utf-16-be" if even > odd else "utf-16-le").encode()
+    wide = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+    if not wide and b"\0" in content[:200]:
+        wide = "utf-16-be" if content[0:200:2].count(0) > content[1:200:2].count(0) else "utf-16-le"
+    try: content = content.decode(wide).encode() if wide else content
+    except UnicodeError: raise ValueError("it is no text") from None
     if b"\0" in content: raise ValueError("it is no text")
     content = content.removeprefix(codecs.BOM_UTF8)
     try: content.decode()
     except UnicodeDecodeError: return content.decode("cp1252", errors="replace").encode()
     return content
 
-# %% ../../nbs/storage/table_file.ipynb #0ef1077d
+# %% ../../nbs/storage/table_file.ipynb #e572f707
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}  # the commonest first, and what a complaint calls them
 FIRST_LINES = 12  # a preamble is not longer
 HEAD = 1 << 16  # bytes that hold them
@@ -86,7 +87,7 @@ def find_header(
     if most: return next((at, s) for count, at, s in choices if count == most)
     return some[0], max(SEPARATORS, key=lambda s: len(cells_of(lines[some[0]], s)))
 
-# %% ../../nbs/storage/table_file.ipynb #b4d76ce9
+# %% ../../nbs/storage/table_file.ipynb #cc145466
 def too_wide(
     content: bytes,  # from the header on
     separator: str,
@@ -117,7 +118,7 @@ def delimited(
     table.attrs["separator"] = separator
     return table
 
-# %% ../../nbs/storage/table_file.ipynb #a6937234
+# %% ../../nbs/storage/table_file.ipynb #926ce8c1
 DEGREES = ("EPSG:4326", "CRS84")  # latitude and longitude on WGS 84
 
 
@@ -141,7 +142,7 @@ def point_of(geometry: Any) -> tuple[Any, Any] | None:  # lon, lat
     if not isinstance(at, list) or len(at) < 2: raise ValueError("has no point of longitude and latitude")
     return at[0], at[1]
 
-# %% ../../nbs/storage/table_file.ipynb #df5c11d4
+# %% ../../nbs/storage/table_file.ipynb #72bd7088
 def feature_row(
     feature: Any,
     number: int,  # from 1
@@ -166,7 +167,7 @@ def geojson(text: str | bytes) -> pd.DataFrame:  # a row for each feature; colum
     check_degrees(found.get("crs"))
     return pd.DataFrame([feature_row(feature, i) for i, feature in enumerate(features, 1)], dtype=object)
 
-# %% ../../nbs/storage/table_file.ipynb #d6e4d837
+# %% ../../nbs/storage/table_file.ipynb #720c1b33
 TEXT_KINDS = (".csv", ".tsv", ".tab", ".txt")
 KINDS = (*TEXT_KINDS, ".parquet", ".geojson", ".json", ".xlsx", ".xls", ".ods")
 
@@ -196,7 +197,7 @@ def kind_of(path: Path, kinds: Collection[str]) -> str:
     if kind not in kinds: raise InputError(f"{path}: tables are read from {', '.join(kinds)}, not from '{kind}'")
     return kind
 
-# %% ../../nbs/storage/table_file.ipynb #2aa2de35
+# %% ../../nbs/storage/table_file.ipynb #f1d39f91
 def read_table(
     path: str | Path,
     names: Names,
