@@ -135,8 +135,9 @@ def _text_units(
     for decimals in DECIMALS:
         units, why = np.full(len(given) + 1, NOT_SOLD, np.int32), [""] * (len(given) + 1)  # the last is a missing value
         for i, price in enumerate(given):
-            try: units[i] = read_price(price, PriceFormat(decimals, told))
+            try: read = read_price(price, PriceFormat(decimals, told))
             except ValueError as e: why[i] = str(e)
+            else: units[i] = NOT_SOLD if read is None else read
         if not any(why): break
     bad = np.array([bool(reason) for reason in why])[codes]
     if bad.any(): _refuse(frame, bad, why[codes[bad.argmax()]])

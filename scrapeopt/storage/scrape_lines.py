@@ -31,13 +31,13 @@ def json_price(
     how: PriceFormat,
 ) -> int:  # units of 10^-decimals; NOT_SOLD: not on sale
     "A price as JSON has it, in whole units; `ValueError` with the reason when it is none."
-    if written == b"null": return NOT_SOLD
     if units := plain_units(written.decode().strip('"'), how): return units
-    if written[:1] == b'"': return read_price(msgspec.json.decode(written, type=str), how)
-    try: number = msgspec.json.decode(written, type=Decimal)
+    kind = str if written[:1] == b'"' else Decimal | None
+    try: price = msgspec.json.decode(written, type=kind)
     except msgspec.MsgspecError:
         raise ValueError(f"price {written.decode():.40} is neither a number nor a text") from None
-    return read_price(number, how)
+    found = read_price(price, how)
+    return NOT_SOLD if found is None else found
 
 # %% ../../nbs/storage/scrape_lines.ipynb #5392b644
 class Line(msgspec.Struct, gc=False):
