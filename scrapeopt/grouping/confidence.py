@@ -171,8 +171,8 @@ def more_likely(
 
 
 def newer(own: OwnPrices, group: GroupPrices, group_right: np.ndarray, own_right: np.ndarray) -> np.ndarray:
-    "Policy `document`: the group's, where it was seen since the store was, or the store has no answer."
-    return (group.seen > own.days[:, None]) | (own.prices == NOT_SOLD)
+    "Policy `document`: the group's, where it was seen since and is not known to be wrong more often, or the only one."
+    return ((group.seen > own.days[:, None]) & (group_right >= own_right)) | (own.prices == NOT_SOLD)
 
 
 def fuse(
