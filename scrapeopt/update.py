@@ -27,9 +27,10 @@ from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
 from .storage.ingest import History, InboxFile, Kept, Taken, find_files, record_snapshots, reject, take_in
-from .storage.ingest import usual_sizes
+from .storage.ingest import reject_retired, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
-from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
+from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
+from .storage.repository import store_table
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
 from .storage.token_store import pay_scrapes
 from .workspace import Workspace, budget_day
@@ -54,7 +55,7 @@ def _known(session: Session, company: Company, stores: set[str]) -> _Known:
     seen = session.execute(select(Product.product_id, Product.first_seen).where(Product.company_id == company.id))
     newest = session.execute(select(Store.store_id, Snapshot.rows).where(Store.company_id == company.id).join(
         Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped)))
-    table = store_table(session, company)
+    table = every_store(session, company)
     place = dict(zip(table["store_id"], table["cluster"], strict=True))
     sizes = usual_sizes(place, {row.store_id: row.rows for row in newest}, history)
     return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes)
@@ -223,7 +224,10 @@ def update_db(
     another process is changing the workspace for longer than `lock_wait_s`, or for an unknown company."""
     with workspace.lock():
         names = [company] if company else workspace.companies()
-        files, rejected = find_files(workspace.path, workspace.stores(), company)
+        with workspace.begin() as session: stores = every_store(session)
+        files, rejected = find_files(workspace.path, stores, company)
+        files, closed = reject_retired(workspace.path, files, stores)
+        rejected += closed
         report = UpdateReport(quarantined=len(rejected), problems=tuple(rejected))
         for name in names:
             report += _update_company(workspace, name, [f for f in files if f.company == name], progress)

@@ -80,7 +80,8 @@ def store_problems(
     newest = frame["last_scraped"].max()
     found = [
         (f"Unreachable: {MAX_FAILURES} or more failed scrapes in a row", frame["store_id"][failing],
-         "Look at the scraper's message for one of them; a closed store should leave the store file."),
+         "Look at the scraper's message for one of them. If it has closed, import the new list of stores: scrapeopt "
+         "import-stores LIST --replace retires those that it lacks."),
         ("Never scraped", frame["store_id"][never],
          "Discovery goes on with every run of scrapeopt scrape; nothing is known of their prices before."),
         ("The newest scrape is partial, and is not used", last["store_id"][last["partial"].astype(bool)],

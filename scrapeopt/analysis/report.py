@@ -20,6 +20,7 @@ from .group_map import group_figure
 from .metrics import Figures, Findings, GroupFigures, Problem, find_out, keep_figures, scrape_log
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
+from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, write_page
 from ..storage.overview import cluster_synchrony
 from ..storage.settings import FILE
@@ -403,7 +404,8 @@ def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]
         "A group has one colour and marker, a ring marks its Ambassador, a grey cross an outlier. Groups that follow "
         "the map are price zones; groups scattered over it are store formats.", kind="png")
     columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", "Audited prices right")
-    parts = [Part(f.company, pictures=(shown,), name=f"Groups of {f.company}", numbers=(1, 3), columns=columns,
+    parts = [Part(f.company, pictures=(shown,) if len(with_place(frame)) else (), name=f"Groups of {f.company}",
+                  numbers=(1, 3), columns=columns,
                   rows=tuple(map(_group_row, f.full)))]
     partly = tuple(_group_row(g) for g in f.groups if g.category is not None)
     if partly: parts.append(Part(

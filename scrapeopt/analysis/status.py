@@ -109,15 +109,21 @@ class Chapter:
     events: tuple[str, ...]  # a sentence each, oldest first
 
 
-def _standing(state: GroupState, store: str, last_scraped: "datetime | None") -> str:
+def _standing(
+    state: GroupState,
+    store: str,
+    last_scraped: "datetime | None",  # UTC
+    retired_at: "datetime | None",  # UTC
+) -> str:
     "Where a store stands, in words."
-    if last_scraped is None: return "never scraped"
-    scraped = f"last scraped {last_scraped:%Y-%m-%d %H:%M} UTC"
+    seen = "never scraped" if last_scraped is None else f"last scraped {last_scraped:%Y-%m-%d %H:%M} UTC"
+    if retired_at is not None: return f"retired since {retired_at:%Y-%m-%d %H:%M} UTC, {seen}"
+    if last_scraped is None: return seen
     if group := state.group_of(store):
         role = "Ambassador" if group.ambassador == store else "member"
-        return f"{role} of {group.name} ({len(group.members)} stores), {scraped}"
+        return f"{role} of {group.name} ({len(group.members)} stores), {seen}"
     partly = [g.name for g in state.groups.values() if g.is_active and store in g.members]
-    return "an outlier" + (f" with {', '.join(partly)}" if partly else "") + f", {scraped}"
+    return "an outlier" + (f" with {', '.join(partly)}" if partly else "") + f", {seen}"
 
 # %% ../../nbs/analysis/status.ipynb #4e65754f
 def store_story(
@@ -129,10 +135,10 @@ def store_story(
     chapters = []
     with home.begin() as session:
         for row in [home.company(session, name) for name in ([company] if company else home.companies())]:
-            query = select(Store.name, plain_time(Store.last_scraped)).where(
+            query = select(Store.name, plain_time(Store.last_scraped), plain_time(Store.retired_at)).where(
                 Store.company_id == row.id, Store.store_id == store)
-            for name, last_scraped in session.execute(query):
-                standing = _standing(group_overview(session, row), store, last_scraped)
+            for name, last_scraped, retired_at in session.execute(query):
+                standing = _standing(group_overview(session, row), store, last_scraped, retired_at)
                 chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store))))
     if not chapters:
         whose = f" of {company}" if company else ""

@@ -81,10 +81,9 @@ def noted(
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def stores_of(session: Session, company: Company) -> list[str]:
-    "The ids of a company's stores, sorted."
-    query = select(Store.store_id).where(Store.company_id == company.id)
-    return sorted(session.scalars(query))
+def stores_of(session: Session, company: Company) -> set[str]:
+    "The ids of a company's stores."
+    return set(session.scalars(select(Store.store_id).where(Store.company_id == company.id)))
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #3035be15
 def load_beliefs(
@@ -100,13 +99,13 @@ def load_beliefs(
     at: pd.Timestamp | None = None,  # UTC, as it was known then; None: now
 ) -> BeliefState:
     "What is known of a company; `InputError` when a snapshot cannot be read."
-    read = newest if asked is None else newest[newest["store_id"].isin(list(asked))]
-    names = sorted(asked) if asked else stores_of(session, company)
+    names = sorted(asked) if asked else sorted(stores_of(session, company) - state.retired)
     table = product_table(session, company, product)[:0 if asked is not None and not asked else None]
     latest = LatestSnapshots.empty(names, len(table))
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
     here = newest[newest["store_id"].isin(names)]
+    read = here if asked is None else here[here["store_id"].isin(list(asked))]
     rows = np.array([latest.row[s] for s in here["store_id"]], np.int64)
     latest.times[rows], latest.sizes[rows] = utc_times(here["scraped_at"]), here["rows"].to_numpy(np.int64)
     latest.days[rows] = local_day(here["scraped_at"], company.timezone)

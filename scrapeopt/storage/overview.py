@@ -38,24 +38,26 @@ def as_utc(time: datetime | None) -> datetime | None:
 @dataclass(frozen=True)
 class StoreCounts:
     "How many stores of a company are known, and how well."
-    stores: int
+    stores: int  # open ones
     scraped: int  # at least once
-    unreachable: int  # never scraped, and `MAX_FAILURES` failures in a row
+    unreachable: int  # `MAX_FAILURES` failures in a row
     last_scrape: datetime | None  # UTC; None: never
+    waiting: int = 0  # never scraped, and not unreachable
 
     @property
     def complete(self) -> bool:
         "Whether discovery is complete: every store that can be reached has been scraped."
-        return self.scraped + self.unreachable == self.stores
+        return self.waiting == 0
 
 
 def count_stores(session: Session, company: Company) -> StoreCounts:
-    "The stores of a company in four numbers."
-    given_up = case((Store.last_scraped.is_(None) & (Store.failures >= MAX_FAILURES), 1))
+    "The open stores of a company in a few numbers."
+    silent = Store.failures >= MAX_FAILURES
     row = session.execute(select(
-        func.count(), func.count(Store.last_scraped), func.count(given_up), func.max(plain_time(Store.last_scraped)),
-    ).where(Store.company_id == company.id)).one()
-    return StoreCounts(row[0], row[1], row[2], as_utc(row[3]))
+        func.count(), func.count(Store.last_scraped), func.count(case((silent, 1))),
+        func.max(plain_time(Store.last_scraped)), func.count(case((Store.last_scraped.is_(None) & ~silent, 1))),
+    ).where(Store.company_id == company.id, Store.retired_at.is_(None))).one()
+    return StoreCounts(row[0], row[1], row[2], as_utc(row[3]), row[4])
 
 # %% ../../nbs/storage/overview.ipynb #90235eb1
 @dataclass(frozen=True)

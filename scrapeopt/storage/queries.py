@@ -36,9 +36,9 @@ def newest_snapshots(
     company: Company,
     at: pd.Timestamp | None = None,  # UTC, as it was then; None: now
 ) -> pd.DataFrame:  # store_id, path, scraped_at (UTC), key, rows
-    "The newest usable snapshot of every scraped store, by store."
+    "The newest usable snapshot of every scraped store, by store; now, those of retired ones are left out."
     query = snapshot_query(company).order_by(Store.store_id)
-    if at is None: query = query.where(Snapshot.scraped_at == Store.last_scraped)
+    if at is None: query = query.where(Snapshot.scraped_at == Store.last_scraped, Store.retired_at.is_(None))
     else:
         last = (select(Snapshot.store_pk, func.max(Snapshot.scraped_at).label("at"))
                 .where(~Snapshot.partial, Snapshot.scraped_at <= at).group_by(Snapshot.store_pk).subquery())

@@ -77,8 +77,8 @@ class Store(Base):
     company_id: Mapped[int] = mapped_column(ForeignKey("company.id"))
     store_id: Mapped[str]  # the company's own number, as text
     name: Mapped[str]
-    lat: Mapped[float]  # degrees
-    lon: Mapped[float]  # degrees
+    lat: Mapped[float | None]  # degrees; None: not known
+    lon: Mapped[float | None]  # degrees; None: not known
     state: Mapped[str | None]
     format: Mapped[str | None]
     address: Mapped[str | None]
@@ -86,6 +86,7 @@ class Store(Base):
     last_scraped: Mapped[Timestamp | None]  # time of its newest usable snapshot
     failures: Mapped[int] = mapped_column(default=0)  # failed scrapes in a row
     tried_at: Mapped[Timestamp | None]  # when the last of them failed
+    retired_at: Mapped[Timestamp | None]  # since when it is closed or has left the company; None: it is open
 
 # %% ../../nbs/storage/tables.ipynb #66033999
 class Snapshot(Base):
@@ -239,7 +240,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0004"  # the newest migration
+STATE_VERSION = "0005"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:
