@@ -20,15 +20,17 @@ from .core.errors import InputError
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
-from .grouping.events import ClusterFormed, Event
+from .grouping.events import ClusterFormed, CurrencyChanged, Event
 from .policies.base import Policy, Rules
 from .policies.registry import find_policy
 from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
+from .storage.currencies import Money, money_at, newest_currency
 from .storage.ingest import History, InboxFile, Kept, Taken, find_files, record_snapshots, reject, take_in
 from .storage.ingest import usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
+from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
 from .storage.token_store import pay_scrapes
@@ -41,10 +43,12 @@ class _Known:
     history: History  # of the stores with new files
     first_seen: dict[str, pd.Timestamp]  # of every product of the company
     sizes: UsualSizes
+    money: dict[Path, Money]  # that each file was taken in
 
 
-def _known(session: Session, company: Company, stores: set[str]) -> _Known:
-    "What the state knows of a company, as far as new files of some stores ask for it."
+def _known(session: Session, company: Company, files: list[InboxFile]) -> _Known:
+    "What the state knows of a company, as far as new files ask for it."
+    stores = {f.store_id for f in files}
     history: History = {store_id: {} for store_id in stores}
     asked = Store.store_id.in_(stores) | Store.last_scraped.is_(None)  # a first scrape is held against those, too
     query = (select(Store.store_id, Snapshot).join(Snapshot, Snapshot.store_pk == Store.id)
@@ -57,7 +61,9 @@ def _known(session: Session, company: Company, stores: set[str]) -> _Known:
     table = store_table(session, company)
     place = dict(zip(table["store_id"], table["cluster"], strict=True))
     sizes = usual_sizes(place, {row.store_id: row.rows for row in newest}, history)
-    return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes)
+    newest, present = table["last_scraped"].max(), Money(company.currency, company.decimals)
+    money = {f.path: money_at(session, company, f.at) if f.at <= newest else present for f in files}
+    return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes, money)
 
 # %% ../nbs/07_update.ipynb #4d1d0868
 def _complaint(
@@ -90,7 +96,8 @@ def _to_judge(
     stores: pd.DataFrame,  # as `store_table` gives them
 ) -> Mapping[str, pd.Timestamp | None]:  # as `fresh`
     "The stores to judge: those with new snapshots, or all scraped ones while nothing ever was judged."
-    if session.scalar(select(GroupEvent.id).where(GroupEvent.company_id == company.id).limit(1)): return fresh
+    judged = GroupEvent.company_id == company.id, GroupEvent.kind != CurrencyChanged.__name__
+    if session.scalar(select(GroupEvent.id).where(*judged).limit(1)): return fresh
     return dict.fromkeys(stores["store_id"][stores["last_scraped"].notna()].tolist(), None)
 
 # %% ../nbs/07_update.ipynb #ec24a4db
@@ -139,6 +146,21 @@ def judge_new(
     save_events(session, company, before, events)
     return events
 
+# %% ../nbs/07_update.ipynb #6475d4be
+def note_currency(
+    session: Session,
+    company: Company,
+    taken: list[Taken],  # not yet recorded
+) -> list[Event]:
+    "Write into the log that the company's prices are in another currency, where new snapshots are the first in it."
+    before = newest_currency(newest_snapshots(session, company))
+    first = min((t.file.at for t in taken if t.kept is not None and not t.kept.partial
+                 and t.money is not None and t.money.currency == company.currency), default=None)
+    if first is None or before in ("", company.currency): return []
+    event = CurrencyChanged(company=company.name, at=first, before=before, after=company.currency)
+    save_events(session, company, read_groups(session, company), [event])
+    return [event]
+
 # %% ../nbs/07_update.ipynb #58ac5c9b
 @dataclass(frozen=True)
 class UpdateReport:
@@ -174,7 +196,8 @@ def _learn_from(
         company = workspace.company(session, name)
         kept = [t.file.at for t in taken if t.kept is not None]
         for at in kept: pay_scrapes(session, workspace.settings, 1, budget_day(session, at))
-        events = judge_new(workspace, session, company, record_snapshots(session, company, taken))
+        events = note_currency(session, company, taken)
+        events += judge_new(workspace, session, company, record_snapshots(session, company, taken))
         if kept: events += analyse_weak(workspace, session, company, max(kept))
     return events
 
@@ -190,10 +213,10 @@ def _update_company(
     folder, settings = workspace.path, workspace.settings
     with workspace.begin() as session:
         company = workspace.company(session, name)
-        known = _known(session, company, {f.store_id for f in files})
+        known = _known(session, company, files)
     for file in _watched(files, name) if progress else files:
-        try: taken.append(take_in(folder, settings, company, file, known.history[file.store_id], known.first_seen,
-                                  known.sizes))
+        try: taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
+                                  known.first_seen, known.sizes))
         except InputError as e: rejected.append(reject(folder, file.path, str(e)))
     events = _learn_from(workspace, name, taken)
     for t in taken: _clear(workspace, t.file.path)

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import InputError
 from ..core.files import write_whole
 from ..core.usual_size import UsualSizes
+from .currencies import Money
 from .scrape_lines import Expected, Scrape, read_scrape, read_text
 from .settings import Settings
 from .snapshots import SCRAPE_SUFFIXES, folder_name, scrape_time, snapshot_path, write_snapshot
@@ -126,6 +127,7 @@ class Taken:
     file: InboxFile
     path: str = ""  # of its snapshot, relative to the workspace
     kept: Kept | None = None  # None: known before, nothing to do
+    money: Money | None = None  # that its prices are kept in
     bad_lines: int = 0
     first_bad: str = ""  # the first of them: its number and reason
     quarantined: int = 0  # lines in quarantine
@@ -143,7 +145,7 @@ def _quarantine_lines(workspace: Path, file: InboxFile, scrape: Scrape) -> None:
 def take_in(
     folder: Path,  # the workspace
     settings: Settings,
-    company: Company,
+    money: Money,  # that the file was taken in
     file: InboxFile,
     history: dict[pd.Timestamp, Kept],  # the store's snapshots; added to
     first_seen: dict[str, pd.Timestamp],  # when the company's products were first seen; added to
@@ -154,14 +156,14 @@ def take_in(
     if (known := history.get(file.at)) is not None:
         if known.digest == _digest(text): return Taken(file)
         raise InputError("the store has a snapshot of that time already, with other content")
-    scrape = read_scrape(text, Expected(file.store_id, company.currency, company.decimals))
+    scrape = read_scrape(text, Expected(file.store_id, money.currency, money.decimals))
     path = snapshot_path(file.company, file.store_id, file.at)
     size, is_newest = len(scrape.products), all(file.at > t for t in history)
     whole = scrape.bad_share <= settings.max_bad_share and sizes.is_whole(file.store_id, size, settings.min_size_share)
     if is_newest: sizes.add(file.store_id, size, whole)
     write_snapshot(scrape, folder / path, {
         "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
-        "currency": company.currency, "decimals": str(company.decimals)})
+        "currency": money.currency, "decimals": str(money.decimals)})
     if scrape.bad: _quarantine_lines(folder, file, scrape)
     kept = history[file.at] = Kept(scrape.digest, size, not whole)
     new = {} if not whole else {p: (name, category) for p, name, category in
@@ -169,7 +171,7 @@ def take_in(
                               if p not in first_seen or file.at < first_seen[p]}
     first_seen.update(dict.fromkeys(new, file.at))
     first_bad = next((f"line {b.line}: {b.reason}" for b in scrape.bad if not b.duplicate), "")
-    return Taken(file, path, kept, scrape.bad_lines, first_bad, len(scrape.bad), new)
+    return Taken(file, path, kept, money, scrape.bad_lines, first_bad, len(scrape.bad), new)
 
 # %% ../../nbs/storage/ingest.ipynb #a68c4b3f
 def record_snapshots(
@@ -184,7 +186,7 @@ def record_snapshots(
         if t.kept is None: continue
         store = stores[t.file.store_id]
         session.add(Snapshot(store_pk=store.id, scraped_at=t.file.at, path=t.path, bad_lines=t.bad_lines,
-                             **asdict(t.kept)))
+                             **asdict(t.kept), **asdict(t.money) if t.money else {}))
         products.update({p: {"company_id": company.id, "product_id": p, "name": name, "category": category,
                              "first_seen": t.file.at} for p, (name, category) in t.products.items()})
         is_newest = store.last_scraped is None or t.file.at > store.last_scraped
