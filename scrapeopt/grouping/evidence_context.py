@@ -29,9 +29,10 @@ NO_TIME = np.datetime64("NaT", "ns")  # of a store that was never scraped, of a 
 # %% ../../nbs/grouping/evidence_context.ipynb #487f3024
 def midnights(
     days: np.ndarray,  # local days, `NEVER` for none
-) -> np.ndarray:  # datetime64[ns]
+) -> np.ndarray:  # datetime64[ns], NaT for none
     "The beginning of each day, where nothing is known of the hour."
-    return np.where(days > NEVER, days, 0).astype("datetime64[D]").astype("datetime64[ns]")
+    known = days > NEVER
+    return np.where(known, np.where(known, days, 0).astype("datetime64[D]").astype("datetime64[ns]"), NO_TIME)
 
 # %% ../../nbs/grouping/evidence_context.ipynb #cb9550e9
 @dataclass
