@@ -27,13 +27,13 @@ from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
 from .storage.currencies import Money, money_at, newest_currency
-from .storage.ingest import History, InboxFile, Kept, Taken, find_files, record_snapshots, reject, take_in
-from .storage.ingest import usual_sizes
+from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Taken, check_time, find_files
+from .storage.ingest import record_snapshots, reject, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
-from .storage.token_store import pay_scrapes
+from .storage.token_store import pay_scrapes, rewind_bucket
 from .workspace import Workspace, budget_day
 
 # %% ../nbs/07_update.ipynb #0a74336f
@@ -185,16 +185,32 @@ def _reported(event: Event) -> dict[str, Any]:
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
             "store": getattr(event, "store", None), "words": event.words()}
 
+# %% ../nbs/07_update.ipynb #c03ca145
+def ahead_of_clock(
+    workspace: Workspace,
+    name: str,  # of the company
+    now: pd.Timestamp,  # UTC
+) -> list[str]:  # one sentence at most
+    "That stores of a company were scraped later than it is now, if any were."
+    seen = workspace.stores(name).set_index("store_id")["last_scraped"]
+    ahead = seen[seen > now + MAX_AHEAD].sort_values()
+    if ahead.empty: return []
+    last = f"{ahead.index[-1]} at {ahead.iloc[-1]:%Y-%m-%d %H:%M}"
+    return [f"{name}: it is {now:%Y-%m-%d %H:%M} UTC, but {len(ahead)} of its stores were scraped later, {last}: "
+            "set the clock right; they count as fresh until then"]
+
 # %% ../nbs/07_update.ipynb #fbee86dc
 def _learn_from(
     workspace: Workspace,
     name: str,  # of the company
     taken: list[Taken],
+    now: pd.Timestamp,  # UTC
 ) -> list[Event]:
     "Record, pay, audit and judge the snapshots of one company, in one transaction; what happened."
     with workspace.begin() as session:
         company = workspace.company(session, name)
         kept = [t.file.at for t in taken if t.kept is not None]
+        rewind_bucket(session, budget_day(session, now))
         for at in kept: pay_scrapes(session, workspace.settings, 1, budget_day(session, at))
         events = note_currency(session, company, taken)
         events += judge_new(workspace, session, company, record_snapshots(session, company, taken))
@@ -206,6 +222,7 @@ def _update_company(
     workspace: Workspace,
     name: str,
     files: list[InboxFile],
+    now: pd.Timestamp,  # UTC
     progress: bool,
 ) -> UpdateReport:
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
@@ -215,17 +232,20 @@ def _update_company(
         company = workspace.company(session, name)
         known = _known(session, company, files)
     for file in _watched(files, name) if progress else files:
-        try: taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
-                                  known.first_seen, known.sizes))
+        try:
+            check_time(file.at, now)
+            taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
+                                 known.first_seen, known.sizes))
         except InputError as e: rejected.append(reject(folder, file.path, str(e)))
-    events = _learn_from(workspace, name, taken)
+    events = _learn_from(workspace, name, taken, now)
     for t in taken: _clear(workspace, t.file.path)
     kept = [t.kept for t in taken if t.kept is not None]
     complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
     return UpdateReport(
         files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
         quarantined=sum(t.quarantined for t in taken) + len(rejected),
-        events=tuple(_reported(e) for e in events), problems=(*rejected, *complaints))
+        events=tuple(_reported(e) for e in events),
+        problems=(*rejected, *complaints, *ahead_of_clock(workspace, name, now)))
 
 
 def _watched(files: list[InboxFile], name: str) -> Iterator[InboxFile]:
@@ -238,16 +258,20 @@ def update_db(
     workspace: Workspace,
     company: str | None = None,  # only this one; None: all
     progress: bool = False,  # show a progress bar
+    now: pd.Timestamp | None = None,  # UTC, for what lies in the future; None: the present
 ) -> UpdateReport:
     """Take in all new files of the inbox, and bring groups up to date (R9).
 
     Files are taken in the order of time, and judged day by day; of several files of a store and day the newest counts.
-    One transaction per company. Repeating a run that was cut off ends in the same state. Raises `InputError` when
-    another process is changing the workspace for longer than `lock_wait_s`, or for an unknown company."""
+    A file more than an hour ahead of the clock goes to quarantine. One transaction per company. Repeating a run that
+    was cut off ends in the same state. Raises `InputError` when another process is changing the workspace for longer
+    than `lock_wait_s`, or for an unknown company."""
+    at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
         names = [company] if company else workspace.companies()
         files, rejected = find_files(workspace.path, workspace.stores(), company)
         report = UpdateReport(quarantined=len(rejected), problems=tuple(rejected))
         for name in names:
-            report += _update_company(workspace, name, [f for f in files if f.company == name], progress)
+            own = [f for f in files if f.company == name]
+            report += _update_company(workspace, name, own, at, progress)
     return report

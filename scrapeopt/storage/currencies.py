@@ -12,7 +12,6 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .queries import newest_snapshots
 from .tables import Company, Snapshot, Store
 
 # %% ../../nbs/storage/currencies.ipynb #f4f337bc
