@@ -36,4 +36,5 @@ def upgrade() -> None:
     op.add_column("snapshot", Column("currency", String, nullable=False, server_default=""))
     op.add_column("snapshot", Column("decimals", Integer, nullable=False, server_default="2"))
     fill_from_companies()
-    if (folder := op.get_context().config.attributes.get("folder")) is not None: fill_from_files(folder)
+    about = op.get_context().config
+    if about is not None and (folder := about.attributes.get("folder")) is not None: fill_from_files(folder)
