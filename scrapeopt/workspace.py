@@ -25,11 +25,13 @@ from .core.stores import check_stores
 from .discovery import ScrapeTask, waits_for_discovery, with_cohorts
 from .grouping.belief_state import BeliefState
 from .grouping.events import GroupState
+from .grouping.vote import NEVER
 from .policies.base import Learned, Policy
 from .policies.registry import find_policy
 from .policies.scrape_value import TokenBucket
 from .scheduler import ScrapeScheduler, joint_queue, round_size
 from .storage.belief_tables import read_groups_never_compared, read_store_facts
+from .storage.currencies import in_currency
 from .storage.event_log import learned_week
 from .storage.home import Home, apply_company_settings, create_home, open_home
 from .storage.latest_snapshots import load_beliefs
@@ -144,7 +146,7 @@ def company_beliefs(
     workspace: Home,
     session: Session,
     row: Company,
-    newest: pd.DataFrame,  # as `newest_snapshots` gives them
+    newest: pd.DataFrame,  # as `newest_snapshots` gives them, all in one currency
     as_of: pd.Timestamp | None = None,  # UTC; None: now
 ) -> BeliefState:
     "What is known of a company, without a price."
@@ -160,9 +162,23 @@ def price_source(
     as_of: pd.Timestamp | None,  # UTC; None: now
 ) -> Source:
     "A company as the table of prices sees it."
-    newest = newest_snapshots(session, row, as_of)
-    beliefs = company_beliefs(workspace, session, row, newest, as_of)
-    return Source(row, find_policy(workspace.settings.policy), beliefs, newest, now, as_of)
+    return source_of(workspace, session, row, newest_snapshots(session, row, as_of), now, as_of)
+
+
+def source_of(
+    workspace: Home,
+    session: Session,
+    row: Company,
+    newest: pd.DataFrame,  # as `newest_snapshots` gives them
+    now: pd.Timestamp,  # UTC
+    as_of: pd.Timestamp | None,  # UTC; None: now
+) -> Source:
+    "Some snapshots of a company as the table of prices sees them: those of the newest currency, and those before."
+    present = in_currency(newest)
+    older = newest[~newest.index.isin(present.index)]
+    before = source_of(workspace, session, row, older, now, older["scraped_at"].max()) if len(older) else None
+    beliefs = company_beliefs(workspace, session, row, present, as_of)
+    return Source(row, find_policy(workspace.settings.policy), beliefs, present, now, as_of, before)
 
 # %% ../nbs/06_workspace.ipynb #198f43d7
 @contextmanager
@@ -213,6 +229,16 @@ def write_served_prices(
     write = price_writer(out)
     with serve_prices(workspace, company, store, product, now, as_of) as reader: return write(reader)
 
+# %% ../nbs/06_workspace.ipynb #1e67aa1c
+def unseen_where_unformed(
+    stores: pd.DataFrame,  # store_id, cluster, last_scraped
+    known: BeliefState,
+) -> pd.DataFrame:
+    "The store table, without the scrapes in another currency of clusters whose groups are not formed."
+    waits = (stores["cluster"] >= 0) & ~stores["cluster"].isin(known.state.formed)
+    unseen = stores["store_id"].map(known.latest.day) == NEVER
+    return stores.assign(last_scraped=stores["last_scraped"].mask(waits & unseen))
+
 # %% ../nbs/06_workspace.ipynb #af755862
 def company_scheduler(
     workspace: Home,
@@ -228,8 +254,9 @@ def company_scheduler(
         row = workspace.company(session, company)
         if row.clustering is None:
             raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
-        known = company_beliefs(workspace, session, row, newest_snapshots(session, row))
+        known = company_beliefs(workspace, session, row, in_currency(newest_snapshots(session, row)))
         stores = store_table(session, row).join(read_store_facts(session, row, known), on="store_id")
+        stores = unseen_where_unformed(stores, known)
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
         window = sync_window(known.latest.week, known.latest.window)
         if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)

@@ -22,7 +22,8 @@ __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 
            'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
            'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
            'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
-           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'event_record', 'event_from_record']
+           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'CurrencyChanged', 'event_record',
+           'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -437,6 +438,17 @@ class ChangesSeen(Event):
         whom = "" if self.against == self.store else f" against {self.against}"
         days = self.until - self.since
         return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
+
+# %% ../../nbs/grouping/events.ipynb #dfeb4c94
+@dataclass(frozen=True, kw_only=True)
+class CurrencyChanged(Event):
+    "From here on the company's prices are in another currency: nothing is compared across, the price week is unknown."
+    before: str  # three letters
+    after: str
+
+    def words(self) -> str:
+        return (f"{self.company} prices in {self.after} now, in {self.before} before: "
+                "nothing is compared across, and the price week is learned anew")
 
 # %% ../../nbs/grouping/events.ipynb #3dfbeccc
 def _kinds(of: type[Event]) -> Iterator[type[Event]]:

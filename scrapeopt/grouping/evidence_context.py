@@ -52,6 +52,7 @@ class LatestSnapshots:
     categories: np.ndarray = None  # type: ignore[assignment]  # (products,) str; None: no product has one
     window: SyncWindow = field(default_factory=SyncWindow)  # with the changeover of the settings, if they name one
     sizes: np.ndarray = None  # type: ignore[assignment]  # (n,) products each store sells, here or not; None: those here
+    sold_elsewhere: np.ndarray = None  # type: ignore[assignment]  # (n, products) bool: at prices in another currency
 
     def __post_init__(self) -> None:
         self.row = {s: i for i, s in enumerate(self.stores)}
@@ -61,6 +62,7 @@ class LatestSnapshots:
         if self.products is None: self.products = np.arange(n).astype(str)
         if self.categories is None: self.categories = np.full(n, "")
         if self.sizes is None: self.sizes = (self.prices != NOT_SOLD).sum(1)
+        if self.sold_elsewhere is None: self.sold_elsewhere = np.broadcast_to(np.False_, self.prices.shape)
 
     @classmethod
     def empty(cls, stores: Iterable[str], products: int) -> "LatestSnapshots":

@@ -140,7 +140,8 @@ def read_groups_never_compared(
     if len(state.active()) < 2: return frozenset()
     since = now - pd.Timedelta(days=COMPARED_WITHIN + 1)
     query = (select(Store.store_id, Snapshot.scraped_at).join(Snapshot, Snapshot.store_pk == Store.id)
-             .where(Store.company_id == company.id, Snapshot.scraped_at >= since, ~Snapshot.partial))
+             .where(Store.company_id == company.id, Snapshot.scraped_at >= since, ~Snapshot.partial,
+                    Snapshot.currency == company.currency))
     scrapes = query_frame(session, query, ["scraped_at"])
     days = local_day(scrapes["scraped_at"], company.timezone)
     recent = days >= int(local_day(now, company.timezone)) - COMPARED_WITHIN

@@ -21,6 +21,7 @@ from ..grouping.events import Event, GroupState, StoreGroup, StoreReopened, Stor
 from ..grouping.events import event_record
 from ..grouping.retirement import reopen, retire
 from ..policies.base import Rules
+from .currencies import in_currency
 from .home import company_range_threshold, company_threshold
 from .queries import newest_snapshots, query_frame
 from .settings import Settings
@@ -260,9 +261,9 @@ def newest_prices(
     company: Company,
     since: pd.Timestamp | None = None,  # leave out older snapshots; None: all
 ) -> "PriceMatrix":
-    "The newest usable snapshot of each scraped store of a company, side by side."
+    "The newest usable snapshot of each scraped store of a company, side by side; all in the newest currency."
     from scrapeopt.overlap import price_matrix
-    own = newest_snapshots(session, company)
+    own = in_currency(newest_snapshots(session, company))
     if since is not None: own = own[own["scraped_at"] >= since]
     return price_matrix((store, at, *read_snapshot(folder / path))
                         for store, at, path in zip(own["store_id"], own["scraped_at"], own["path"], strict=True))
