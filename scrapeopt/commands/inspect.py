@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
-from .options import open_workspace, records, show, utc_moment, workspace_folder
+from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
 
 # %% ../../nbs/commands/inspect.ipynb #98c6242a
 @app.command()
@@ -33,20 +33,23 @@ def groups(
 def status(
     context: typer.Context,
     company: CompanyOption = None,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Say how far each company is."
-    from scrapeopt.analysis.status import status_rows, synchrony_lines
+    "Say how far each company is, and what is odd; exit code 2 when something needs a person."
+    from scrapeopt.analysis.status import problem_lines, problems_of, status_rows, synchrony_lines
     home = find_home(context, workspace)
-    rows = status_rows(home, company)
-    shown = rows if as_json else [{k: v for k, v in row.items() if k != "synchronised"} for row in rows]
-    show(shown, as_json, "no stores yet: scrapeopt import-stores FILE")
-    for line in [] if as_json else synchrony_lines(rows): typer.echo(line)
+    rows = status_rows(home, company, plain_moment(now))
+    aside = ("synchronised", "problems")
+    show(rows if as_json else [{k: v for k, v in row.items() if k not in aside} for row in rows], as_json,
+         "no stores yet: scrapeopt import-stores FILE")
+    for line in [] if as_json else synchrony_lines(rows) + problem_lines(rows): typer.echo(line)
     known = home.companies()
     for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",
                    err=True)
+    if any(problem.needs_person for problem in problems_of(rows)): raise typer.Exit(2)
 
 # %% ../../nbs/commands/inspect.ipynb #6d9e5fea
 @app.command()
@@ -105,6 +108,10 @@ def report(
     now: NowOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    "Write a page for who pays the bill: what was saved, how right and fresh the prices are, what needs a person."
+    """Write a page for who pays the bill: what was saved, how right and fresh the prices are, what needs a person;
+    exit code 2 when something does."""
+    from scrapeopt.analysis.problems import find_problems
     from scrapeopt.analysis.report import report_folder
-    typer.echo(str(report_folder(workspace_folder(context, workspace), company, out, utc_moment(now))))
+    folder, at = workspace_folder(context, workspace), utc_moment(now)
+    typer.echo(str(report_folder(folder, company, out, at)))
+    if any(p.needs_person for p in find_problems(find_home(context, workspace), company, at)): raise typer.Exit(2)
