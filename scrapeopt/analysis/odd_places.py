@@ -203,8 +203,9 @@ def cluster_rows(
 ) -> list[dict[str, Any]]:
     "The clusters of each company: company, cluster (-1: in none), name, stores (ids), extent_km."
     rows = []
-    for (company, cluster, name), part in stores.groupby(["company", "cluster", "cluster_name"], sort=True):
+    for key, part in stores.groupby(["company", "cluster", "cluster_name"], sort=True):
+        company, cluster, name = str(key[0]), int(part["cluster"].iloc[0]), str(key[2])
         places = list(zip(part["lat"].tolist(), part["lon"].tolist(), strict=True))
-        rows.append({"company": company, "cluster": int(cluster), "name": name, "stores": part["store_id"].tolist(),
+        rows.append({"company": company, "cluster": cluster, "name": name, "stores": part["store_id"].tolist(),
                      "extent_km": None if cluster < 0 else round(extent_km(places), 1)})
     return rows

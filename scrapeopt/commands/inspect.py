@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import InputError
 from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
 from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
 
@@ -96,7 +97,8 @@ def compare(
     first, second = found.stores
     if found.differences: show([{"product_id": d.product_id, "name": d.name, "category": d.category, first: d.prices[0],
                                  second: d.prices[1]} for d in found.differences], False)
-    if (more := found.different - len(found.differences)) > 0: typer.echo(f"... and {more:,} more: -n {found.different}")
+    more = found.different - len(found.differences)
+    if more > 0: typer.echo(f"... and {more:,} more: -n {found.different}")
 
 # %% ../../nbs/commands/inspect.ipynb #af99f877
 def comparison_words(found: "StoreComparison") -> str:
@@ -111,8 +113,9 @@ def comparison_words(found: "StoreComparison") -> str:
 def alike_row(row: "Alike", stores: tuple[str, str]) -> dict[str, Any]:
     "A line of the table of a comparison."
     first, second = row.range_overlap
-    return {"category": "(all)" if row.category is None else row.category or "(none)", "true_overlap": row.true_overlap,
-            "shared": row.shared, "equal": row.equal, f"{stores[0]} sells": row.sold[0], f"{stores[1]} sells": row.sold[1],
+    category = "(all)" if row.category is None else row.category or "(none)"
+    return {"category": category, "true_overlap": row.true_overlap, "shared": row.shared, "equal": row.equal,
+            f"{stores[0]} sells": row.sold[0], f"{stores[1]} sells": row.sold[1],
             f"of {stores[0]} in {stores[1]}": first, f"of {stores[1]} in {stores[0]}": second}
 
 # %% ../../nbs/commands/inspect.ipynb #62792c67
@@ -132,14 +135,18 @@ def prices(
     as_json: JsonOption = False,
 ) -> None:
     "Serve prices: each with its source, its age and its confidence."
+    from scrapeopt.analysis.asked_for import why_no_prices
     ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
+    if at is not None and past is not None and at < past: raise InputError(
+        f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
+    store, product = store and store.strip(), product and product.strip()
     if out is not None:
         rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
         typer.echo(f"wrote {rows:,} prices to {out}")
         return
     table = ws.prices(company=company, store=store, product=product, now=at, as_of=past)
     shown = table if as_json else table.head(40)
-    show(records(shown), as_json, "no prices yet: scrapeopt scrape, then scrapeopt update-db")
+    show(records(shown), as_json, why_no_prices(ws, company, store, product, past) if table.empty else "")
     if len(shown) < len(table):
         typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store or --product, or use --out FILE")
 

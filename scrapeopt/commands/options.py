@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "explain", "compare", "prices", "history", "report", "reanalyse", "backtest", "tune", "twin", "demo", "dashboard")
+         "status", "explain", "compare", "prices", "history", "report", "reanalyse", "backtest", "tune", "twin", "demo",
+         "dashboard")
 
 
 class InOrder(TyperGroup):
@@ -141,6 +142,7 @@ def utc_moment(
     from scrapeopt.core.errors import InputError
     try: at = pd.Timestamp(given)
     except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
+    if pd.isna(at): raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z")
     return at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
 
 # %% ../../nbs/commands/options.ipynb #005a8fd7
