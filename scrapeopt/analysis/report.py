@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from .group_map import group_figure
-from .metrics import Figures, Findings, GroupFigures, Problem, find_out, keep_figures, scrape_log
+from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
+from .problems import Problem
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
 from ..core.geo import with_place
@@ -533,6 +534,6 @@ def report_folder(
             write_page(Path(out) if out else folder / "reports" / f"{at:%Y%m%dT%H%M%SZ}.html", "report.html",
                        title="No report", span=f"{at:%d %B %Y, %H:%M} UTC, workspace {folder.resolve().name}.",
                        next_step=todo, cards=(), sections=(),
-                       problems=[Problem("", "The workspace cannot be opened", (str(e),), todo)])
+                       problems=[Problem("workspace", "", "The workspace cannot be opened", (str(e),), todo)])
         raise
     return write_report(workspace, company, out, now)

@@ -143,14 +143,15 @@ def cluster_stores(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Group the stores by where they are. A rerun keeps ids and names."
+    "Group the stores by where they are, and say what looks odd. A rerun keeps ids and names."
+    from scrapeopt.analysis.odd_places import cluster_rows
+    from scrapeopt.analysis.problems import cluster_problems, problem_line
     ws = open_workspace(context, workspace)
-    stores = ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples)
-    parts = stores.groupby(["company", "cluster", "cluster_name"], sort=True)["store_id"].agg(list).reset_index()
-    rows = records(parts.rename(columns={"cluster_name": "name", "store_id": "stores"}))
+    rows = cluster_rows(ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples))
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
+    for problem in cluster_problems(ws, company): typer.echo(problem_line(problem), err=as_json)
 
 
 @app.command()

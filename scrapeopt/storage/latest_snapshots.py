@@ -62,9 +62,10 @@ def fill_in(
     folder: Path,  # the workspace
     newest: pd.DataFrame,  # as `newest_snapshots` gives them, of the stores to be read
     marks: Mapping[int, bytes],  # key of a snapshot -> its packed agreement
+    whole: bool,  # the products of `latest` are all there are; False: a part of them
 ) -> None:
     "Read the prices of some stores, and how they agreed with their groups'."
-    products, whole = pd.Index(latest.products, dtype=object), len(latest.products) != 1
+    products = pd.Index(latest.products, dtype=object)
     for store, path, key in zip(newest["store_id"], newest["path"], newest["key"], strict=True):
         i = latest.row[store]
         latest.prices[i], row = read_over(folder / path, products, whole)
@@ -125,7 +126,7 @@ def load_beliefs(
     latest.days[rows] = local_day(here["scraped_at"], company.timezone)
     near = noted(session, SnapshotAgreement.nearest_group, here)
     latest.nearest_group = {s: near[key] for s, key in zip(here["store_id"], here["key"], strict=True) if near.get(key)}
-    fill_in(latest, folder, read, noted(session, SnapshotAgreement.agreement, read))
+    fill_in(latest, folder, read, noted(session, SnapshotAgreement.agreement, read), product is None)
     if asked and elsewhere is not None: mark_sold(latest, folder, elsewhere[elsewhere["store_id"].isin(names)])
     latest.changes = change_counts(session, company, at)
     latest.week = known_week(window, learn_price_week(latest.changes))
