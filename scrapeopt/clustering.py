@@ -19,7 +19,7 @@ from sklearn.utils.validation import validate_data
 
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
-from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken
+from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken, with_place
 from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Layer, add_dots, draw_basemap
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
 from .core.places import main_place
@@ -312,6 +312,8 @@ def _map_data(
     if shown.empty:
         raise InputError(f"company: no stores of {company!r}; there are {', '.join(sorted(set(clustered.company)))}")
     summary = cluster_summary(shown).query("cluster >= 0").sort_values("stores", ascending=False, kind="stable")
+    shown = with_place(shown)
+    if shown.empty: raise InputError("no store has coordinates, so there is no map to draw: import them with lat and lon")
     shown = shown.assign(lon=unbroken(shown.lon))
     inside = shown[shown.cluster >= 0]
     tops = inside.groupby("cluster_name").agg(lon=("lon", "median"), lat=("lat", "max"), stores=("lat", "size"))

@@ -115,7 +115,7 @@ def asleep(
     failures, tried = stores["failures"].fillna(0).to_numpy(int), utc_times(stores["tried_at"])
     pause = np.minimum(2.0 ** (np.minimum(failures, 10) - 1), LONGEST_PAUSE)
     waited = local_day(now, timezone) - local_day(tried, timezone)
-    return (failures > 0) & ~np.isnat(tried) & (waited < pause)
+    return (failures > 0) & ~np.isnat(tried) & (waited < pause) & (waited >= 0)  # below 0: by a clock that was ahead
 
 # %% ../nbs/01_discovery.ipynb #9992ff8c
 def _orders(
@@ -262,7 +262,7 @@ def plan_cohorts(
     if room < 1:
         raise InputError(f"stores_per_hour = {stores_per_hour!r} means no store in {hours:g} h; give a faster pace")
     cohort, used = np.zeros(len(stores), dtype=np.int64), 0
-    lat, lon = (stores[axis].to_numpy(float) for axis in ("lat", "lon"))
+    lat, lon = (np.nan_to_num(stores[axis].to_numpy(float)) for axis in ("lat", "lon"))  # those without stay together
     parts: Any = stores.reset_index(drop=True).groupby("cluster").indices
     for cluster in sorted(parts, key=lambda c: (c < 0, -len(parts[c]), c)):
         mine = parts[cluster]

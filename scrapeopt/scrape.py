@@ -261,7 +261,11 @@ class HasInbox(Protocol):
     @property
     def path(self) -> Path: ...  # its folder
 
-    def record_failures(self, results: dict[tuple[str, str], bool]) -> object: ...  # True: scraped
+    def record_failures(
+        self,
+        results: dict[tuple[str, str], bool],  # True: scraped
+        now: pd.Timestamp | None,  # UTC, when; None: the wall clock
+    ) -> object: ...
 
 
 @contextmanager
@@ -314,7 +318,7 @@ def scrape_queue(
     timeout_s: float = 600.0,  # seconds for one attempt
     retries: int = 2,  # further attempts after a failed one
     pause_s: float = 1.0,  # seconds before the first retry; doubles with each
-    now: pd.Timestamp | None = None,  # UTC, names the files; None: the wall clock
+    now: pd.Timestamp | None = None,  # UTC, names the files and dates the failures; None: the wall clock
     progress: bool = True,  # show a bar on the error output
 ) -> ScrapeReport:
     "Run `command` once a store and land its files in the inbox; `InputError` when a setting makes no sense."
@@ -331,7 +335,7 @@ def scrape_queue(
     try: _run_all(queue, plan, workers, progress, results)
     finally:
         known = {(t.company, t.store_id): f is None for t, f in results.items() if f is None or f.reason != INTERRUPTED}
-        if known: workspace.record_failures(known)
+        if known: workspace.record_failures(known, now)
     done = tuple(t for t in queue if results[t] is None)
     failed = tuple(f for t in queue if (f := results[t]) is not None)
     return ScrapeReport(done, failed, time.monotonic() - started)

@@ -20,20 +20,23 @@ from .core.errors import InputError
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
-from .grouping.events import ClusterFormed, Event
+from .grouping.events import ClusterFormed, CurrencyChanged, Event
 from .policies.base import Policy, Rules
 from .policies.registry import find_policy
 from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
-from .storage.ingest import History, InboxFile, Kept, Taken, find_files, record_snapshots, reject, take_in
-from .storage.ingest import usual_sizes
+from .storage.currencies import Money, money_at, newest_currency
 from .storage.inbox import stray_files
+from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Taken, check_time, find_files
+from .storage.ingest import record_snapshots, reject, reject_retired, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
-from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
+from .storage.queries import newest_snapshots
+from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
+from .storage.repository import store_table
 from .storage.snapshots import folder_name
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
-from .storage.token_store import pay_scrapes
+from .storage.token_store import pay_scrapes, rewind_bucket
 from .workspace import Workspace, budget_day
 
 # %% ../nbs/07_update.ipynb #0a74336f
@@ -43,10 +46,12 @@ class _Known:
     history: History  # of the stores with new files
     first_seen: dict[str, pd.Timestamp]  # of every product of the company
     sizes: UsualSizes
+    money: dict[Path, Money]  # that each file was taken in
 
 
-def _known(session: Session, company: Company, stores: set[str]) -> _Known:
-    "What the state knows of a company, as far as new files of some stores ask for it."
+def _known(session: Session, company: Company, files: list[InboxFile]) -> _Known:
+    "What the state knows of a company, as far as new files ask for it."
+    stores = {f.store_id for f in files}
     history: History = {store_id: {} for store_id in stores}
     asked = Store.store_id.in_(stores) | Store.last_scraped.is_(None)  # a first scrape is held against those, too
     query = (select(Store.store_id, Snapshot).join(Snapshot, Snapshot.store_pk == Store.id)
@@ -56,10 +61,12 @@ def _known(session: Session, company: Company, stores: set[str]) -> _Known:
     seen = session.execute(select(Product.product_id, Product.first_seen).where(Product.company_id == company.id))
     newest = session.execute(select(Store.store_id, Snapshot.rows).where(Store.company_id == company.id).join(
         Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped)))
-    table = store_table(session, company)
+    table = every_store(session, company)
     place = dict(zip(table["store_id"], table["cluster"], strict=True))
     sizes = usual_sizes(place, {row.store_id: row.rows for row in newest}, history)
-    return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes)
+    newest, present = table["last_scraped"].max(), Money(company.currency, company.decimals)
+    money = {f.path: money_at(session, company, f.at) if f.at <= newest else present for f in files}
+    return _Known(history, {row.product_id: row.first_seen for row in seen}, sizes, money)
 
 # %% ../nbs/07_update.ipynb #4d1d0868
 def _complaint(
@@ -94,7 +101,8 @@ def _to_judge(
     stores: pd.DataFrame,  # as `store_table` gives them
 ) -> Mapping[str, pd.Timestamp | None]:  # as `fresh`
     "The stores to judge: those with new snapshots, or all scraped ones while nothing ever was judged."
-    if session.scalar(select(GroupEvent.id).where(GroupEvent.company_id == company.id).limit(1)): return fresh
+    judged = GroupEvent.company_id == company.id, GroupEvent.kind != CurrencyChanged.__name__
+    if session.scalar(select(GroupEvent.id).where(*judged).limit(1)): return fresh
     return dict.fromkeys(stores["store_id"][stores["last_scraped"].notna()].tolist(), None)
 
 # %% ../nbs/07_update.ipynb #ec24a4db
@@ -143,6 +151,21 @@ def judge_new(
     save_events(session, company, before, events)
     return events
 
+# %% ../nbs/07_update.ipynb #6475d4be
+def note_currency(
+    session: Session,
+    company: Company,
+    taken: list[Taken],  # not yet recorded
+) -> list[Event]:
+    "Write into the log that the company's prices are in another currency, where new snapshots are the first in it."
+    before = newest_currency(newest_snapshots(session, company))
+    first = min((t.file.at for t in taken if t.kept is not None and not t.kept.partial
+                 and t.money is not None and t.money.currency == company.currency), default=None)
+    if first is None or before in ("", company.currency): return []
+    event = CurrencyChanged(company=company.name, at=first, before=before, after=company.currency)
+    save_events(session, company, read_groups(session, company), [event])
+    return [event]
+
 # %% ../nbs/07_update.ipynb #58ac5c9b
 @dataclass(frozen=True)
 class UpdateReport:
@@ -168,18 +191,35 @@ def _reported(event: Event) -> dict[str, Any]:
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
             "store": getattr(event, "store", None), "words": event.words()}
 
+# %% ../nbs/07_update.ipynb #c03ca145
+def ahead_of_clock(
+    workspace: Workspace,
+    name: str,  # of the company
+    now: pd.Timestamp,  # UTC
+) -> list[str]:  # one sentence at most
+    "That stores of a company were scraped later than it is now, if any were."
+    seen = workspace.stores(name).set_index("store_id")["last_scraped"]
+    ahead = seen[seen > now + MAX_AHEAD].sort_values()
+    if ahead.empty: return []
+    last = f"{ahead.index[-1]} at {ahead.iloc[-1]:%Y-%m-%d %H:%M}"
+    return [f"{name}: it is {now:%Y-%m-%d %H:%M} UTC, but {len(ahead)} of its stores were scraped later, {last}: "
+            "set the clock right; they count as fresh until then"]
+
 # %% ../nbs/07_update.ipynb #fbee86dc
 def _learn_from(
     workspace: Workspace,
     name: str,  # of the company
     taken: list[Taken],
+    now: pd.Timestamp,  # UTC
 ) -> list[Event]:
     "Record, pay, audit and judge the snapshots of one company, in one transaction; what happened."
     with workspace.begin() as session:
         company = workspace.company(session, name)
         kept = [t.file.at for t in taken if t.kept is not None]
+        rewind_bucket(session, budget_day(session, now))
         for at in kept: pay_scrapes(session, workspace.settings, 1, budget_day(session, at))
-        events = judge_new(workspace, session, company, record_snapshots(session, company, taken))
+        events = note_currency(session, company, taken)
+        events += judge_new(workspace, session, company, record_snapshots(session, company, taken))
         if kept: events += analyse_weak(workspace, session, company, max(kept))
     return events
 
@@ -188,6 +228,7 @@ def _update_company(
     workspace: Workspace,
     name: str,
     files: list[InboxFile],
+    now: pd.Timestamp,  # UTC
     progress: bool,
 ) -> UpdateReport:
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
@@ -195,19 +236,23 @@ def _update_company(
     folder, settings = workspace.path, workspace.settings
     with workspace.begin() as session:
         company = workspace.company(session, name)
-        known = _known(session, company, {f.store_id for f in files})
+        known = _known(session, company, files)
     for file in _watched(files, name) if progress else files:
-        try: taken.append(take_in(folder, settings, company, file, known.history[file.store_id], known.first_seen,
-                                  known.sizes))
+        try:
+            check_time(file.at, now)
+            taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
+                                 known.first_seen, known.sizes))
         except InputError as e: rejected.append(reject(folder, file.path, str(e)))
-    events = _learn_from(workspace, name, taken)
+    events = _learn_from(workspace, name, taken, now)
     for t in taken: _clear(workspace, t.file.path)
     kept = [t.kept for t in taken if t.kept is not None]
     complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
     return UpdateReport(
         files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
-        quarantined=sum(t.quarantined for t in taken) + len(rejected), not_on_sale=sum(t.not_on_sale for t in taken),
-        events=tuple(_reported(e) for e in events), problems=(*rejected, *complaints))
+        quarantined=sum(t.quarantined for t in taken) + len(rejected),
+        not_on_sale=sum(t.not_on_sale for t in taken),
+        events=tuple(_reported(e) for e in events),
+        problems=(*rejected, *complaints, *ahead_of_clock(workspace, name, now)))
 
 
 def _watched(files: list[InboxFile], name: str) -> Iterator[InboxFile]:
@@ -220,17 +265,24 @@ def update_db(
     workspace: Workspace,
     company: str | None = None,  # only this one; None: all
     progress: bool = False,  # show a progress bar
+    now: pd.Timestamp | None = None,  # UTC, for what lies in the future; None: the present
 ) -> UpdateReport:
     """Take in all new files of the inbox, and bring groups up to date (R9).
 
     Files are taken in the order of time, and judged day by day; of several files of a store and day the newest counts.
-    One transaction per company. Repeating a run that was cut off ends in the same state. Raises `InputError` when
-    another process is changing the workspace for longer than `lock_wait_s`, or for an unknown company."""
+    A file more than an hour ahead of the clock goes to quarantine. One transaction per company. Repeating a run that
+    was cut off ends in the same state. Raises `InputError` when another process is changing the workspace for longer
+    than `lock_wait_s`, or for an unknown company."""
+    at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
         names = [company] if company else workspace.companies()
-        files, rejected = find_files(workspace.path, workspace.stores(), company)
+        with workspace.begin() as session: stores = every_store(session)
+        files, rejected = find_files(workspace.path, stores, company)
+        files, closed = reject_retired(workspace.path, files, stores)
+        rejected += closed
         strays = stray_files(workspace.path, (company, folder_name(company)) if company else ())
         report = UpdateReport(quarantined=len(rejected), problems=(*rejected, *strays))
         for name in names:
-            report += _update_company(workspace, name, [f for f in files if f.company == name], progress)
+            own = [f for f in files if f.company == name]
+            report += _update_company(workspace, name, own, at, progress)
     return report

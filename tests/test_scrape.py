@@ -22,7 +22,7 @@ NAME = "20261123T020000Z.jsonl"
 class Folder:
     "What scrape_queue needs of a workspace."
     def __init__(self, path): self.path, self.heard = path, []
-    def record_failures(self, results): self.heard.append(results)
+    def record_failures(self, results, now): self.heard.append(results)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
         class Folder:
             path = pathlib.Path({str(tmp_path / 'ws')!r})
-            def record_failures(self, results): print("heard", sorted(results.items()), flush=True)
+            def record_failures(self, results, now): print("heard", sorted(results.items()), flush=True)
         tasks = [ScrapeTask("Coles", s, "discovery", "primary", "Perth") for s in "1234"]
         scrape_queue(Folder(), tasks, {command!r}, workers=2, progress=False)
         """))

@@ -35,7 +35,7 @@ class ShopSpider(scrapy.Spider):
 class Folder:
     "What scrape_queue needs of a workspace; its name would confuse a careless feed export."
     def __init__(self, path): self.path = path / "100%(s) perth"
-    def record_failures(self, results): pass
+    def record_failures(self, results, now): pass
 
 
 def crawl(tmp_path, extra="", stores=("C001", "C002"), **twin):

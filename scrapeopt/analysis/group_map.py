@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from ..core.geo import unbroken
+from ..core.geo import unbroken, with_place
 from ..core.map_drawing import MARKERS, OUTLIER_COLOUR, PALETTE, draw_basemap, frame_map, legend_beside
 from ..core.map_drawing import legend_key
 from ..grouping.events import GroupState, StoreGroup
@@ -57,7 +57,9 @@ def _check_groups(
     if missing := [c for c in NEEDED if c not in stores.columns]:
         raise InputError(f"stores: no column {', '.join(missing)}; the map needs {', '.join(NEEDED)}")
     if stores.empty: raise InputError("stores: there are no stores to draw; import some first")
-    shown = stores.assign(lon=unbroken(stores["lon"]), group=stores["group"].astype(object).replace("", None))
+    placed = with_place(stores)
+    if placed.empty: raise InputError("stores: none has coordinates, so there is no map to draw")
+    shown = placed.assign(lon=unbroken(placed["lon"]), group=placed["group"].astype(object).replace("", None))
     if "role" in shown: return shown
     inside = shown["group"].notna()
     return shown.assign(role=np.where(shown["ambassador"], AMBASSADOR, np.where(inside, MEMBER, GROUP_OUTLIER)))
@@ -156,6 +158,7 @@ def group_figure(
 ) -> "Figure":
     "All stores, and beside them the largest cluster from near, where that shows more; one legend for both."
     from matplotlib.figure import Figure
+    stores = with_place(stores)
     inside = stores[stores["cluster"] >= 0]
     main = str(inside["cluster_name"].value_counts().index[0]) if len(inside) else None
     near = inside[inside["cluster_name"] == main]

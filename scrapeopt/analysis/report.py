@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 from .group_map import group_figure
-from .metrics import Figures, Findings, GroupFigures, Problem, find_out, keep_figures, scrape_log
+from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
+from .problems import Problem
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
+from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, write_page
 from ..storage.overview import cluster_synchrony
 from ..storage.settings import FILE
@@ -403,7 +405,8 @@ def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]
         "A group has one colour and marker, a ring marks its Ambassador, a grey cross an outlier. Groups that follow "
         "the map are price zones; groups scattered over it are store formats.", kind="png")
     columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", "Audited prices right")
-    parts = [Part(f.company, pictures=(shown,), name=f"Groups of {f.company}", numbers=(1, 3), columns=columns,
+    parts = [Part(f.company, pictures=(shown,) if len(with_place(frame)) else (), name=f"Groups of {f.company}",
+                  numbers=(1, 3), columns=columns,
                   rows=tuple(map(_group_row, f.full)))]
     partly = tuple(_group_row(g) for g in f.groups if g.category is not None)
     if partly: parts.append(Part(
@@ -531,6 +534,6 @@ def report_folder(
             write_page(Path(out) if out else folder / "reports" / f"{at:%Y%m%dT%H%M%SZ}.html", "report.html",
                        title="No report", span=f"{at:%d %B %Y, %H:%M} UTC, workspace {folder.resolve().name}.",
                        next_step=todo, cards=(), sections=(),
-                       problems=[Problem("", "The workspace cannot be opened", (str(e),), todo)])
+                       problems=[Problem("workspace", "", "The workspace cannot be opened", (str(e),), todo)])
         raise
     return write_report(workspace, company, out, now)

@@ -17,7 +17,7 @@ import pandas as pd
 from .group_map import GROUP_OUTLIER, UNSCRAPED, group_figure, group_styles, groups_frame
 from ..clustering import clusters_html, plot_clusters
 from ..core.errors import InputError
-from ..core.geo import mercator, unbroken
+from ..core.geo import mercator, unbroken, with_place
 from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer, add_dots, basemap_source, draw_basemap
 from ..core.map_drawing import web_figure, write_map
 from ..core.places import TOWN, known_places
@@ -230,6 +230,7 @@ def groups_html(
     """
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
     from bokeh.models import Range1d
+    frame = with_place(frame)
     fig = web_figure(_TOOLTIPS, x_range=Range1d(), y_range=Range1d())  # the page sets them, as it is wide
     dots, notes = _dots_of(frame), list[str]()
     ages, clusters = _add_ages(fig, frame, dots), _add_clusters(fig, frame)
@@ -260,6 +261,7 @@ def draw_maps(
     from matplotlib.figure import Figure
     frame = groups_frame(workspace, company)
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
+    if (frame := with_place(frame)).empty: raise InputError("no store has coordinates, so there is no map to draw")
     folder, tiles = Path(out) if out else workspace.path / "maps", basemap or workspace.settings.basemap
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

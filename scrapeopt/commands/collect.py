@@ -79,7 +79,7 @@ def scrape(
         report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
     else:
         report = run(ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at))
-        updated = _update(ws, company, progress=not as_json) if update else None
+        updated = _update(ws, company, at, progress=not as_json) if update else None
     _tell_scrapes(report, as_json)
     if updated: _tell_update(updated, as_json)
     elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
@@ -113,7 +113,7 @@ def _rounds(
         asked |= {(t.company, t.store_id) for t in tasks}
         found = run(tasks)
         report = ScrapeReport(report.done + found.done, report.failed + found.failed, report.seconds + found.seconds)
-        updated += _update(ws, company, progress)
+        updated += _update(ws, company, at, progress)
     return report, updated
 
 
@@ -132,19 +132,20 @@ def _tell_scrapes(report: "ScrapeReport", as_json: bool) -> None:
 def update_db(
     context: typer.Context,
     company: CompanyOption = None,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
-    report = _update(open_workspace(context, workspace), company, progress=not as_json)
+    report = _update(open_workspace(context, workspace), company, utc_moment(now), progress=not as_json)
     _tell_update(report, as_json)
     if report.problems: raise typer.Exit(2)
 
 
-def _update(ws: "Workspace", company: str | None, progress: bool) -> "UpdateReport":
-    "Run the update, with a progress bar where somebody looks."
+def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":
+    "Run the update as of a UTC time (None: the present), with a progress bar where somebody looks."
     from scrapeopt.update import update_db
-    return update_db(ws, company, progress=progress and sys.stderr.isatty())
+    return update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
 
 
 def _tell_update(report: "UpdateReport", as_json: bool) -> None:

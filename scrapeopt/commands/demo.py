@@ -94,7 +94,7 @@ def work(
     how = workspace.settings
     report = scrape_queue(workspace, tasks, command, workers=how.workers, timeout_s=how.timeout_s, retries=how.retries,
                           now=now, progress=False)
-    update_db(workspace)
+    update_db(workspace, now=now)
     for twin in twins.values(): twin.advance(step)
     return report.done
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
            'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'show',
-           'records', 'utc_moment']
+           'records', 'utc_moment', 'plain_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "explain", "prices", "report", "reanalyse", "backtest", "tune", "twin", "demo", "dashboard")
+         "status", "explain", "compare", "prices", "history", "report", "reanalyse", "backtest", "tune", "twin", "demo",
+         "dashboard")
 
 
 class InOrder(TyperGroup):
@@ -140,4 +142,17 @@ def utc_moment(
     from scrapeopt.core.errors import InputError
     try: at = pd.Timestamp(given)
     except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
+    if pd.isna(at): raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z")
     return at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
+
+# %% ../../nbs/commands/options.ipynb #005a8fd7
+def plain_moment(
+    given: str | None,  # as it was typed
+    option: str = "--now",  # where
+) -> datetime | None:
+    "A time that was typed, in UTC, read without pandas; `InputError` for what is none."
+    if given is None: return None
+    from scrapeopt.core.errors import InputError
+    try: at = datetime.fromisoformat(given.strip())
+    except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

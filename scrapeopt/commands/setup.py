@@ -6,14 +6,25 @@
 __all__ = []
 
 # %% ../../nbs/commands/setup.ipynb #9a35a100
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import TOML, CompanyOption, JsonOption, WorkspaceOption, app, open_workspace, records
-from .options import show
+from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
+from .options import open_workspace, records, show, utc_moment
+from ..core.errors import InputError
+from ..core.files import write_whole
 from ..core.policy_names import DEFAULT_POLICY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scrapeopt.core.store_changes import StoreChanges
+    from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/setup.ipynb #1874f835
 @app.command()
@@ -30,21 +41,93 @@ def init(
     typer.echo(f"made {home.path}, settings in {home.path / 'scrapeopt.toml'}. "
                f"Next: scrapeopt import-stores FILE -w {home.path}")
 
+# %% ../../nbs/commands/setup.ipynb #c7c1044b
+def bad_file(file: Path) -> Path:
+    "Where the bad rows of a list of stores are put: beside it."
+    return file.with_name(file.stem + ".bad.csv")
+
+
+def good_rows(
+    file: Path,  # a list of stores
+    need_coordinates: bool,  # whether every store must have them
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:  # good rows, checked; bad ones with row and reason
+    "The rows of a list that are good; the others are written to a file. `InputError` where none is good."
+    from scrapeopt.core.stores import split_stores
+    from scrapeopt.storage.store_file import read_store_rows
+    rows = read_store_rows(file)
+    try: good, bad = split_stores(rows, need_coordinates)
+    except InputError as e: raise InputError(f"{file}: {e}") from e
+    if len(bad):
+        try: write_whole(bad_file(file), bad.to_csv(index=False).encode())
+        except OSError as e: raise InputError(f"{bad_file(file)} cannot be written: {e.strerror}; "
+                                              "nothing was imported") from e
+    if good.empty: raise InputError(f"{file}: none of its {len(bad)} rows is good, nothing was imported; "
+                                    f"the reasons are in {bad_file(file)}")
+    return good, bad
+
+# %% ../../nbs/commands/setup.ipynb #0329d81a
+def counted(change: "StoreChanges") -> str:
+    "A company of a list in a few words."
+    kinds = {"changed": change.changed, "moved": change.moved, "reopened": change.reopened, "retired": change.retired}
+    more = "".join(f", {len(stores)} {kind}" for kind, stores in kinds.items() if stores)
+    return f"{change.stores} {change.company} ({len(change.new)} new{more})"
+
+
+def import_report(
+    file: Path,
+    changes: "Sequence[StoreChanges]",
+    bad: "pd.DataFrame | None",  # rows that were put aside; None: none
+) -> dict[str, Any]:  # ready for JSON
+    "What an import did."
+    from scrapeopt.core.store_changes import change_sentences
+    notes = [sentence for change in changes for sentence in change_sentences(change)]
+    aside = None
+    if bad is not None and len(bad):
+        aside = str(bad_file(file))
+        notes.append(f"{len(bad)} row{'s were' if len(bad) > 1 else ' was'} put aside, with the reasons: {aside}")
+    return {"file": str(file), "stores": sum(c.stores for c in changes), "companies": [asdict(c) for c in changes],
+            "bad_rows": [] if bad is None else records(bad[["row", "company", "store_id", "reason"]]),
+            "bad_file": aside, "notes": notes}
+
+# %% ../../nbs/commands/setup.ipynb #45e09979
+def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[StoreChanges]") -> None:
+    "Say what an import did, and what comes next."
+    from sqlalchemy import select
+
+    from scrapeopt.storage.tables import Company
+    with ws.begin() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
+    counts = ", ".join(counted(c) for c in changes if c.stores)
+    typer.echo(f"imported {report['stores']} stores: {counts}." + ("" if clustered else " Next: scrapeopt cluster-stores"))
+    for note in report["notes"]: typer.echo(note)
+
 
 @app.command()
 def import_stores(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(
         metavar="FILE", help="CSV, Parquet or GeoJSON with company, store_id, name, lat, lon.")],
+    keep_good: Annotated[bool, typer.Option(
+        "--keep-good", help="Import the good rows; write the bad ones with their reasons to FILE.bad.csv.")] = False,
+    replace: Annotated[bool, typer.Option(
+        "--replace", help="Retire the known stores of these companies that FILE lacks.")] = False,
+    without_coordinates: Annotated[bool, typer.Option(
+        "--without-coordinates", help="Take stores without lat and lon, too; they are in no cluster.")] = False,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    "Load or refresh the stores. Nothing is imported when a row is wrong."
+    "Load or refresh the stores, and say what changed. Nothing is imported when a row is wrong."
+    from scrapeopt.core.stores import listed_stores
     from scrapeopt.storage.settings import defaults_notice
     from scrapeopt.storage.store_file import read_stores
-    ws = open_workspace(context, workspace)
-    stores = read_stores(file)
-    counts = ", ".join(f"{c.stores} {c.company} ({c.new} new)" for c in ws.import_stores(stores).itertuples())
-    typer.echo(f"imported {len(stores)} stores: {counts}. Next: scrapeopt cluster-stores")
+    from scrapeopt.workspace import load_stores
+    ws, placed = open_workspace(context, workspace), not without_coordinates
+    stores, bad = good_rows(file, placed) if keep_good else (read_stores(file, placed), None)
+    aside = listed_stores(bad) if bad is not None else ()
+    changes = load_stores(ws, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=utc_moment(now))
+    report = import_report(file, changes, bad)
+    if as_json: typer.echo(json.dumps(report, indent=1))
+    else: tell_import(ws, report, changes)
     if notice := defaults_notice(ws.settings, set(stores["company"])): typer.echo(notice, err=True)
 
 # %% ../../nbs/commands/setup.ipynb #57acfaf0
@@ -58,14 +141,15 @@ def cluster_stores(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Group the stores by where they are. A rerun keeps ids and names."
+    "Group the stores by where they are, and say what looks odd. A rerun keeps ids and names."
+    from scrapeopt.analysis.odd_places import cluster_rows
+    from scrapeopt.analysis.problems import cluster_problems, problem_line
     ws = open_workspace(context, workspace)
-    stores = ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples)
-    parts = stores.groupby(["company", "cluster", "cluster_name"], sort=True)["store_id"].agg(list).reset_index()
-    rows = records(parts.rename(columns={"cluster_name": "name", "store_id": "stores"}))
+    rows = cluster_rows(ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples))
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
+    for problem in cluster_problems(ws, company): typer.echo(problem_line(problem), err=as_json)
 
 
 @app.command()

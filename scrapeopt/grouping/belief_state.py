@@ -171,7 +171,7 @@ def own_prices(
         current = np.broadcast_to(((days > NEVER) & (latest.week.weeks(days, day) == 0))[:, None], prices.shape)
     else: current = (times >= newest_time(latest, view) - latest.window.span)[:, None] & (agreed == DIFFERS)
     spread = (latest.first_seen[columns] > times[:, None]) & (latest.sizes[rows] > 0)[:, None]
-    return OwnPrices(prices, days, agreed, current, spread)
+    return OwnPrices(prices, days, agreed, current, spread | latest.sold_elsewhere[rows][:, columns])
 
 
 def read_view(beliefs: BeliefState, home: ServedFrom, day: int, reading: Reading) -> GroupView | None:

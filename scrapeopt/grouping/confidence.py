@@ -133,7 +133,7 @@ class OwnPrices:
     days: np.ndarray  # (n,) local days, `NEVER` without a snapshot
     agreement: np.ndarray  # (n, products) int8, how each price agreed with the group's when it was taken
     current: np.ndarray  # (n, products) bool: stands whatever the group says, for it was seen in this price week
-    spread: np.ndarray  # (n, products) bool: nobody in the company sold the product when the snapshot was taken
+    spread: np.ndarray  # (n, products) bool: may be sold without a price: new in the company since, or priced elsewise
 
 # %% ../../nbs/grouping/confidence.ipynb #bf7b0779
 def answer_chances(
@@ -171,8 +171,8 @@ def more_likely(
 
 
 def newer(own: OwnPrices, group: GroupPrices, group_right: np.ndarray, own_right: np.ndarray) -> np.ndarray:
-    "Policy `document`: the group's, where it was seen since the store was, or the store has no answer."
-    return (group.seen > own.days[:, None]) | (own.prices == NOT_SOLD)
+    "Policy `document`: the group's, where it was seen since and is not known to be wrong more often, or the only one."
+    return ((group.seen > own.days[:, None]) & (group_right >= own_right)) | (own.prices == NOT_SOLD)
 
 
 def fuse(

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
            'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
            'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
-           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'GroupsMerged',
-           'Reanalysed', 'ChangesSeen', 'event_record', 'event_from_record']
+           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
+           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'CurrencyChanged', 'event_record',
+           'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -55,6 +56,7 @@ class GroupState:
     formed: frozenset[int] = frozenset()  # clusters whose groups were formed
     threshold: float | None = None  # learned match threshold, None: not learned
     range_threshold: float | None = None  # learned range threshold, None: not learned
+    retired: frozenset[str] = frozenset()  # stores that closed or left the company
 
     def apply(self, event: Event) -> GroupState:
         "The state after `event`."
@@ -283,7 +285,7 @@ class StoreOutcast(Numbers, Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreLeft(Event):
-    "A store left a category group that it no longer needs."
+    "A store left a group without a verdict: it needs its category group no more, or it is retired."
     store: str
     why: str
 
@@ -369,6 +371,30 @@ class GroupDissolved(Event):
 
     def words(self) -> str: return f"{self.group} was dissolved: {self.why}"
 
+# %% ../../nbs/grouping/events.ipynb #eb919ee9
+@dataclass(frozen=True, kw_only=True)
+class StoreRetired(Event):
+    "A store closed or left the company: it is in no queue, and nothing is served for it from now on (R15)."
+    store: str
+    why: str
+
+    def applied_to(self, state: GroupState) -> GroupState:
+        return replace(state, retired=state.retired | {self.store})
+
+    def words(self) -> str: return f"{self.store} was retired: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreReopened(Event):
+    "A retired store is back; the next scrape places it."
+    store: str
+    why: str
+
+    def applied_to(self, state: GroupState) -> GroupState:
+        return replace(state, retired=state.retired - {self.store})
+
+    def words(self) -> str: return f"{self.store} is open again: {self.why}"
+
 # %% ../../nbs/grouping/events.ipynb #02ca2172
 @dataclass(frozen=True, kw_only=True)
 class GroupsMerged(Event):
@@ -412,6 +438,17 @@ class ChangesSeen(Event):
         whom = "" if self.against == self.store else f" against {self.against}"
         days = self.until - self.since
         return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
+
+# %% ../../nbs/grouping/events.ipynb #dfeb4c94
+@dataclass(frozen=True, kw_only=True)
+class CurrencyChanged(Event):
+    "From here on the company's prices are in another currency: nothing is compared across, the price week is unknown."
+    before: str  # three letters
+    after: str
+
+    def words(self) -> str:
+        return (f"{self.company} prices in {self.after} now, in {self.before} before: "
+                "nothing is compared across, and the price week is learned anew")
 
 # %% ../../nbs/grouping/events.ipynb #3dfbeccc
 def _kinds(of: type[Event]) -> Iterator[type[Event]]:

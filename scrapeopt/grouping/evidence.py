@@ -139,7 +139,7 @@ def move_or_merge(
     own_days, other_days = (np.unique([ctx.latest.day(s) for s in ctx.state.groups[n].members - {store}])
                             for n in (name, other))
     met = bool(week.comparable(own_days[:, None], other_days).any())  # and differed
-    seen_in_one_week = bool(week.comparable(own_days[0], own_days[-1]))
+    seen_in_one_week = bool(own_days[0] > NEVER and week.comparable(own_days[0], own_days[-1]))
     second_to_leave = group.status != HEALTHY and not group.candidates
     if not met and (seen_in_one_week or second_to_leave):
         large = merge_groups(ctx, name, other, overlap)[1]
@@ -294,7 +294,8 @@ def merge_alike(
     "Merge groups that match."
     def seen_of(name: str) -> tuple[int, GroupPrices]:
         return prices_when_last_seen(ctx, name) if everywhere else (ctx.day, ctx.prices_now(name))
-    seen = {g.name: seen_of(g.name) for g in ctx.state.active() if everywhere or ctx.witnesses(g.name)}
+    known = [g for g in ctx.state.active() if any(ctx.latest.day(s) > NEVER for s in g.members)]
+    seen = {g.name: seen_of(g.name) for g in known if everywhere or ctx.witnesses(g.name)}
     for name in sorted(changed):
         while name in seen:
             day, own = seen[name]

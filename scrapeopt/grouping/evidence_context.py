@@ -29,9 +29,10 @@ NO_TIME = np.datetime64("NaT", "ns")  # of a store that was never scraped, of a 
 # %% ../../nbs/grouping/evidence_context.ipynb #487f3024
 def midnights(
     days: np.ndarray,  # local days, `NEVER` for none
-) -> np.ndarray:  # datetime64[ns]
+) -> np.ndarray:  # datetime64[ns], NaT for none
     "The beginning of each day, where nothing is known of the hour."
-    return np.where(days > NEVER, days, 0).astype("datetime64[D]").astype("datetime64[ns]")
+    known = days > NEVER
+    return np.where(known, np.where(known, days, 0).astype("datetime64[D]").astype("datetime64[ns]"), NO_TIME)
 
 # %% ../../nbs/grouping/evidence_context.ipynb #cb9550e9
 @dataclass
@@ -51,6 +52,7 @@ class LatestSnapshots:
     categories: np.ndarray = None  # type: ignore[assignment]  # (products,) str; None: no product has one
     window: SyncWindow = field(default_factory=SyncWindow)  # with the changeover of the settings, if they name one
     sizes: np.ndarray = None  # type: ignore[assignment]  # (n,) products each store sells, here or not; None: those here
+    sold_elsewhere: np.ndarray = None  # type: ignore[assignment]  # (n, products) bool: at prices in another currency
 
     def __post_init__(self) -> None:
         self.row = {s: i for i, s in enumerate(self.stores)}
@@ -60,6 +62,7 @@ class LatestSnapshots:
         if self.products is None: self.products = np.arange(n).astype(str)
         if self.categories is None: self.categories = np.full(n, "")
         if self.sizes is None: self.sizes = (self.prices != NOT_SOLD).sum(1)
+        if self.sold_elsewhere is None: self.sold_elsewhere = np.broadcast_to(np.False_, self.prices.shape)
 
     @classmethod
     def empty(cls, stores: Iterable[str], products: int) -> "LatestSnapshots":

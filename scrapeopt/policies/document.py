@@ -101,6 +101,11 @@ def half_checked(at: Situation, heard: int) -> Iterator[StoreGroup]:
 NO_TURN = -1  # before all places in the order of age
 
 
+def newest_place(at: Situation, group: StoreGroup) -> int:
+    "The place of a group's newest snapshot in the order of age."
+    return max(at.rank[s] for s in group.members if s in at.rank)
+
+
 def group_turns(at: Situation, heard: int, since: int, queued: Sequence[str]) -> Iterator[tuple[int, list[Pick]]]:
     "The turns of the groups, each with the place of the group's turn before (of those from `since` on)."
     groups = full_groups(at)
@@ -122,8 +127,8 @@ PERIOD_DAYS = 7  # what the pattern looks back over while no changeover is known
 
 
 def outlier_next(heard: int, alone: int, had: int, groups: int, lone: int, group: int) -> bool:
-    "Whether an outlier comes before a group, by how many have had a turn; when all have, by the places of their last."
-    if heard == alone and had == groups: return lone < group
+    "Whether an outlier comes before a group, by how many have had a turn; if none or all, by the places of their last."
+    if (heard, had) in ((0, 0), (alone, groups)): return lone < group
     return heard * groups <= had * alone
 
 
@@ -131,13 +136,14 @@ def take_turns(at: Situation, heard: int, queued: list[str]) -> Iterator[Pick]:
     "Outliers and groups by their shares; only stores that have not been heard."
     alone, groups, since = outliers(at), full_groups(at), heard_from(at, PERIOD_DAYS)
     left = iter([s for s in alone if at.rank[s] < heard and s not in queued])
-    checks = group_turns(at, heard, since, tuple(queued))
+    checks, newest = group_turns(at, heard, since, tuple(queued)), {g.name: newest_place(at, g) for g in groups}
     heard_once = {*at.order[since:], *queued}
     had, spoken = sum(not heard_once.isdisjoint(g.members) for g in groups), sum(s in heard_once for s in alone)
     lone, turn = next(left, None), next(checks, None)
     while lone is not None or turn is not None:
         shares = spoken, len(alone), had, len(groups)
-        if lone is not None and (turn is None or outlier_next(*shares, at.rank[lone], turn[0])):
+        last = NO_TURN if turn is None else turn[0] if spoken or had else newest[turn[1][0].group or ""]
+        if lone is not None and (turn is None or outlier_next(*shares, at.rank[lone], last)):
             yield Pick(lone, "outlier", None)
             spoken, lone = spoken + (at.rank[lone] < since), next(left, None)
         elif turn is not None:
@@ -148,8 +154,10 @@ def take_turns(at: Situation, heard: int, queued: list[str]) -> Iterator[Pick]:
 def summit(at: Situation, queued: Collection[str]) -> Iterator[Pick]:
     "A store of each group never compared that was not heard in this price week: its Ambassador, if reachable."
     heard = {*at.order[heard_from(at, PERIOD_DAYS):], *queued}
-    for group in full_groups(at):
-        if group.name not in at.learned.groups_never_compared or not heard.isdisjoint(group.members): continue
+    strangers = [g for g in full_groups(at) if g.name in at.learned.groups_never_compared]
+    if at.learned.bucket and at.learned.bucket.rate * PERIOD_DAYS < len(strangers): return  # they would not meet
+    for group in strangers:
+        if not heard.isdisjoint(group.members): continue
         lead = group.ambassador if group.ambassador in at.rank else None
         yield Pick(lead or at.oldest_first(group.members)[0], "summit", group.name)
 

@@ -16,12 +16,13 @@ from sqlalchemy import Select, case, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from ..core.calendar import local_day
-from ..core.price_week import PriceWeek
+from ..core.price_week import SURE_EVIDENCE, PriceWeek, learn_price_week
 from ..core.prices import NOT_SOLD
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, UNKNOWN
 from ..policies.store_facts import COMPARED_WITHIN, FACTS, follows_of, groups_never_compared
+from .overview import LEARNED_DAYS
 from .queries import query_frame
 from .tables import Company, CompanyBeliefs, Snapshot, SnapshotAgreement, Store
 from .tables import StoreGroupMembership, StoreGroupRow
@@ -62,6 +63,18 @@ def save_agreements(
         row.agreement = pack_agreement(marks)
         session.add(row)
 
+# %% ../../nbs/storage/belief_tables.ipynb #89322175
+SEEN_TO_CHANGE = 0.05  # share of the prices seen on both sides of a changeover that must have changed
+
+
+def learned_days(latest: "LatestSnapshots") -> list[int]:  # weekdays, 0 = Monday
+    "The weekdays that the changeover was learned to be on; none while there is too little to go by."
+    days, counts = learn_price_week(latest.changes).in_question, latest.changes
+    first, length = np.indices(counts.seen.shape)  # weekday of the first scrape of a pair, days to the second
+    across = np.any([(day - first - 1) % 7 < length for day in days], axis=0) if days else np.zeros_like(first, bool)
+    seen, changed = counts.seen[across].sum(), counts.changed[across].sum()
+    return list(days) if seen >= SURE_EVIDENCE and changed >= SEEN_TO_CHANGE * seen else []
+
 # %% ../../nbs/storage/belief_tables.ipynb #a14e18e4
 def save_belief_state(
     session: Session,
@@ -74,7 +87,7 @@ def save_belief_state(
     query = select(CompanyBeliefs).where(CompanyBeliefs.company_id == company.id, CompanyBeliefs.at == at)
     row, table = session.scalar(query) or CompanyBeliefs(company_id=company.id, at=at), beliefs.confidence_table
     row.learned_pairs, row.calibration_gap = beliefs.latest.learned_pairs, beliefs.calibration_gap
-    row.departure_prob, row.notes = beliefs.departure_prob, dict(beliefs.notes)
+    row.departure_prob, row.notes = beliefs.departure_prob, beliefs.notes | {LEARNED_DAYS: learned_days(beliefs.latest)}
     row.confidence_table = {"counts": table.counts.tolist(), "agreed": list(table.agreed)}
     session.add(row)
     save_agreements(session, company, beliefs.latest, judged)
@@ -93,7 +106,8 @@ def restore_beliefs(
     agreed = row.confidence_table["agreed"]
     beliefs.confidence_table = ConfidenceTable(np.array(row.confidence_table["counts"]), (agreed[0], agreed[1]))
     beliefs.departure_prob, beliefs.calibration_gap = dict(row.departure_prob), row.calibration_gap
-    beliefs.latest.learned_pairs, beliefs.notes = row.learned_pairs, dict(row.notes)
+    beliefs.latest.learned_pairs = row.learned_pairs
+    beliefs.notes = {key: value for key, value in row.notes.items() if key != LEARNED_DAYS}
 
 # %% ../../nbs/storage/belief_tables.ipynb #5735f5a0
 def fact_query(company: Company) -> Select:  # store_id, products, agreed, repeated, smaller, name of the full group
@@ -140,7 +154,8 @@ def read_groups_never_compared(
     if len(state.active()) < 2: return frozenset()
     since = now - pd.Timedelta(days=COMPARED_WITHIN + 1)
     query = (select(Store.store_id, Snapshot.scraped_at).join(Snapshot, Snapshot.store_pk == Store.id)
-             .where(Store.company_id == company.id, Snapshot.scraped_at >= since, ~Snapshot.partial))
+             .where(Store.company_id == company.id, Snapshot.scraped_at >= since, ~Snapshot.partial,
+                    Snapshot.currency == company.currency))
     scrapes = query_frame(session, query, ["scraped_at"])
     days = local_day(scrapes["scraped_at"], company.timezone)
     recent = days >= int(local_day(now, company.timezone)) - COMPARED_WITHIN

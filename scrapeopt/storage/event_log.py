@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from ..core.calendar import SyncWindow
 from ..core.price_week import ChangeCounts, PriceWeek, known_week, learn_price_week
-from ..grouping.events import ChangesSeen, Event, event_from_record
+from ..grouping.events import ChangesSeen, CurrencyChanged, Event, event_from_record
 from .tables import Company, GroupEvent
 
 # %% ../../nbs/storage/event_log.ipynb #27e79345
@@ -41,9 +41,9 @@ NEWEST_CHANGES = 20_000  # pairs of scrapes that the price week is learned from;
 # %% ../../nbs/storage/event_log.ipynb #6fc39b36
 def change_counts(session: Session, company: Company, at: pd.Timestamp | None = None) -> ChangeCounts:
     "The changes that the newest scrapes of a company have shown, up to a UTC time if one is given, added up."
-    counts = ChangeCounts()
+    counts, switches = ChangeCounts(), read_events(session, company, CurrencyChanged, 1, at)
     for e in read_events(session, company, ChangesSeen, NEWEST_CHANGES, at):
-        counts = counts.add(e.since, e.until, e.shared, e.changed)
+        if not switches or e.at >= switches[0].at: counts = counts.add(e.since, e.until, e.shared, e.changed)
     return counts
 
 # %% ../../nbs/storage/event_log.ipynb #00448ba0

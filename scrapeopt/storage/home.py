@@ -104,11 +104,13 @@ def create_home(
 
 # %% ../../nbs/storage/home.ipynb #e663218d
 def apply_company_settings(session: Session, company: Company, wanted: CompanySettings) -> None:
-    "Write the settings of a company into the state; `InputError` when its prices are kept with other decimals."
-    kept = select(Snapshot.id).join(Store).where(Store.company_id == company.id).limit(1)
-    if company.decimals != wanted.decimals and session.scalar(kept):
+    "Write a company's settings into the state; `InputError` when its prices are kept with other decimals."
+    other = select(Snapshot.decimals).join(Store).limit(1).where(
+        Store.company_id == company.id, Snapshot.currency == wanted.currency, Snapshot.decimals != wanted.decimals)
+    is_new = (company.currency, company.decimals) != (wanted.currency, wanted.decimals)
+    if is_new and (kept := session.scalar(other)) is not None:
         raise InputError(f"{FILE}: companies.{company.name}.decimals = {wanted.decimals}, but its prices are kept with "
-                         f"{company.decimals}: put {company.decimals} back, or start a new workspace")
+                         f"{kept}: put {kept} back, or start a new workspace")
     company.currency, company.timezone = wanted.currency, wanted.timezone
     company.decimals, company.changeover = wanted.decimals, wanted.weekday
 
@@ -121,7 +123,7 @@ def open_home(path: str | Path) -> Home:
     settings = read_settings(path / FILE)
     home = Home(path, settings, connect(settings.db_url, path))
     if state_version(home.engine) != STATE_VERSION:
-        with home.lock(): migrate(home.engine)
+        with home.lock(): migrate(home.engine, path)
     with home.begin() as session:
         for row in session.scalars(select(Company)): apply_company_settings(session, row, settings.company(row.name))
     return home

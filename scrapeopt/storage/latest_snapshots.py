@@ -23,6 +23,7 @@ from ..grouping.belief_state import Batch, BeliefState
 from ..grouping.events import GroupState
 from ..grouping.evidence_context import LatestSnapshots
 from .belief_tables import restore_beliefs, unpack_agreement
+from .currencies import in_currency
 from .event_log import change_counts
 from .queries import newest_snapshots, query_frame, snapshots_of
 from .snapshots import read_snapshot
@@ -61,13 +62,26 @@ def fill_in(
     folder: Path,  # the workspace
     newest: pd.DataFrame,  # as `newest_snapshots` gives them, of the stores to be read
     marks: Mapping[int, bytes],  # key of a snapshot -> its packed agreement
+    whole: bool,  # the products of `latest` are all there are; False: a part of them
 ) -> None:
     "Read the prices of some stores, and how they agreed with their groups'."
-    products, whole = pd.Index(latest.products, dtype=object), len(latest.products) != 1
+    products = pd.Index(latest.products, dtype=object)
     for store, path, key in zip(newest["store_id"], newest["path"], newest["key"], strict=True):
         i = latest.row[store]
         latest.prices[i], row = read_over(folder / path, products, whole)
         if key in marks: latest.agreement[i, row >= 0] = unpack_agreement(marks[key])[row[row >= 0]]
+
+
+def mark_sold(
+    latest: LatestSnapshots,  # changed in place
+    folder: Path,  # the workspace
+    snapshots: pd.DataFrame,  # in another currency, as `newest_snapshots` gives them
+) -> None:
+    "Note what some stores sold, or may sell since, whose prices are known in another currency only."
+    products, latest.sold_elsewhere = pd.Index(latest.products, dtype=object), latest.sold_elsewhere.copy()
+    for store, path, at in zip(snapshots["store_id"], snapshots["path"], snapshots["scraped_at"], strict=True):
+        shown = read_over(folder / path, products, len(products) != 1)[0]
+        latest.sold_elsewhere[latest.row[store]] = (shown != NOT_SOLD) | (latest.first_seen > utc_times(at))
 
 
 def noted(
@@ -81,10 +95,9 @@ def noted(
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def stores_of(session: Session, company: Company) -> list[str]:
-    "The ids of a company's stores, sorted."
-    query = select(Store.store_id).where(Store.company_id == company.id)
-    return sorted(session.scalars(query))
+def stores_of(session: Session, company: Company) -> set[str]:
+    "The ids of a company's stores."
+    return set(session.scalars(select(Store.store_id).where(Store.company_id == company.id)))
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #3035be15
 def load_beliefs(
@@ -93,26 +106,28 @@ def load_beliefs(
     company: Company,
     state: GroupState,
     window: SyncWindow,  # with the changeover of the settings, if they name one
-    newest: pd.DataFrame,  # which snapshot of each store counts: store_id, path, scraped_at, key, rows
+    newest: pd.DataFrame,  # which snapshot of each store counts, all in one currency; as `newest_snapshots`
     *,
+    elsewhere: pd.DataFrame | None = None,  # the same of stores that were last seen in another currency
     asked: Collection[str] | None = None,  # stores whose snapshots are read; None: all
     product: str | None = None,  # only this one
     at: pd.Timestamp | None = None,  # UTC, as it was known then; None: now
 ) -> BeliefState:
     "What is known of a company; `InputError` when a snapshot cannot be read."
-    read = newest if asked is None else newest[newest["store_id"].isin(list(asked))]
-    names = sorted(asked) if asked else stores_of(session, company)
+    names = sorted(asked) if asked else sorted(stores_of(session, company) - state.retired)
     table = product_table(session, company, product)[:0 if asked is not None and not asked else None]
     latest = LatestSnapshots.empty(names, len(table))
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
     here = newest[newest["store_id"].isin(names)]
+    read = here if asked is None else here[here["store_id"].isin(list(asked))]
     rows = np.array([latest.row[s] for s in here["store_id"]], np.int64)
     latest.times[rows], latest.sizes[rows] = utc_times(here["scraped_at"]), here["rows"].to_numpy(np.int64)
     latest.days[rows] = local_day(here["scraped_at"], company.timezone)
     near = noted(session, SnapshotAgreement.nearest_group, here)
     latest.nearest_group = {s: near[key] for s, key in zip(here["store_id"], here["key"], strict=True) if near.get(key)}
-    fill_in(latest, folder, read, noted(session, SnapshotAgreement.agreement, read))
+    fill_in(latest, folder, read, noted(session, SnapshotAgreement.agreement, read), product is None)
+    if asked and elsewhere is not None: mark_sold(latest, folder, elsewhere[elsewhere["store_id"].isin(names)])
     latest.changes = change_counts(session, company, at)
     latest.week = known_week(window, learn_price_week(latest.changes))
     beliefs = BeliefState(state, latest)
@@ -126,7 +141,7 @@ def list_snapshots(
     session: Session,
     company: Company,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with new snapshots -> when they were scraped before, None: never
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # old and new: store_id, path, scraped_at (UTC), key, rows
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # old and new, as `newest_snapshots`
     "The newest usable snapshots before an update, and those that came with it."
     newest = newest_snapshots(session, company)
     of_fresh = snapshots_of(session, company, list(fresh))
@@ -134,7 +149,8 @@ def list_snapshots(
     new = of_fresh[before.isna() | (of_fresh["scraped_at"] > before)]
     known = of_fresh[of_fresh["scraped_at"] == before]
     old = pd.concat([newest[~newest["store_id"].isin(list(fresh))], known[newest.columns]], ignore_index=True)
-    return old.sort_values("store_id", ignore_index=True), new[newest.columns]
+    old, new = (in_currency(part, company.currency) for part in (old, new[newest.columns]))
+    return old.sort_values("store_id", ignore_index=True), new
 
 
 def read_batches(

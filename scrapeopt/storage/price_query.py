@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, ServedPrices
-from ..grouping.vote import NEVER
 from ..policies.base import Policy
+from .currencies import newest_currency
 from .latest_snapshots import load_beliefs
 from .tables import Company
 
@@ -33,15 +33,35 @@ class Source:
     company: Company
     policy: Policy
     beliefs: BeliefState  # with times and groups, but no prices
-    newest: pd.DataFrame  # which snapshot of each store counts: store_id, path, scraped_at, key, rows
+    newest: pd.DataFrame  # which snapshot of each store counts, all in one currency; as `newest_snapshots`
     now: pd.Timestamp  # UTC, the moment that is asked about
     at: pd.Timestamp | None  # UTC, as it was known then; None: now
+    before: "Source | None" = None  # the same company in the currency before, of the stores not seen since
+
+    @property
+    def decimals(self) -> int:
+        "With how many decimals its prices are kept, those of the currencies before included."
+        own = int(self.newest["decimals"].max()) if len(self.newest) else 0
+        return own if self.before is None else max(own, self.before.decimals)
+
+    @property
+    def stores(self) -> list[str]:
+        "The stores that were ever seen, in any currency."
+        older = [] if self.before is None else self.before.stores
+        return sorted([*self.newest["store_id"], *older])
 
     def read(self, session: Session, folder: Path, stores: Sequence[str], product: str | None) -> BeliefState:
         "What is known of the company, with all the prices that some stores are served from."
         beliefs, asked = self.beliefs, self.policy.needed(self.beliefs, stores)
         return load_beliefs(session, folder, self.company, beliefs.state, beliefs.latest.window, self.newest,
-                            asked=asked, product=product, at=self.at)
+                            elsewhere=None if self.before is None else self.before.all_newest, asked=asked,
+                            product=product, at=self.at)
+
+    @property
+    def all_newest(self) -> pd.DataFrame:
+        "The newest snapshots of all stores, whatever their currency."
+        if self.before is None: return self.newest
+        return pd.concat([self.newest, self.before.all_newest], ignore_index=True)
 
 # %% ../../nbs/storage/price_query.ipynb #2dc3d5c2
 PRICE_COLUMNS = ["company", "store_id", "product_id", "price", "currency", "source", "source_store", "group",
@@ -73,7 +93,7 @@ def repeated(text: str, n: int) -> "pa.Array":
 
 
 def store_rows(
-    company: Company,
+    source: Source,
     beliefs: BeliefState,
     served: ServedPrices,
     k: int,  # which of its stores
@@ -83,7 +103,8 @@ def store_rows(
 ) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
     "The served prices of one store."
     import pyarrow as pa
-    latest, at = beliefs.latest, np.flatnonzero(served.prices[k] != NOT_SOLD)
+    latest, at, company = beliefs.latest, np.flatnonzero(served.prices[k] != NOT_SOLD), source.company
+    decimals = int(source.newest["decimals"].iloc[0])
     group = served.group[k][at]
     shown = np.where(group < 0, latest.row[store], witnesses[group, at] if len(witnesses) else -1)
     kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
@@ -91,8 +112,8 @@ def store_rows(
     return pa.RecordBatch.from_pydict({
         "company": repeated(company.name, len(at)), "store_id": repeated(store, len(at)),
         "product_id": pa.array(latest.products[at], pa.string()),
-        "price": exact_decimals(served.prices[k][at].astype(np.int64) * 10 ** (places - company.decimals), places),
-        "currency": repeated(company.currency, len(at)),
+        "price": exact_decimals(served.prices[k][at].astype(np.int64) * 10 ** (places - decimals), places),
+        "currency": repeated(newest_currency(source.newest), len(at)),
         "source": pa.array(["direct_scrape", *kinds]).take(which),
         "source_store": pa.array(latest.stores, pa.string()).take(pa.array(shown)),
         "group": pa.array([None, *(view.name for view in served.views)], pa.string()).take(which),
@@ -104,6 +125,33 @@ CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who 
 BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
 
 
+def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch":
+    "What is told of a store in the present currency, and what only older prices tell; by product."
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    left = old.filter(pc.invert(pc.is_in(old["product_id"], value_set=new["product_id"])))
+    return pa.concat_batches([new, left]).sort_by("product_id")
+
+
+def chunk_rows(
+    session: Session,
+    folder: Path,  # the workspace
+    source: Source,
+    stores: Sequence[str],  # a few of its stores
+    product: str | None,  # only this one
+    places: int,  # decimals of the table
+) -> dict[str, "pa.RecordBatch"]:  # by store
+    "The served prices of some stores of a company."
+    beliefs = source.read(session, folder, stores, product)
+    found = source.policy.serve(beliefs, stores, source.now)
+    shape = len(found.views), found.prices.shape[1]
+    witnesses = np.array([view.witness(beliefs.latest) for view in found.views], np.int64).reshape(shape)
+    rows = {s: store_rows(source, beliefs, found, k, s, places, witnesses) for k, s in enumerate(stores)}
+    if source.before is None or not (unseen := sorted(set(stores) & set(source.before.stores))): return rows
+    older = chunk_rows(session, folder, source.before, unseen, product, places)
+    return rows | {s: with_older(rows[s], older[s]) for s in unseen}
+
+
 def source_rows(
     session: Session,
     folder: Path,  # the workspace
@@ -113,15 +161,9 @@ def source_rows(
     product: str | None,  # only this one
 ) -> Iterator["pa.RecordBatch"]:
     "The served prices of a company, one batch a store."
-    latest = source.beliefs.latest
-    served = [s for s in latest.stores if latest.day(s) > NEVER and store in (None, s)]
+    served = [s for s in source.stores if store in (None, s)]
     for start in range(0, len(served), CHUNK):
-        chunk = served[start:start + CHUNK]
-        beliefs = source.read(session, folder, chunk, product)
-        found = source.policy.serve(beliefs, chunk, source.now)
-        shape = len(found.views), found.prices.shape[1]
-        witnesses = np.array([view.witness(beliefs.latest) for view in found.views], np.int64).reshape(shape)
-        for k, name in enumerate(chunk): yield store_rows(source.company, beliefs, found, k, name, places, witnesses)
+        yield from chunk_rows(session, folder, source, served[start:start + CHUNK], product, places).values()
 
 
 def in_batches(parts: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
@@ -146,7 +188,7 @@ def price_reader(
 ) -> Iterator["pa.RecordBatchReader"]:
     "The served prices in batches, columns `PRICE_COLUMNS`, sorted; `InputError` when a snapshot cannot be read."
     import pyarrow as pa
-    places = max((s.company.decimals for s in sources), default=2)
+    places = max((s.decimals for s in sources), default=2)
     rows = (batch for s in sources for batch in source_rows(session, folder, s, places, store, product))
     yield pa.RecordBatchReader.from_batches(price_schema(places), in_batches(rows))
 

@@ -26,8 +26,9 @@ def query_frame(
 
 # %% ../../nbs/storage/queries.ipynb #d37a4c2a
 def snapshot_query(company: Company) -> Select:
-    "The usable snapshots of a company: store_id, path, scraped_at, key, rows."
-    return (select(Store.store_id, Snapshot.path, Snapshot.scraped_at, Snapshot.id.label("key"), Snapshot.rows)
+    "The usable snapshots of a company: store_id, path, scraped_at, key, rows, currency, decimals."
+    return (select(Store.store_id, Snapshot.path, Snapshot.scraped_at, Snapshot.id.label("key"), Snapshot.rows,
+                   Snapshot.currency, Snapshot.decimals)
             .join(Snapshot, Snapshot.store_pk == Store.id).where(Store.company_id == company.id, ~Snapshot.partial))
 
 # %% ../../nbs/storage/queries.ipynb #8c8c6069
@@ -35,10 +36,10 @@ def newest_snapshots(
     session: Session,
     company: Company,
     at: pd.Timestamp | None = None,  # UTC, as it was then; None: now
-) -> pd.DataFrame:  # store_id, path, scraped_at (UTC), key, rows
-    "The newest usable snapshot of every scraped store, by store."
+) -> pd.DataFrame:  # store_id, path, scraped_at (UTC), key, rows, currency, decimals
+    "The newest usable snapshot of every scraped store, by store; now, those of retired ones are left out."
     query = snapshot_query(company).order_by(Store.store_id)
-    if at is None: query = query.where(Snapshot.scraped_at == Store.last_scraped)
+    if at is None: query = query.where(Snapshot.scraped_at == Store.last_scraped, Store.retired_at.is_(None))
     else:
         last = (select(Snapshot.store_pk, func.max(Snapshot.scraped_at).label("at"))
                 .where(~Snapshot.partial, Snapshot.scraped_at <= at).group_by(Snapshot.store_pk).subquery())
@@ -50,7 +51,7 @@ def snapshots_of(
     session: Session,
     company: Company,
     stores: Sequence[str],  # store ids
-) -> pd.DataFrame:  # store_id, path, scraped_at (UTC), key, rows; oldest first
+) -> pd.DataFrame:  # as `newest_snapshots`; oldest first
     "All usable snapshots of some stores."
     query = snapshot_query(company).where(Store.store_id.in_(stores)).order_by(Snapshot.scraped_at, Store.store_id)
     return query_frame(session, query, ["scraped_at"]).astype({"store_id": "str"})

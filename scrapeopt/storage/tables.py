@@ -77,8 +77,8 @@ class Store(Base):
     company_id: Mapped[int] = mapped_column(ForeignKey("company.id"))
     store_id: Mapped[str]  # the company's own number, as text
     name: Mapped[str]
-    lat: Mapped[float]  # degrees
-    lon: Mapped[float]  # degrees
+    lat: Mapped[float | None]  # degrees; None: not known
+    lon: Mapped[float | None]  # degrees; None: not known
     state: Mapped[str | None]
     format: Mapped[str | None]
     address: Mapped[str | None]
@@ -86,6 +86,7 @@ class Store(Base):
     last_scraped: Mapped[Timestamp | None]  # time of its newest usable snapshot
     failures: Mapped[int] = mapped_column(default=0)  # failed scrapes in a row
     tried_at: Mapped[Timestamp | None]  # when the last of them failed
+    retired_at: Mapped[Timestamp | None]  # since when it is closed or has left the company; None: it is open
 
 # %% ../../nbs/storage/tables.ipynb #66033999
 class Snapshot(Base):
@@ -100,6 +101,8 @@ class Snapshot(Base):
     bad_lines: Mapped[int]
     digest: Mapped[str]  # SHA-256 of the scraped text
     partial: Mapped[bool]  # too many bad lines or too few products: never used
+    currency: Mapped[str] = mapped_column(default="AUD")  # that its prices were taken in
+    decimals: Mapped[int] = mapped_column(default=2)  # its prices are in units of 10^-decimals
 
 
 class Product(Base):
@@ -239,7 +242,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0004"  # the newest migration
+STATE_VERSION = "0006"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:
@@ -248,18 +251,22 @@ def state_version(engine: Engine) -> str | None:
     with engine.connect() as c: return c.scalar(text("SELECT version_num FROM alembic_version"))
 
 
-def migrate(engine: Engine) -> bool:
+def migrate(
+    engine: Engine,
+    folder: Path | None = None,  # of the snapshots, which know more than an old state; None: there are none yet
+) -> bool:
     "Bring the state up to date; whether there was anything to do. `InputError` if it is newer than the package."
     if (version := state_version(engine)) == STATE_VERSION: return False
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
-    folder = str(files("scrapeopt") / "storage" / "migrations")
-    scripts = ScriptDirectory(folder, version_locations=[folder])
+    home = str(files("scrapeopt") / "storage" / "migrations")
+    scripts = ScriptDirectory(home, version_locations=[home])
     if version not in {None, *(s.revision for s in scripts.walk_revisions())}:
         raise InputError(f"the state has version {version}, written by a newer scrapeopt than this one "
                          f"(which knows up to {STATE_VERSION}): upgrade the package")
-    missing = EnvironmentContext(Config(), scripts, fn=lambda seen, _: scripts._upgrade_revs("head", seen))
+    about = Config(attributes={"folder": folder})
+    missing = EnvironmentContext(about, scripts, fn=lambda seen, _: scripts._upgrade_revs("head", seen))
     with missing as env, engine.begin() as c:
         env.configure(connection=c, transactional_ddl=True)
         env.run_migrations()
