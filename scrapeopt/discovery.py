@@ -115,7 +115,7 @@ def asleep(
     failures, tried = stores["failures"].fillna(0).to_numpy(int), utc_times(stores["tried_at"])
     pause = np.minimum(2.0 ** (np.minimum(failures, 10) - 1), LONGEST_PAUSE)
     waited = local_day(now, timezone) - local_day(tried, timezone)
-    return (failures > 0) & ~np.isnat(tried) & (waited >= 0) & (waited < pause)  # below 0: the clock was wrong
+    return (failures > 0) & ~np.isnat(tried) & (waited < pause) & (waited >= 0)  # below 0: by a clock that was ahead
 
 # %% ../nbs/01_discovery.ipynb #9992ff8c
 def _orders(
