@@ -123,7 +123,7 @@ def test_a_file_from_the_future_goes_to_quarantine(shop, ahead):
     path = land(shop, "A", now + ahead, shelf("A", 1))
     land(shop, "D", now, shelf("D", 1))
     report = update_db(shop, now=now)
-    assert (report.files, report.quarantined) == (1, 1) and "set the scraper's clock" in report.problems[0]
+    assert (report.files, report.quarantined) == (1, 1) and "set the clock of the scraper" in report.problems[0]
     assert not path.exists() and len(list((shop.path / "quarantine").rglob("*.rejected"))) == 1
     assert shop.stores().set_index("store_id").loc["A", "last_scraped"] == THURSDAY
     assert outcome(shop)[0].keys() == before[0].keys()
@@ -147,11 +147,12 @@ def test_the_command_line_says_it_and_ends_with_two(shop):
     code = "from scrapeopt.cli import main; main()"
     run = [sys.executable, "-c", code, "update-db", "-w", str(shop.path)]
     done = subprocess.run(run, capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[1])})
-    assert done.returncode == 2 and "its name says 2136-11-12 05:00 UTC" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "its name says 2136-11-12 05:00 UTC" in done.stderr
+    assert "Traceback" not in done.stderr
     land(shop, "D", THURSDAY + WEEK + DAY, shelf("D", 1))
     early = subprocess.run([*run, "--now", "2026-10-22T02:00Z"], capture_output=True, text=True,
                            env={"PYTHONPATH": str(Path(__file__).parents[1])})
-    assert early.returncode == 2 and "but it is only 2026-10-22 02:00 UTC" in early.stderr
+    assert early.returncode == 2 and "more than an hour ahead of the clock" in early.stderr
 
 
 def test_a_clock_that_jumps_back(shop):
