@@ -313,7 +313,7 @@ def _map_data(
         raise InputError(f"company: no stores of {company!r}; there are {', '.join(sorted(set(clustered.company)))}")
     summary = cluster_summary(shown).query("cluster >= 0").sort_values("stores", ascending=False, kind="stable")
     shown = with_place(shown)
-    if shown.empty: raise InputError("no store has coordinates, so there is no map to draw: import them with lat and lon")
+    if shown.empty: raise InputError("no store has coordinates, so there is no map: import them with lat and lon")
     shown = shown.assign(lon=unbroken(shown.lon))
     inside = shown[shown.cluster >= 0]
     tops = inside.groupby("cluster_name").agg(lon=("lon", "median"), lat=("lat", "max"), stores=("lat", "size"))

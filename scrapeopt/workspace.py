@@ -363,8 +363,8 @@ class Workspace(Home):
     scheduler, queue, next_round = company_scheduler, scrape_tasks, next_round
 
     def stores(self, company: str | None = None) -> pd.DataFrame:
-        """The open stores: company, store_id, name, lat, lon, state, format, address, cluster (-1: in none), cluster_name,
-        last_scraped (UTC, NaT: never), failures (in a row)."""
+        """The open stores: company, store_id, name, lat, lon (NaN: not known), state, format, address, cluster (-1: in
+        none), cluster_name, last_scraped (UTC, NaT: never), failures (in a row)."""
         with self.begin() as session: return store_table(session, self.company(session, company) if company else None)
 
     def groups(self, company: str) -> GroupState:

@@ -354,7 +354,7 @@ def test_R3_groups_that_never_met_are_called_to_a_summit(tmp_path):
     halves = [[s for s, zone in small_chain.ZONES[W].items() if zone == k] for k in (0, 1)]
     for week, half in zip((0, 3), halves, strict=True):
         small_chain.scrape_all(ws, week, [W], only=half)
-        update_db(ws)
+        update_db(ws, now=small_chain.THURSDAY + pd.Timedelta(weeks=week, days=1))
     now = small_chain.THURSDAY + pd.Timedelta(weeks=4)
     leads = {g.name: g.ambassador for g in ws.groups(W).active()}
     assert len(leads) == 2
@@ -362,7 +362,7 @@ def test_R3_groups_that_never_met_are_called_to_a_summit(tmp_path):
     assert {(t.group, t.store_id) for t in queue if t.reason == "summit"} == set(leads.items())
     assert [t.reason for t in queue[:2]] == ["summit"] * 2 and len({t.store_id for t in queue}) == 7
     small_chain.scrape_all(ws, 4, [W], only=leads.values())
-    update_db(ws)
+    update_db(ws, now=now)
     assert "summit" not in {t.reason for t in ws.queue(7, W, now=now + pd.Timedelta("1D"))}
 
 
@@ -395,7 +395,7 @@ def beside(tmp_path_factory):
     for _ in range(29):
         got = {store: world.scrape(store) for store in batch}
         for store in batch: land(ws, world, store)
-        update_db(ws)
+        update_db(ws, now=world.now)
         agent.take_in(world.now, got)
         days.append((world.truth(), served_by(ws, world), [table[order] for table in agent.served(world.now)]))
         world.advance(pd.Timedelta("1D"))

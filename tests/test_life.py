@@ -1,4 +1,4 @@
-"""A small company lives through random days: outages, late, doubled, torn and empty files, ranges, settings, a switch."""
+"""A small company lives through random days: outages, late, doubled, torn and empty files, new ranges, a switch."""
 import gzip
 import json
 import re
@@ -83,7 +83,8 @@ class Life:
         text = "".join(f"{line}\n" for line in lines).encode()
         path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
         parsed = [json.loads(line) for line in lines if line.endswith("}")]
-        self.shown.setdefault((store, at), {p["product_id"]: (Decimal(p["price"]), told or self.currency) for p in parsed})
+        money = told or self.currency
+        self.shown.setdefault((store, at), {p["product_id"]: (Decimal(p["price"]), money) for p in parsed})
 
     def scrape(self, store: str, minute: int) -> None:
         "One scrape, with the luck of the day."

@@ -4,13 +4,18 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
 from small_chain import THURSDAY, ZONES, land, lines, scrape_all, shelf, stores
 from typer.testing import CliRunner
 
+from scrapeopt import storage
 from scrapeopt.analysis.metrics import find_out
 from scrapeopt.analysis.status import status, store_story
 from scrapeopt.cli import app
 from scrapeopt.core.errors import InputError
+from scrapeopt.storage.repository import read_groups
 from scrapeopt.storage.tables import connect, migrate, state_version
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace, load_stores
@@ -48,6 +53,11 @@ def group_of(ws: Workspace, store: str, company: str = W):
     return ws.groups(company).group_of(store)
 
 
+def invoke(ws: Workspace, *arguments: str):
+    "What a command says."
+    return CliRunner().invoke(app, [*arguments, "-w", str(ws.path)], catch_exceptions=False)
+
+
 def kinds(ws: Workspace, store: str) -> list[str]: return ws.events(W, store=store)["kind"].tolist()
 
 
@@ -73,7 +83,6 @@ def test_the_log_replays_to_the_state(grouped):
     grouped.import_stores(without("0001", "0005", "0006"), replace=True, now=THURSDAY + DAY)
     grouped.import_stores(without("0005"), now=THURSDAY + 2 * DAY)
     with grouped.begin() as session:
-        from scrapeopt.storage.repository import read_groups
         row = grouped.company(session, W)
         then, now = read_groups(session, row, THURSDAY + 3 * DAY), read_groups(session, row)
     assert then.retired == now.retired == {"0005"} and then.groups == now.groups
@@ -88,8 +97,8 @@ def test_of_two_one_is_left_and_the_group_is_dissolved(grouped):
 
 
 def test_a_store_that_comes_back_is_placed_with_one_scrape(grouped):
+    for _ in range(4): grouped.record_failures({(W, "0002"): False}, THURSDAY + DAY)
     grouped.import_stores(without("0002"), replace=True, now=THURSDAY + DAY)
-    for _ in range(4): grouped.record_failures({(W, "0003"): False}, THURSDAY + DAY)
     (change, _) = sorted(load_stores(grouped, stores(), now=THURSDAY + 2 * DAY), key=lambda c: c.company != W)
     assert change.reopened == ("0002",) and change.retired == ()
     row = grouped.stores(W).set_index("store_id").loc["0002"]
@@ -179,9 +188,9 @@ def test_a_store_without_coordinates_is_grouped_by_its_prices_and_drawn_on_no_ma
     land(grouped, W, "0008", THURSDAY + pd.Timedelta(hours=8), lines(shelf(W, "0005")))
     update_db(grouped)
     assert "0008" in group_of(grouped, "0005").members
-    for command in ("visualize-clusters --basemap none --out maps", "report --out r.html", "cluster-stores", "queue"):
-        result = CliRunner().invoke(app, [*command.replace("--out ", f"--out {tmp_path}/").split(), "-w", str(grouped.path)])
-        assert result.exit_code == 0, result.output
+    for command in (("visualize-clusters", "--basemap", "none", "--out", str(tmp_path / "maps")),
+                    ("report", "--out", str(tmp_path / "r.html")), ("cluster-stores",), ("queue",)):
+        assert invoke(grouped, *command).exit_code == 0
 
 
 def test_a_chain_without_any_coordinates_is_grouped(tmp_path):
@@ -195,6 +204,8 @@ def test_a_chain_without_any_coordinates_is_grouped(tmp_path):
         scrape_all(ws, 1)
         update_db(ws)
         assert sorted(len(g.members) for g in ws.groups(W).active()) == [2, 4]
+        assert invoke(ws, "report", "--out", str(tmp_path / f"{policy}.html")).exit_code == 0
+        with pytest.raises(InputError, match="no store has coordinates"): invoke(ws, "visualize-clusters")
 
 
 def test_files_of_a_retired_store_are_history_or_wait_for_a_person(grouped):
@@ -234,21 +245,17 @@ def test_a_store_that_does_not_answer_is_asked_for_ever(grouped):
     assert np.diff(asked).tolist()[:4] == [1, 2, 4, 8] and np.diff(asked)[4:].max() <= 14 and asked[-1] > 60
 
 
-def invoke(ws: Workspace, *arguments: str):
-    "What a command says, without colours."
-    return CliRunner().invoke(app, [*arguments, "-w", str(ws.path)], catch_exceptions=False)
-
-
 def test_keep_good_imports_the_good_rows_and_replaces_only_what_the_list_lacks(grouped, tmp_path):
     listed = without("0001").astype({"lat": object})
     listed.loc[listed["store_id"] == "0002", "lat"] = 200
     listed.loc[listed["store_id"] == "0003", "lat"] = "north"
     listed.to_csv(tmp_path / "s.csv", index=False)
     before = grouped.stores()
-    with pytest.raises(InputError, match="in row 2"): invoke(grouped, "import-stores", str(tmp_path / "s.csv"), "--replace")
+    command = ("import-stores", str(tmp_path / "s.csv"), "--replace")
+    with pytest.raises(InputError, match="in row 2"): invoke(grouped, *command)
     pd.testing.assert_frame_equal(grouped.stores(), before)
     assert not (tmp_path / "s.bad.csv").exists()
-    told = json.loads(invoke(grouped, "import-stores", str(tmp_path / "s.csv"), "--replace", "--keep-good", "--json").stdout)
+    told = json.loads(invoke(grouped, *command, "--keep-good", "--json").stdout)
     bad = pd.read_csv(tmp_path / "s.bad.csv", dtype=str)
     assert bad["store_id"].tolist() == ["0002", "0003"] and bad["lat"].tolist() == ["200", "north"]
     assert [row["row"] for row in told["bad_rows"]] == [1, 2] and told["bad_file"] == str(tmp_path / "s.bad.csv")
@@ -289,17 +296,14 @@ def test_an_older_state_keeps_stores_and_links_and_may_then_lose_a_store(tmp_pat
 
 
 def test_a_state_of_the_first_version_takes_stores_without_coordinates(tmp_path):
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
-    from scrapeopt import storage
     folder = f"{storage.__path__[0]}/migrations"
     engine, scripts = connect("sqlite:///old.db", tmp_path), ScriptDirectory(folder, version_locations=[folder])
     with EnvironmentContext(Config(), scripts, fn=lambda seen, _: scripts._upgrade_revs("0004", seen)) as env, \
             engine.begin() as c:
         env.configure(connection=c, transactional_ddl=True)
         env.run_migrations()
-        c.exec_driver_sql("INSERT INTO company (id, name, currency, timezone, decimals) VALUES (1, 'W', 'AUD', 'UTC', 2)")
+        c.exec_driver_sql("INSERT INTO company (id, name, currency, timezone, decimals) "
+                          "VALUES (1, 'W', 'AUD', 'UTC', 2)")
         for i, lat in ((1, -31.9), (2, 52.125)):
             c.exec_driver_sql("INSERT INTO store (id, company_id, store_id, name, lat, lon, failures) "
                               "VALUES (?, 1, ?, 'x', ?, 5.5, 0)", (i, str(i), lat))

@@ -393,21 +393,25 @@ def _group_row(g: GroupFigures) -> tuple[str, ...]:
     return g.name, f"{g.stores:,}", g.ambassador or "none", age, g.status.replace("_", " ").lower(), right
 
 # %% ../../nbs/analysis/report.ipynb #66962a2e
-def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]:
-    "The groups of one company: map and tables."
-    if not f.groups: return [Part(f.company, (
-        "No groups yet. They are formed when every store of a cluster has been scraped.",))]
+def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture, ...]:
+    "The map of one company's groups; none where nobody knows where a store is."
+    if with_place(frame).empty: return ()
     biggest = ", ".join(f"{g.name} with {g.stores} stores" for g in f.full[:3]) or "none for all products"
-    shown = picture(
+    return (picture(
         lambda: group_figure(frame, basemap), f"Map of {f.company}",
         f"Map of {f.stores} stores of {f.company} in {len(f.full)} groups, among them {biggest}; "
         f"{f.outliers} outliers.",
         "A group has one colour and marker, a ring marks its Ambassador, a grey cross an outlier. Groups that follow "
-        "the map are price zones; groups scattered over it are store formats.", kind="png")
+        "the map are price zones; groups scattered over it are store formats.", kind="png"),)
+
+
+def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]:
+    "The groups of one company: map and tables."
+    if not f.groups: return [Part(f.company, (
+        "No groups yet. They are formed when every store of a cluster has been scraped.",))]
     columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", "Audited prices right")
-    parts = [Part(f.company, pictures=(shown,) if len(with_place(frame)) else (), name=f"Groups of {f.company}",
-                  numbers=(1, 3), columns=columns,
-                  rows=tuple(map(_group_row, f.full)))]
+    parts = [Part(f.company, pictures=_company_map(f, frame, basemap), name=f"Groups of {f.company}", numbers=(1, 3),
+                  columns=columns, rows=tuple(map(_group_row, f.full)))]
     partly = tuple(_group_row(g) for g in f.groups if g.category is not None)
     if partly: parts.append(Part(
         "", (f"Outliers of {f.company} that price alike in single categories:",), numbers=(1, 3), columns=columns,

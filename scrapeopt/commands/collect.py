@@ -80,8 +80,9 @@ def scrape(
     else:
         report = run(ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at))
         updated = _update(ws, company, at, progress=not as_json) if update else None
-    _tell_scrapes(report, as_json)
-    if updated: _tell_update(updated, as_json)
+    _tell_scrapes(report, updated, as_json)
+    if updated and as_json: _tell_problems(updated)
+    elif updated: _tell_update(updated, as_json)
     elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
@@ -117,11 +118,13 @@ def _rounds(
     return report, updated
 
 
-def _tell_scrapes(report: "ScrapeReport", as_json: bool) -> None:
-    "Print what was scraped and what failed, and why."
+def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool) -> None:
+    "Print what was scraped and what failed, and why; as JSON also what an update did with it, in the same document."
     failures = [{**_tasks([f.task])[0], "attempts": f.attempts, "why": f.reason, "detail": f.detail}
                 for f in report.failed]
-    if as_json: return typer.echo(json.dumps({"scraped": _tasks(report.done), "failed": failures}, indent=1))
+    if as_json:
+        document = {"scraped": _tasks(report.done), "failed": failures}
+        return typer.echo(json.dumps(document | ({"update": updated.to_json()} if updated else {}), indent=1))
     total = len(report.done) + len(failures)
     typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s")
     columns = ("company", "store_id", "attempts", "why", "detail")
@@ -156,6 +159,11 @@ def _tell_update(report: "UpdateReport", as_json: bool) -> None:
         typer.echo(f"{report.files} files with {report.rows:,} prices; {report.partial} of them partial; "
                    f"{report.quarantined} lines or files in quarantine{away}")
         for event in report.events: typer.echo(f"  {event['words']}")
+    _tell_problems(report)
+
+
+def _tell_problems(report: "UpdateReport") -> None:
+    "Print on standard error what somebody should look at."
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
 
 # %% ../../nbs/commands/collect.ipynb #e809f95e

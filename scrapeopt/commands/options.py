@@ -83,7 +83,9 @@ def workspace_folder(
     workspace: Path | None,  # what the command's own -w says
 ) -> Path:
     "The folder of this call: the command's -w, that of `scrapeopt -w`, the environment's, the current folder."
-    return workspace or context.obj or Path()
+    typed = context.get_parameter_source("workspace")
+    from_environment = typed is not None and typed.name == "ENVIRONMENT"
+    return (context.obj if from_environment else workspace) or workspace or context.obj or Path()
 
 
 def open_workspace(context: typer.Context, workspace: Path | None) -> "Workspace":

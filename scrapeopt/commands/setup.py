@@ -97,7 +97,8 @@ def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[Stor
     from scrapeopt.storage.tables import Company
     with ws.begin() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
     counts = ", ".join(counted(c) for c in changes if c.stores)
-    typer.echo(f"imported {report['stores']} stores: {counts}." + ("" if clustered else " Next: scrapeopt cluster-stores"))
+    then = "" if clustered else " Next: scrapeopt cluster-stores"
+    typer.echo(f"imported {report['stores']} store{'s' * (report['stores'] != 1)}: {counts}.{then}")
     for note in report["notes"]: typer.echo(note)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['StoreChanges', 'compare_lists', 'refuse_to_retire_all', 'change_sentences', 'change_table']
 
 # %% ../../nbs/core/store_changes.ipynb #7b854187
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class StoreChanges:
     def leaving(self) -> dict[str, str]:  # store -> why
         "The stores that are not the company's any more, if the list is right."
         why = {store: f"at its place there is a store of {other} with its id now" for store, other in self.rebranded}
-        return {store: "the list of stores lacks it" for store in self.missing} | why
+        return dict.fromkeys(self.missing, "the list of stores lacks it") | why
 
 # %% ../../nbs/core/store_changes.ipynb #9911b385
 MOVED_KM = 0.1  # a store further from where it was has moved; chosen by hand, about the size of a shopping centre
@@ -95,13 +95,13 @@ def company_changes(
 ) -> StoreChanges:
     "What the list changes in one company."
     both = listed.merge(known, on=["company", "store_id"], suffixes=("", "_known"))
-    closed, ids = both["retired_at"].notna(), both["store_id"]
-    open_ones = known.loc[known["retired_at"].isna(), "store_id"]
+    ids, open_ones = both["store_id"], known.loc[known["retired_at"].isna(), "store_id"]
     gone = set(open_ones) - set(listed["store_id"]) - set(also_listed) - {store for store, _ in rebranded}
+    def some(found: Iterable[str]) -> tuple[str, ...]: return tuple(sorted(found))
     return StoreChanges(
-        name, len(listed), len(open_ones), *(tuple(sorted(found)) for found in (
-            set(listed["store_id"]) - set(known["store_id"]), ids[changed_rows(both)], ids[moved_rows(both)],
-            ids[closed], gone if len(listed) else ())), rebranded)
+        name, len(listed), len(open_ones), new=some(set(listed["store_id"]) - set(known["store_id"])),
+        changed=some(ids[changed_rows(both)]), moved=some(ids[moved_rows(both)]),
+        reopened=some(ids[both["retired_at"].notna()]), missing=some(gone if len(listed) else ()), rebranded=rebranded)
 
 # %% ../../nbs/core/store_changes.ipynb #f367c670
 def compare_lists(

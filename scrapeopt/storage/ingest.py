@@ -129,8 +129,8 @@ def check_time(
 ) -> None:
     "`InputError` for a file from the future."
     if at > now + MAX_AHEAD:
-        raise InputError(f"its name says {at:%Y-%m-%d %H:%M} UTC, but it is only {now:%Y-%m-%d %H:%M} UTC: set the "
-                         "scraper's clock, name its files in UTC, and put this one back under the right name")
+        raise InputError(f"its name says {at:%Y-%m-%d %H:%M} UTC, more than an hour ahead of the clock: set the clock "
+                         "of the scraper, name its files in UTC, and put this one back under the right name")
 
 # %% ../../nbs/storage/ingest.ipynb #85b17318
 @dataclass(frozen=True)

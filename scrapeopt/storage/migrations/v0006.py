@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alembic import op
-from sqlalchemy import Column, Integer, String, text
+from sqlalchemy import Column, Integer, String, inspect, text
 
 revision, down_revision = "0006", "0005"
 
@@ -33,8 +33,9 @@ def fill_from_files(folder: Path) -> None:
 
 def upgrade() -> None:
     "Two columns, filled for the snapshots that are there."
-    op.add_column("snapshot", Column("currency", String, nullable=False, server_default=""))
-    op.add_column("snapshot", Column("decimals", Integer, nullable=False, server_default="2"))
+    there = {column["name"] for column in inspect(op.get_bind()).get_columns("snapshot")}
+    for name, kind, default in (("currency", String, ""), ("decimals", Integer, "2")):
+        if name not in there: op.add_column("snapshot", Column(name, kind, nullable=False, server_default=default))
     fill_from_companies()
     about = op.get_context().config
     if about is not None and (folder := about.attributes.get("folder")) is not None: fill_from_files(folder)
