@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapeopt.core.errors import InputError
-from scrapeopt.core.price_text import PriceFormat, read_price
+from scrapeopt.core.price_text import PriceFormat, parse_price
 from scrapeopt.simulation.panel import Panel
 from scrapeopt.storage.ingest import has_many_bad
 from scrapeopt.storage.scrape_lines import Expected, read_scrape, read_text
@@ -65,7 +65,7 @@ def served(ws: Workspace) -> dict[str, str]:
     ("1'226.05", {"number_format": "1'234.56"}, 122605), ("3.500", {"decimals": 3}, 3500),
     ("0.500", {}, 50), ("1234.500", {}, 123450), (" 3.5 ", {}, 350), ("+3.50", {}, 350)])
 def test_a_price_is_read_as_its_company_writes_it(text, company, price):
-    assert read_price(text, CompanySettings(**company).price_format) == price
+    assert parse_price(text, CompanySettings(**company).price_format) == price
 
 
 @pytest.mark.parametrize(("text", "company", "words"), [
@@ -81,17 +81,17 @@ def test_a_price_is_read_as_its_company_writes_it(text, company, price):
     ("\u0663.\u0665", {}, "digits of another script"), ("3.5.", {}, "more than one point"), ("--3", {}, "other signs"),
     ("sold out", {}, "is not a number: write null"), ("2 for 5.00", {}, "letters")])
 def test_a_price_that_is_refused_has_its_own_words(text, company, words):
-    with pytest.raises(ValueError, match=r"^price ") as e: read_price(text, CompanySettings(**company).price_format)
+    with pytest.raises(ValueError, match=r"^price ") as e: parse_price(text, CompanySettings(**company).price_format)
     assert words in str(e.value) and text in str(e.value)
 
 
 @given(st.decimals(0, 99_999, places=4, allow_nan=False), st.sampled_from([0, 2, 3, 4]))
 def test_noise_of_floats_is_no_price_of_its_own(price, decimals):
     price, how = round(price, decimals), PriceFormat(decimals, "1234.56")
-    exact = read_price(f"{price:f}", how)
+    exact = parse_price(f"{price:f}", how)
     assert exact == (int(price.scaleb(decimals)) or None)
     noisy = float(price) * 3 / 3  # computed, as programs do
-    assert read_price(noisy, how) == exact and ("e" in repr(noisy) or read_price(repr(noisy), how) == exact)
+    assert parse_price(noisy, how) == exact and ("e" in repr(noisy) or parse_price(repr(noisy), how) == exact)
     found = read_scrape(f'{{"product_id": "1", "price": {noisy!r}}}'.encode(), Expected("1", "AUD", how))
     assert found.prices.tolist() == [exact] * bool(exact) and found.not_on_sale == (exact is None)
 
@@ -100,7 +100,7 @@ def test_noise_of_floats_is_no_price_of_its_own(price, decimals):
        st.sampled_from(["1234.56", "1,234.56", "1 234.56", "1'234.56", "1234,56", "1.234,56", "1 234,56", None]),
        st.integers(0, 4))
 def test_any_text_is_a_price_or_not_on_sale_or_refused_with_words(text, number_format, decimals):
-    try: assert 0 < (read_price(text, PriceFormat(decimals, number_format)) or 1) <= 2**31 - 1
+    try: assert 0 < (parse_price(text, PriceFormat(decimals, number_format)) or 1) <= 2**31 - 1
     except ValueError as e: said = str(e)
     else: said = "price "
     assert said.startswith("price ") and len(said) < 250

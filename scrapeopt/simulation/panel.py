@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.calendar import utc_times
 from ..core.errors import InputError
-from ..core.price_text import TWO_MEANINGS, NumberFormat, PriceFormat, read_price, two_meanings
+from ..core.price_text import TWO_MEANINGS, NumberFormat, PriceFormat, parse_price, two_meanings
 from ..core.prices import NOT_SOLD
 from ..core.stores import as_text
 from ..storage.store_file import STORE_NAMES
@@ -135,7 +135,7 @@ def _text_units(
     for decimals in DECIMALS:
         units, why = np.full(len(given) + 1, NOT_SOLD, np.int32), [""] * (len(given) + 1)  # the last is a missing value
         for i, price in enumerate(given):
-            try: read = read_price(price, PriceFormat(decimals, told))
+            try: read = parse_price(price, PriceFormat(decimals, told))
             except ValueError as e: why[i] = str(e)
             else: units[i] = NOT_SOLD if read is None else read
         if not any(why): break

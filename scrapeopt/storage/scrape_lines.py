@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.price_text import CENTS, PriceFormat, plain_units, read_price
+from ..core.price_text import CENTS, PriceFormat, plain_units, parse_price
 from ..core.prices import NOT_SOLD
 from ..core.stores import text_of
 
@@ -36,7 +36,7 @@ def json_price(
     try: price = msgspec.json.decode(written, type=kind)
     except msgspec.MsgspecError:
         raise ValueError(f"price {written.decode():.40} is neither a number nor a text") from None
-    found = read_price(price, how)
+    found = parse_price(price, how)
     return NOT_SOLD if found is None else found
 
 # %% ../../nbs/storage/scrape_lines.ipynb #5392b644
