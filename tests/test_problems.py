@@ -3,7 +3,6 @@ import json
 import os
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,7 +22,6 @@ from scrapeopt.workspace import Workspace
 
 WEEK = timedelta(days=7)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def kinds(ws: Workspace, now: datetime = NOW, company: str | None = None) -> list[tuple[str, str]]:
@@ -103,7 +101,8 @@ def test_a_scheduler_that_stopped_is_named(scraped, days, expected):
 
 
 def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
-    for week in (1, 2): land(scraped, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
+    for week in (1, 2):
+        land(scraped, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
     update_db(scraped)
     (old,) = [p for p in find_problems(scraped, "Woolworths", NOW + 2 * WEEK) if p.kind == "old_prices"]
     assert {"0005", "0006", "0007"} <= set(old.which) and "0001" not in old.which and not old.needs_person
@@ -302,17 +301,18 @@ def test_a_list_of_no_clusters_is_a_table_of_outliers(tmp_path):
     assert [(row["cluster"], row["extent_km"]) for row in cluster_rows(ws.stores())] == [(-1, None)]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="no store lists to try on")
-def test_real_chains_are_left_alone(tmp_path):
-    australia = pd.read_csv(DATA / "au_store_locations" / "coles_woolworths_2024.csv").rename(columns={"vendor": "company"})
-    croatia = pd.read_csv(DATA / "croatia_store_locations" / "stores.csv").rename(columns={"chain_code": "company"})
-    stores = pd.concat([australia, croatia])[["company", "lat", "lon"]].dropna().reset_index(drop=True)
+def test_real_chains_are_left_alone(shared_data):
+    files = {"au_store_locations/coles_woolworths_2024.csv": "vendor",
+             "croatia_store_locations/stores.csv": "chain_code"}
+    lists = [pd.read_csv(shared_data / file).rename(columns={column: "company"}) for file, column in files.items()]
+    stores = pd.concat(lists)[["company", "lat", "lon"]].dropna().reset_index(drop=True)
     odd = {}
     for company, part in stores.groupby("company"):
         places = list(zip(part["lat"].tolist(), part["lon"].tolist(), strict=True))
         odd[company] = len(misplaced({str(k): place for k, place in enumerate(places)}))
         labels = StoreClusterer().fit(places).labels_
-        widths = [extent_km([p for p, label in zip(places, labels, strict=True) if label == n]) for n in set(labels) - {-1}]
+        parts = [[p for p, label in zip(places, labels, strict=True) if label == n] for n in set(labels) - {-1}]
+        widths = list(map(extent_km, parts))
         assert max(widths, default=0) < WIDE_KM, company
     assert {company: n for company, n in odd.items() if n} == {"trgocentar": 1}  # 4 of its 5 stores are swapped there
 
