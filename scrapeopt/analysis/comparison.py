@@ -151,7 +151,8 @@ def named_differences(
     "Some products with their names and both prices."
     ids = [str(found.products[k]) for k in positions]
     query = select(Product.product_id, Product.name).where(Product.company_id == company.id)
-    names = dict(session.execute(query.where(Product.product_id.in_(ids))).tuples().all())
+    rows = session.execute(query.where(Product.product_id.in_(ids)))
+    names = {row.product_id: row.name for row in rows}
     return tuple(Difference(product_id, names.get(product_id, ""), str(found.categories[k]), (
         money.price(int(found.prices[0, k])), money.price(int(found.prices[1, k]))))
         for product_id, k in zip(ids, positions, strict=True))
