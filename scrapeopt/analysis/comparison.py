@@ -21,8 +21,9 @@ from ..core.calendar import SyncWindow
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from ..overlap import MatchRule, PriceMatrix, price_matrix
+from ..storage.currencies import Money
 from ..storage.queries import newest_snapshots
-from ..storage.snapshot_rows import Money, read_money
+from ..storage.snapshot_rows import read_money
 from ..storage.snapshots import read_snapshot
 from ..storage.tables import Company, Product
 from ..workspace import Workspace
