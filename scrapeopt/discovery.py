@@ -113,7 +113,7 @@ def asleep(
     "Which stores are left alone now, because they did not answer; without `tried_at`, those that are unreachable."
     if "failures" not in stores.columns or "tried_at" not in stores.columns: return unreachable(stores)
     failures, tried = stores["failures"].fillna(0).to_numpy(int), utc_times(stores["tried_at"])
-    pause = np.minimum(2.0 ** (np.minimum(failures, 10) - 1), LONGEST_PAUSE)
+    pause = np.clip(2.0 ** (np.minimum(failures, 10) - 2), 1, LONGEST_PAUSE)
     waited = local_day(now, timezone) - local_day(tried, timezone)
     return (failures > 0) & ~np.isnat(tried) & (waited < pause) & (waited >= 0)  # below 0: by a clock that was ahead
 
