@@ -178,6 +178,7 @@ def test_the_days_around_a_switch(tmp_path, policy, monkeypatch):
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("policy", ["document", "delegated"])
 def test_two_hundred_days(tmp_path, policy, seed):

@@ -50,7 +50,7 @@ def with_store(
     asked, names, found = list(companies), dict[str, str](), list[Company]()
     for company in asked:
         rows = session.execute(select(Store.store_id, Store.name).where(Store.company_id == company.id))
-        own = dict(rows.tuples().all())
+        own = {row.store_id: row.name for row in rows}
         if store.strip() in own: found.append(company)
         names |= own
     if found: return found
@@ -68,7 +68,7 @@ def with_product(
     found = [c for c in asked if session.scalar(select(Product.product_id).where(Product.company_id == c.id, wanted))]
     if found: return found
     query = select(Product.product_id, Product.name).where(Product.company_id.in_([c.id for c in asked])).limit(50_000)
-    names = dict(session.execute(query).tuples().all())
+    names = {row.product_id: row.name for row in session.execute(query)}
     if not names: raise InputError(f"no product {product!r}: no prices are known yet; scrapeopt scrape --update")
     whose = f" was seen in any store of {' or '.join(c.name for c in asked)}" if len(asked) <= 3 else " was ever seen"
     raise InputError(f"no product {product!r}{whose}{near(product.strip(), names)}")

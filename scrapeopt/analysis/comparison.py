@@ -21,8 +21,9 @@ from ..core.calendar import SyncWindow
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from ..overlap import MatchRule, PriceMatrix, price_matrix
+from ..storage.currencies import Money
 from ..storage.queries import newest_snapshots
-from ..storage.snapshot_rows import Money, read_money
+from ..storage.snapshot_rows import read_money
 from ..storage.snapshots import read_snapshot
 from ..storage.tables import Company, Product
 from ..workspace import Workspace
@@ -151,7 +152,8 @@ def named_differences(
     "Some products with their names and both prices."
     ids = [str(found.products[k]) for k in positions]
     query = select(Product.product_id, Product.name).where(Product.company_id == company.id)
-    names = dict(session.execute(query.where(Product.product_id.in_(ids))).tuples().all())
+    rows = session.execute(query.where(Product.product_id.in_(ids)))
+    names = {row.product_id: row.name for row in rows}
     return tuple(Difference(product_id, names.get(product_id, ""), str(found.categories[k]), (
         money.price(int(found.prices[0, k])), money.price(int(found.prices[1, k]))))
         for product_id, k in zip(ids, positions, strict=True))

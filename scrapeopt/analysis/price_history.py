@@ -19,7 +19,7 @@ from .asked_for import asked_companies, with_product, with_store
 from ..core.calendar import local_day
 from ..core.errors import InputError
 from ..storage.queries import newest_snapshots, scrape_times, snapshots_of
-from ..storage.snapshot_rows import read_price
+from ..storage.snapshot_rows import read_one_price
 from ..storage.tables import Company
 from ..workspace import Workspace
 
@@ -74,7 +74,7 @@ def own_spans(
     "What a store's own usable snapshots say of a product; nothing of a product that it never sold."
     seen, found = list[PriceSpan](), snapshots_of(session, company, [store])
     for path, at in zip(found["path"], found["scraped_at"], strict=True):
-        try: price, money = read_price(workspace.path / path, product)
+        try: price, money = read_one_price(workspace.path / path, product)
         except InputError as e: unread.append(str(e))
         else: seen.append(PriceSpan(company.name, store, product, price, money.currency or company.currency,
                                     "direct_scrape", store, None, at, at))

@@ -184,7 +184,7 @@ def changeovers_between(view: View, first: datetime, last: datetime) -> int:
     "How many changeovers lie between two UTC times; every seven days count as one while none is known."
     day = view.company.changeover
     if day is None: day = next(iter(read_learned_days(view.session, view.company)), None)
-    if day is None: return (last - first).days // 7
+    if day is None: return (last - first + timedelta(hours=12)).days // 7  # scrapers come at about the same hour
     zone = ZoneInfo(view.company.timezone)
     return price_week_of(last, day, zone) - price_week_of(first, day, zone)
 

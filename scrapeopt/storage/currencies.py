@@ -7,6 +7,7 @@ __all__ = ['newest_currency', 'in_currency', 'Money', 'money_at']
 
 # %% ../../nbs/storage/currencies.ipynb #761e72e0
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pandas as pd
 from sqlalchemy import select
@@ -36,6 +37,13 @@ class Money:
     "In what prices are written."
     currency: str  # three letters
     decimals: int  # prices are whole numbers of 10^-decimals
+
+    def price(
+        self,
+        units: int,  # of 10^-decimals
+    ) -> Decimal:
+        "A price as an exact decimal."
+        return Decimal(units).scaleb(-self.decimals)
 
 
 def money_at(

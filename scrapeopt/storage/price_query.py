@@ -121,16 +121,15 @@ def store_rows(
         "confidence": pa.array(served.confidence[k][at].astype(float))}, schema=price_schema(places))
 
 # %% ../../nbs/storage/price_query.ipynb #98d4a826
-CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
-BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
-
-
 def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch":
     "What is told of a store in the present currency, and what only older prices tell; by product."
     import pyarrow as pa
     import pyarrow.compute as pc
     left = old.filter(pc.invert(pc.is_in(old["product_id"], value_set=new["product_id"])))
     return pa.concat_batches([new, left]).sort_by("product_id")
+
+# %% ../../nbs/storage/price_query.ipynb #6ca2a748
+CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
 
 
 def chunk_rows(
@@ -164,6 +163,9 @@ def source_rows(
     served = [s for s in source.stores if store in (None, s)]
     for start in range(0, len(served), CHUNK):
         yield from chunk_rows(session, folder, source, served[start:start + CHUNK], product, places).values()
+
+# %% ../../nbs/storage/price_query.ipynb #4342290d
+BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
 
 
 def in_batches(parts: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:

@@ -1,0 +1,354 @@
+"""Nothing is silent (R17): what looks odd stands in one list, in status, in the report, in the exit code."""
+import json
+import os
+import re
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+import small_chain
+from small_chain import THURSDAY, land, lines, shelf
+from typer.testing import CliRunner
+
+from scrapeopt.analysis.odd_places import WIDE_KM, cluster_rows, how_to_cut, misplaced
+from scrapeopt.analysis.problems import PROBLEM_KINDS, Problem, cluster_problems, find_problems, problem_line
+from scrapeopt.analysis.report import write_report
+from scrapeopt.cli import main
+from scrapeopt.clustering import StoreClusterer
+from scrapeopt.commands.options import app
+from scrapeopt.core.plain_geo import extent_km
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+WEEK = timedelta(days=7)
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def kinds(ws: Workspace, now: datetime = NOW, company: str | None = None) -> list[tuple[str, str]]:
+    "The kinds of problems, with their companies."
+    return [(p.kind, p.company) for p in find_problems(ws, company, now)]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    "A command line: its exit code and standard output."
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    return result.exit_code, result.stdout
+
+
+def chain(path, places, company="Mart", min_samples=2) -> Workspace:
+    "A workspace with stores at these places, clustered."
+    ws = Workspace.create(path, policy="document")
+    ws.import_stores(pd.DataFrame({"company": company, "store_id": [f"{k}" for k in range(len(places))], "name": "s",
+                                   "lat": [lat for lat, _ in places], "lon": [lon for _, lon in places]}))
+    ws.cluster(min_samples=min_samples)
+    return ws
+
+
+@pytest.fixture
+def scraped(tmp_path) -> Workspace:
+    "Two companies, scraped once."
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    small_chain.scrape_all(ws)
+    update_db(ws)
+    return ws
+
+
+# ---- the list, and where it is told ---------------------------------------------------------------------------------
+
+def test_a_healthy_workspace_has_no_problems(scraped):
+    assert kinds(scraped) == []
+    code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")
+    assert code == 0 and "needs a person" not in out
+    assert [row["problems"] for row in json.loads(run("status", "--json", "-w", scraped.path, "--now", "2026-11-20")[1])
+            ] == [[], []]
+
+
+def test_status_report_and_exit_codes_agree(scraped, tmp_path):
+    for _ in range(3): scraped.record_failures({("Woolworths", "0003"): False})
+    found = find_problems(scraped, now=NOW)
+    assert [(p.kind, p.which, p.needs_person) for p in found] == [("unreachable", ("0003",), True)]
+    code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")
+    assert code == 2 and problem_line(found[0]) in re.sub(r"\s+", " ", out)
+    code, out = run("status", "-w", scraped.path, "--json", "--now", "2026-11-20")
+    rows = {row["company"]: row["problems"] for row in json.loads(out)}
+    assert code == 2 and rows == {"Fruit/Veg & Co.": [], "Woolworths": [found[0].to_json()]}
+    page = write_report(scraped, out=tmp_path / "r.html", now=pd.Timestamp(NOW)).read_text()
+    assert found[0].what in page and "Worth knowing" not in page
+    assert run("report", "-w", scraped.path, "--now", "2026-11-20", "--out", tmp_path / "r.html")[0] == 2
+    assert run("status", "-w", scraped.path, "--company", "Fruit/Veg & Co.", "--now", "2026-11-20")[0] == 0
+
+
+def test_what_is_worth_knowing_makes_no_exit_code(tmp_path):
+    ws = chain(tmp_path / "ws", [(38 + k * 0.045, 12.5) for k in range(120)])
+    assert [p.kind for p in find_problems(ws)] == ["never_scraped", "wide_cluster"]
+    assert run("status", "-w", ws.path)[0] == 0
+    page = write_report(ws, out=tmp_path / "r.html").read_text()
+    assert "Worth knowing" in page and "Nothing: no store is out of reach" in page
+
+
+def test_every_kind_is_said_in_a_line():
+    for kind, needs_person in PROBLEM_KINDS.items():
+        line = problem_line(Problem(kind, "Mart", "What", ("a",), "To do."))
+        assert ("needs a person" in line) == needs_person and line.endswith("What (a). To do.")
+
+
+# ---- old prices -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("days", "expected"), [(1, []), (7, []), (10, ["stale"]), (400, ["stale"])])
+def test_a_scheduler_that_stopped_is_named(scraped, days, expected):
+    now = THURSDAY.to_pydatetime() + timedelta(days=days)
+    assert [kind for kind, _ in kinds(scraped, now, "Woolworths")] == expected
+
+
+def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
+    for week in (1, 2):
+        land(scraped, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
+    update_db(scraped)
+    (old,) = [p for p in find_problems(scraped, "Woolworths", NOW + 2 * WEEK) if p.kind == "old_prices"]
+    assert {"0005", "0006", "0007"} <= set(old.which) and "0001" not in old.which and not old.needs_person
+    assert "14 days old" in old.what or "15 days old" in old.what
+
+
+def test_a_clock_that_is_behind_finds_nothing_old(scraped):
+    assert kinds(scraped, datetime(2020, 1, 1, tzinfo=UTC)) == []
+
+
+# ---- the same bytes -------------------------------------------------------------------------------------------------
+
+def weekly(ws: Workspace, store: str, contents, company="Woolworths") -> None:
+    "A file a week for a store, each with the shelf of one week."
+    for week, shown in enumerate(contents, start=1):
+        land(ws, company, store, THURSDAY + week * WEEK, lines(shelf(company, store, shown)))
+    update_db(ws)
+
+
+@pytest.mark.parametrize(("contents", "named"), [
+    ((0, 0), True),  # three times the same over two changeovers
+    ((0, 0, 0, 0), True),
+    ((0,), False),  # one changeover
+    ((1, 0), False),  # back at the old prices is no repetition
+    ((0, 0, 1), False),  # it has changed since
+    ((1, 1, 1), True),
+])
+def test_a_feed_that_repeats_itself_is_named(scraped, contents, named):
+    weekly(scraped, "0002", contents)
+    found = [p for p in find_problems(scraped, now=NOW + len(contents) * WEEK) if p.kind == "same_bytes"]
+    assert [p.which for p in found] == ([("0002",)] if named else [])
+
+
+def test_repeated_scrapes_within_a_price_week_are_no_repetition(scraped):
+    for hour in range(1, 20): land(scraped, "Woolworths", "0002", THURSDAY + timedelta(hours=3 * hour),
+                                   lines(shelf("Woolworths", "0002")))
+    update_db(scraped)
+    assert "same_bytes" not in [kind for kind, _ in kinds(scraped)]
+
+
+# ---- the changeover -------------------------------------------------------------------------------------------------
+
+def nightly(path, changes_on: int, told: str | None, nights: int = 28) -> Workspace:
+    "Stores that are scraped every day, and change their prices before one weekday."
+    ws = small_chain.new_workspace(path)
+    if told:
+        with (path / "scrapeopt.toml").open("a") as f: f.write(f'\n[companies."Woolworths"]\nchangeover = "{told}"\n')
+        ws = Workspace.open(path)
+    for night in range(nights):
+        at = THURSDAY + timedelta(days=night)
+        week = (at.weekday() - changes_on) // 7 + (at - THURSDAY + timedelta(days=THURSDAY.weekday())).days // 7
+        for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+            land(ws, "Woolworths", store, at + timedelta(minutes=i), lines(shelf("Woolworths", store, week + 5)))
+        update_db(ws, "Woolworths")
+    return ws
+
+
+@pytest.mark.parametrize(("changes_on", "told", "expected"), [
+    (2, None, "changeover_untold"), (0, None, "changeover_untold"), (2, "wednesday", None),
+    (2, "monday", "changeover_differs"), (4, "thursday", "changeover_differs")])
+def test_a_changeover_that_nobody_told_is_named(tmp_path, changes_on, told, expected):
+    ws = nightly(tmp_path / "ws", changes_on, told)
+    found = [p for p in find_problems(ws, "Woolworths", NOW + 4 * WEEK) if p.kind.startswith("changeover")]
+    assert [p.kind for p in found] == ([expected] if expected else [])
+    day = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"][changes_on]
+    assert all(f"Prices change on {day}" in p.what and f'changeover = "{day.lower()}"' in p.todo for p in found)
+
+
+def test_prices_that_never_change_have_no_changeover(tmp_path):
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    for night in range(12):
+        for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+            at = THURSDAY + timedelta(days=night, minutes=i)
+            if at.weekday() != 6: land(ws, "Woolworths", store, at, lines(shelf("Woolworths", store)))
+        update_db(ws, "Woolworths")
+    assert not [kind for kind, _ in kinds(ws, NOW + 2 * WEEK) if kind.startswith("changeover")]
+
+
+# ---- groups ---------------------------------------------------------------------------------------------------------
+
+def test_a_company_in_which_nobody_prices_alike_is_told_so(tmp_path):
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+        land(ws, "Woolworths", store, THURSDAY + timedelta(minutes=i), lines(shelf("Woolworths", store, week=100 + i)))
+    update_db(ws)
+    (alone,) = [p for p in find_problems(ws, "Woolworths", NOW) if p.kind == "no_group"]
+    assert "no two stores price alike of 7" in alone.what and "scraping in turn is all there is to gain" in alone.what
+    code, out = run("status", "-w", ws.path, "--company", "Woolworths", "--now", "2026-11-20")
+    assert code == 0 and "scraping in turn is all there is to gain" in re.sub(r"\s+", " ", out)
+
+
+def test_a_company_scraped_too_far_apart_is_told_so(tmp_path):
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+        land(ws, "Woolworths", store, THURSDAY + 3 * i * timedelta(days=1), lines(shelf("Woolworths", store)))
+    update_db(ws)
+    (alone,) = [p for p in find_problems(ws, "Woolworths", NOW + 3 * WEEK) if p.kind == "no_group"]
+    assert "close enough in time" in alone.what
+
+
+def test_accuracy_below_the_floor_is_named(scraped):
+    from sqlalchemy import text
+    small_chain.scrape_in_two_days(scraped, 1)
+    now = NOW + WEEK + timedelta(days=1)
+    assert not {"inaccurate", "weak"} & {kind for kind, _ in kinds(scraped, now)}
+    with scraped.begin() as session:
+        session.execute(text('update inference_audit set "right" = prices / 2, prices = 300, timely = true'))
+    found = {p.kind: p for p in find_problems(scraped, "Woolworths", now)}
+    assert found["inaccurate"].needs_person and "accuracy_floor is 90%" in found["inaccurate"].what
+    assert "weak" in found and "inaccurate" not in [kind for kind, _ in kinds(scraped, now + 5 * WEEK)]
+
+
+# ---- places ---------------------------------------------------------------------------------------------------------
+
+CITY = [(45.8 + (k % 6) / 50, 16.0 + (k // 6) / 50) for k in range(30)]
+SOUTH = [(-33.4 - (k % 6) / 50, -70.6 - (k // 6) / 50) for k in range(30)]
+
+
+@pytest.mark.parametrize(("places", "odd", "meant"), [
+    (CITY, 4, lambda lat, lon: (lon, lat)),  # to the Gulf of Aden
+    (CITY, 4, lambda lat, lon: (-lat, lon)),
+    (CITY, 4, lambda lat, lon: (lat, -lon)),
+    (SOUTH, 5, lambda lat, lon: (lon, lat)),  # to the Antarctic
+    (SOUTH, 5, lambda lat, lon: (-lat, lon)),
+    (SOUTH, 5, lambda lat, lon: (-lat, -lon)),  # both signs are missing
+])
+def test_a_store_that_was_mistyped_is_named(tmp_path, places, odd, meant):
+    wrong = [meant(*place) if k == odd else place for k, place in enumerate(places)]
+    ws = chain(tmp_path / "ws", wrong)
+    assert [(p.kind, p.which) for p in find_problems(ws) if p.kind != "never_scraped"] == [("swapped", (str(odd),))]
+    assert run("status", "-w", ws.path)[0] == 2
+    out = run("cluster-stores", "-w", ws.path, "--min-samples", "2")[1]
+    assert "lat and lon look wrong" in re.sub(r"\s+", " ", out)
+
+
+def test_a_batch_of_swapped_stores_is_named_though_it_is_a_cluster_of_its_own(tmp_path):
+    ws = chain(tmp_path / "ws", [place[::-1] if k < 8 else place for k, place in enumerate(CITY)])
+    (found,) = cluster_problems(ws)
+    assert set(found.which) == {str(k) for k in range(8)} and "8 of 30 stores" in found.what
+
+
+@pytest.mark.parametrize(("place", "words"), [
+    ((48.86, 2.35), "France, 1,077 km"), ((-45.0, -120.0), "far from any town"), ((4.58, 16.0), "the others")])
+def test_a_store_in_another_country_is_named(place, words):
+    (found,) = misplaced({str(k): p for k, p in enumerate([*CITY, place])})
+    assert found.store_id == "30" and found.meant is None and words in found.words()
+
+
+@pytest.mark.parametrize("places", [
+    CITY, SOUTH, CITY[:1], [], [CITY[0], CITY[0][::-1]],
+    [*CITY, (43.51, 16.44)],  # Split, 270 km away
+    [*CITY, *[(46.06 + k / 99, 14.51) for k in range(3)]],  # three shops over the border
+    [(0.0, 100.0 + k / 50) for k in range(20)],  # on the equator: a sign of latitude says nothing
+    [(-17.8, 179.9 - k / 50) for k in range(10)] + [(-17.8, -179.9 + k / 50) for k in range(10)],  # over the date line
+])
+def test_stores_that_may_well_be_right_are_not_named(places):
+    assert misplaced({str(k): p for k, p in enumerate(places)}) == []
+
+
+# ---- clusters that have grown together ------------------------------------------------------------------------------
+
+def coast(stores: int, step_km: float, gaps: dict[int, float]) -> list[tuple[float, float]]:
+    "Stores along a meridian, with gaps of so many km after some."
+    places, lat = [], 38.0
+    for k in range(stores):
+        places.append((lat, 12.5))
+        lat += gaps.get(k, step_km) / 111.195
+    return places
+
+
+@pytest.mark.parametrize(("places", "wide"), [
+    (coast(180, 5, {}), True), (coast(60, 5, {}), True), (coast(40, 5, {}), False), (coast(180, 1, {}), False),
+    (coast(180, 5, {60: 17, 100: 15}), True), (coast(180, 5, {90: 60}), True),
+    (coast(180, 5, {30: 40, 60: 40, 90: 40, 120: 40, 150: 40}), False), (CITY, False)])
+def test_a_cluster_along_a_coast_is_named(tmp_path, places, wide):
+    ws = chain(tmp_path / "ws", places, min_samples=5)
+    found = [p for p in cluster_problems(ws) if p.kind == "wide_cluster"]
+    assert bool(found) == wide
+    rows = json.loads(run("cluster-stores", "-w", ws.path, "--min-samples", "5", "--json")[1])
+    assert any(row["extent_km"] and row["extent_km"] >= WIDE_KM for row in rows) == wide
+    assert [list(row) for row in rows] == [["company", "cluster", "name", "stores", "extent_km"]] * len(rows)
+
+
+@pytest.mark.parametrize("gaps", [{45: 17, 90: 17, 135: 17}, {45: 12, 90: 13, 135: 14}, {40: 18, 80: 17, 120: 16}])
+def test_the_eps_km_that_is_named_cuts(gaps):
+    places = coast(170, 5, gaps)
+    told = how_to_cut(places, "dbscan", 20, 5)
+    eps = float(re.search(r"--eps-km ([\d.]+) would cut it|--eps-km ([\d.]+) or", told)[0].split()[1])
+    labels = StoreClusterer(eps_km=eps, min_samples=5).fit(places).labels_
+    parts = [[p for p, label in zip(places, labels, strict=True) if label == n] for n in range(labels.max() + 1)]
+    assert len(parts) > 1 and max(map(extent_km, parts)) < WIDE_KM and sum(map(len, parts)) >= len(places) / 2
+
+
+def test_a_list_of_no_clusters_is_a_table_of_outliers(tmp_path):
+    ws = chain(tmp_path / "ws", [(45.8, 16.0), (43.5, 16.4)])
+    assert [(row["cluster"], row["extent_km"]) for row in cluster_rows(ws.stores())] == [(-1, None)]
+
+
+def test_real_chains_are_left_alone(shared_data):
+    files = {"au_store_locations/coles_woolworths_2024.csv": "vendor",
+             "croatia_store_locations/stores.csv": "chain_code"}
+    lists = [pd.read_csv(shared_data / file).rename(columns={column: "company"}) for file, column in files.items()]
+    stores = pd.concat(lists)[["company", "lat", "lon"]].dropna().reset_index(drop=True)
+    odd = {}
+    for company, part in stores.groupby("company"):
+        places = list(zip(part["lat"].tolist(), part["lon"].tolist(), strict=True))
+        odd[company] = len(misplaced({str(k): place for k, place in enumerate(places)}))
+        labels = StoreClusterer().fit(places).labels_
+        parts = [[p for p, label in zip(places, labels, strict=True) if label == n] for n in set(labels) - {-1}]
+        widths = list(map(extent_km, parts))
+        assert max(widths, default=0) < WIDE_KM, company
+    assert {company: n for company, n in odd.items() if n} == {"trgocentar": 1}  # 4 of its 5 stores are swapped there
+
+
+# ---- what was not taken ---------------------------------------------------------------------------------------------
+
+def test_quarantine_is_told_while_it_is_new(scraped):
+    land(scraped, "Woolworths", "0001", THURSDAY + timedelta(days=1), ['{"product_id": "1", "price": "free"}'])
+    update_db(scraped)
+    assert ("quarantine", "Woolworths") in kinds(scraped)
+    for path in (scraped.path / "quarantine").rglob("*"): os.utime(path, (0, 0))
+    assert ("quarantine", "Woolworths") in kinds(scraped)  # by the time of its name
+    assert ("earlier_quarantine", "Woolworths") in kinds(scraped, NOW + 2 * WEEK)
+
+
+def test_files_of_nobody_are_told_for_the_whole_workspace(scraped):
+    path = scraped.path / "inbox" / "Wollworths" / "0001" / "20261119T020000Z.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"product_id": "1", "price": "1.00"}\n')
+    assert update_db(scraped).problems
+    assert kinds(scraped) == [("quarantine", "")]
+    assert kinds(scraped, company="Woolworths") == []
+    code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")
+    assert code == 2 and out.count("workspace, needs a person: In quarantine") == 1
+    rows = json.loads(run("status", "-w", scraped.path, "--json", "--now", "2026-11-20")[1])
+    assert [[p["company"] for p in row["problems"]] for row in rows] == [[""], [""]]
+
+
+@pytest.mark.parametrize("name", ["20261399T000000Z.jsonl", "notes.json", "20261119T020000Z.jsonl"])
+def test_whatever_lies_in_quarantine_does_not_stop_the_list(scraped, name):
+    path = scraped.path / "quarantine" / "Fruit%2FVeg &%20Co." / "a" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\xff\xfe no JSON")
+    assert kinds(scraped) == [("quarantine", "Fruit/Veg & Co.")]
+
+
+def test_the_report_of_a_command_line_ends_with_its_code(scraped, capsys):
+    with pytest.raises(SystemExit) as ended: main(["status", "-w", str(scraped.path), "--now", "2026-12-24"])
+    assert ended.value.code == 2 and "Stale" in capsys.readouterr().out
