@@ -34,7 +34,6 @@ from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
-from .storage.snapshots import folder_name
 from .storage.tables import Company, GroupEvent, Product, Snapshot, Store
 from .storage.token_store import pay_scrapes, rewind_bucket
 from .workspace import Workspace, budget_day
@@ -280,7 +279,7 @@ def update_db(
         files, rejected = find_files(workspace.path, stores, company)
         files, closed = reject_retired(workspace.path, files, stores)
         rejected += closed
-        strays = stray_files(workspace.path, (company, folder_name(company)) if company else ())
+        strays = stray_files(workspace.path, company)
         report = UpdateReport(quarantined=len(rejected), problems=(*rejected, *strays))
         for name in names:
             own = [f for f in files if f.company == name]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scrapeopt.analysis.problems import find_problems
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.price_text import PriceFormat, parse_price
 from scrapeopt.simulation.panel import Panel
@@ -306,6 +307,8 @@ def test_what_is_not_taken_is_named_with_what_to_do_until_it_is_gone(tmp_path, n
         report = update_db(ws)
         assert (report.files, report.quarantined, len(report.problems)) == (0, 0, 1) and path.exists()
         assert words in report.problems[0] and "inbox/Mart/1/" in report.problems[0] and "\n" not in report.problems[0]
+    [problem] = [p for p in find_problems(ws, "Mart") if p.kind == "not_taken"]
+    assert problem.needs_person and problem.which[0].startswith("inbox/Mart/1/")
     path.unlink()
     assert update_db(ws).problems == ()
 

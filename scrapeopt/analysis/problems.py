@@ -25,6 +25,7 @@ from ..core.defaults import MAX_FAILURES
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..storage.home import Home, company_threshold
+from ..storage.inbox import strays
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import read_learned_days, weak_now
 from ..storage.settings import FILE, WEEKDAYS
@@ -35,7 +36,7 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person
     "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True,
     "same_bytes": True, "weak": True, "inaccurate": True, "diverged": False, "no_ambassador": False, "no_group": False,
     "changeover_differs": True, "changeover_untold": False, "swapped": True, "far_away": False, "wide_cluster": False,
-    "quarantine": True, "earlier_quarantine": False, "workspace": True}
+    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "workspace": True}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
 @dataclass(frozen=True)
@@ -336,6 +337,13 @@ def quarantine_problems(home: Home, companies: Iterable[str], everything: bool, 
                       f"{LATE_DAYS} days: {late}", which,
                       "Mend the scraper, then remove the files; nothing in them counts.")
 
+# %% ../../nbs/analysis/problems.ipynb #2550fb7d
+def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:
+    "What lies in the inbox and will not be taken."
+    for todo, files in strays(home.path, company).items():
+        todo = f"{todo[0].upper()}{todo[1:]}."
+        yield Problem("not_taken", company or "", "Not taken from the inbox", tuple(files), todo)
+
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
 CHECKS = (old_prices, silent_stores, same_bytes, inaccurate, group_problems, no_group, changeover_problems,
           place_problems, wide_clusters)
@@ -355,6 +363,7 @@ def find_problems(
             view = replace(view, now=max([moment, *view.scraped]))
             found += [problem for check in CHECKS for problem in check(view)]
     found += quarantine_problems(home, names, company is None, moment)
+    found += stray_problems(home, company)
     return sorted(found, key=lambda p: (not p.needs_person, p.company))
 
 
