@@ -120,11 +120,7 @@ def store_rows(
         "scraped_at": pa.array(latest.times[shown].astype("datetime64[us]"), pa.timestamp("us", "UTC")),
         "confidence": pa.array(served.confidence[k][at].astype(float))}, schema=price_schema(places))
 
-# %% ../../nbs/storage/price_query.ipynb #98d4a826
-CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
-BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
-
-
+# %% ../../nbs/storage/price_query.ipynb #8b8693c4
 def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch":
     "What is told of a store in the present currency, and what only older prices tell; by product."
     import pyarrow as pa
@@ -132,7 +128,7 @@ def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch"
     left = old.filter(pc.invert(pc.is_in(old["product_id"], value_set=new["product_id"])))
     return pa.concat_batches([new, left]).sort_by("product_id")
 
-
+# %% ../../nbs/storage/price_query.ipynb #516c9f67
 def chunk_rows(
     session: Session,
     folder: Path,  # the workspace
@@ -150,6 +146,10 @@ def chunk_rows(
     if source.before is None or not (unseen := sorted(set(stores) & set(source.before.stores))): return rows
     older = chunk_rows(session, folder, source.before, unseen, product, places)
     return rows | {s: with_older(rows[s], older[s]) for s in unseen}
+
+# %% ../../nbs/storage/price_query.ipynb #98d4a826
+CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
+BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
 
 
 def source_rows(
