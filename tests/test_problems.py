@@ -145,7 +145,7 @@ def test_repeated_scrapes_within_a_price_week_are_no_repetition(scraped):
 
 # ---- the changeover -------------------------------------------------------------------------------------------------
 
-def nightly(path, changes_on: int, told: str | None, nights: int = 28) -> Workspace:
+def nightly(path, changes_on: int, told: str | None, nights: int = 22) -> Workspace:
     "Stores that are scraped every day, and change their prices before one weekday."
     ws = small_chain.new_workspace(path)
     if told:

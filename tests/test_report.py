@@ -208,7 +208,7 @@ def test_broken_settings_end_in_a_page_and_a_sentence(tmp_path, capsys):
 def test_the_command(workspace, tmp_path, capsys):
     out = tmp_path / "new" / "w.html"
     with pytest.raises(SystemExit) as ended:
-        main(["report", "-w", str(workspace.path), "--company", "Woolworths", "--out", str(out)])
+        main(["report", "-w", str(workspace.path), "--company", "Woolworths", "--out", str(out), "--now", str(END)])
     assert ended.value.code == 0 and capsys.readouterr().out.strip() == str(out)
     assert "Fruit" not in read(out).text
     with pytest.raises(SystemExit) as ended: main(["report", "-w", str(workspace.path), "--company", "Aldi"])

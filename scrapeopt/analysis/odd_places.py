@@ -89,12 +89,14 @@ FEW = 3  # stores; more of them in one place are no slip
 MOST = 0.75  # share of the stores that the largest island must hold before others are called far
 LAND_KM = 100.0  # this near to a town, a store is in its country; on an island in a strait it may not be
 SEA_KM = 1000.0  # to the nearest town; no inhabited coast is as far from one
+MARGIN = 4.0  # degrees around the larger islands in which nobody is looked up; 444 km
 HOME_CELLS = 20  # fullest cells of larger islands whose countries are the company's own
 
 
 def inside(place: Place, others: Sequence[Place]) -> bool:
-    "Whether a place lies in the rectangle around others."
-    return all(min(axis) <= x <= max(axis) for x, axis in zip(place, zip(*others, strict=True), strict=True))
+    "Whether a place lies in the rectangle around others, or within `MARGIN` of it."
+    axes = zip(place, zip(*others, strict=True), strict=True)
+    return all(min(axis) - MARGIN <= x <= max(axis) + MARGIN for x, axis in axes)
 
 
 def home_countries(
