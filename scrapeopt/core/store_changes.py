@@ -151,14 +151,17 @@ def told(stores: Collection[str], company: str, one: str, many: str, todo: str =
 def change_sentences(c: StoreChanges) -> list[str]:
     "What a list changed in a company, a sentence a kind; new stores are told once others were known."
     retired, todo = bool(c.retired), "; run it with --replace to retire "
-    them = "it" if len(c.missing) == 1 else "them"
+    them, place = "it" if len(c.missing) == 1 else "them", "; one scrape places "
     gone = " no longer in the list" + (" and retired" if retired else "")
     lines = [
-        *told(c.new if c.known else (), c.company, "is new", "are new", "; one scrape places each"),
+        *told(c.new if c.known else (), c.company, "is new", "are new", place + ("it" if len(c.new) == 1 else "each")),
         *told(c.changed, c.company, "has other details", "have other details"),
         *told(c.moved, c.company, "moved", "moved"),
-        *told(c.reopened, c.company, "is open again", "are open again", "; one scrape places each"),
+        *told(c.reopened, c.company, "is open again", "are open again",
+              place + ("it" if len(c.reopened) == 1 else "each")),
         *told(c.missing, c.company, "is" + gone, "are" + gone, "" if retired else todo + them)]
+    if c.stores and 0 < c.known == len(c.missing):
+        lines.append(f"the list has no known store of {c.company}: is it the right file, its ids written as before?")
     then = f"; it is retired in {c.company}" if retired else f"{todo}it in {c.company}"
     return lines + [f"store {store} of {c.company} is a store of {other} now, at the same place: a rebrand{then}"
                     for store, other in c.rebranded]
