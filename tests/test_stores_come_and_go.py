@@ -327,3 +327,8 @@ def test_a_state_of_the_first_version_takes_stores_without_coordinates(tmp_path)
         c.exec_driver_sql("INSERT INTO store (company_id, store_id, name, failures) VALUES (1, '3', 'x', 0)")
         assert c.exec_driver_sql("PRAGMA foreign_key_check").all() == []
         assert c.exec_driver_sql("SELECT count(*) FROM snapshot JOIN store ON store.id = store_pk").scalar() == 1
+
+
+def test_what_is_exported_may_be_imported(grouped):
+    (first, second) = load_stores(grouped, grouped.stores(), replace=True)
+    assert (first.changed, first.moved, first.new, first.missing, second.changed) == ((), (), (), (), ())

@@ -15,6 +15,7 @@ import pandas as pd
 from .defaults import MAX_FAILURES
 from .errors import InputError
 from .geo import haversine_km
+from .stores import STORE_COLUMNS
 
 # %% ../../nbs/core/store_changes.ipynb #e55512d8
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def compare_lists(
     also_listed: Collection[tuple[str, str]] = (),  # company and id of stores in rows of the list that were put aside
 ) -> list[StoreChanges]:  # by company
     "What a list of stores changes."
+    listed = listed[[c for c in (*STORE_COLUMNS, *DETAILS[1:]) if c in listed]]  # a list may have columns of its own
     signs = rebrands(known[known["retired_at"].isna()], listed)
+    signs = signs[[key not in set(also_listed) for key in zip(signs["company"], signs["store_id"], strict=True)]]
     names = {*listed["company"], *signs["company"]}
     return [company_changes(
         name, known[known["company"] == name], listed[listed["company"] == name],
