@@ -113,7 +113,7 @@ def compare_lists(
     "What a list of stores changes."
     listed = listed[[c for c in (*STORE_COLUMNS, *DETAILS[1:]) if c in listed]]  # a list may have columns of its own
     signs = rebrands(known[known["retired_at"].isna()], listed)
-    signs = signs[[key not in set(also_listed) for key in zip(signs["company"], signs["store_id"], strict=True)]]
+    signs = signs[~among(signs, pd.DataFrame(list(also_listed), columns=["company", "store_id"]))]
     names = {*listed["company"], *signs["company"]}
     return [company_changes(
         name, known[known["company"] == name], listed[listed["company"] == name],
