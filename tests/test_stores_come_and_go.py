@@ -154,6 +154,17 @@ def test_a_rename_is_no_move_and_a_move_clusters_anew(grouped):
     assert group_of(grouped, "0004") is not None  # it may price as before, wherever it is
 
 
+def test_a_cluster_that_is_split_holds_nobody_up(grouped):
+    listed = stores().query("company == @W")
+    listed.loc[listed["store_id"].isin(["0003", "0004"]), "lat"] -= 3
+    load_stores(grouped, listed)
+    assert len(set(grouped.stores(W)["cluster"])) == 2
+    assert len(grouped.queue(20, company=W, now=THURSDAY + WEEK)) == 7
+    before = grouped.groups(W)
+    update_db(grouped)
+    assert grouped.groups(W).groups == before.groups
+
+
 def test_a_new_store_gets_a_cluster_and_is_placed_with_one_scrape(grouped):
     new = pd.DataFrame([(W, "0008", "Store 8", -31.955, 115.85)], columns=stores().columns)
     grouped.import_stores(pd.concat([stores(), new]))
@@ -316,3 +327,8 @@ def test_a_state_of_the_first_version_takes_stores_without_coordinates(tmp_path)
         c.exec_driver_sql("INSERT INTO store (company_id, store_id, name, failures) VALUES (1, '3', 'x', 0)")
         assert c.exec_driver_sql("PRAGMA foreign_key_check").all() == []
         assert c.exec_driver_sql("SELECT count(*) FROM snapshot JOIN store ON store.id = store_pk").scalar() == 1
+
+
+def test_what_is_exported_may_be_imported(grouped):
+    (first, second) = load_stores(grouped, grouped.stores(), replace=True)
+    assert (first.changed, first.moved, first.new, first.missing, second.changed) == ((), (), (), (), ())

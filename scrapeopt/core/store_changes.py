@@ -15,6 +15,7 @@ import pandas as pd
 from .defaults import MAX_FAILURES
 from .errors import InputError
 from .geo import haversine_km
+from .stores import STORE_COLUMNS
 
 # %% ../../nbs/core/store_changes.ipynb #e55512d8
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def compare_lists(
     also_listed: Collection[tuple[str, str]] = (),  # company and id of stores in rows of the list that were put aside
 ) -> list[StoreChanges]:  # by company
     "What a list of stores changes."
+    listed = listed[[c for c in (*STORE_COLUMNS, *DETAILS[1:]) if c in listed]]  # a list may have columns of its own
     signs = rebrands(known[known["retired_at"].isna()], listed)
+    signs = signs[~among(signs, pd.DataFrame(list(also_listed), columns=["company", "store_id"]))]
     names = {*listed["company"], *signs["company"]}
     return [company_changes(
         name, known[known["company"] == name], listed[listed["company"] == name],
@@ -151,14 +154,17 @@ def told(stores: Collection[str], company: str, one: str, many: str, todo: str =
 def change_sentences(c: StoreChanges) -> list[str]:
     "What a list changed in a company, a sentence a kind; new stores are told once others were known."
     retired, todo = bool(c.retired), "; run it with --replace to retire "
-    them = "it" if len(c.missing) == 1 else "them"
+    them, place = "it" if len(c.missing) == 1 else "them", "; one scrape places "
     gone = " no longer in the list" + (" and retired" if retired else "")
     lines = [
-        *told(c.new if c.known else (), c.company, "is new", "are new", "; one scrape places each"),
+        *told(c.new if c.known else (), c.company, "is new", "are new", place + ("it" if len(c.new) == 1 else "each")),
         *told(c.changed, c.company, "has other details", "have other details"),
         *told(c.moved, c.company, "moved", "moved"),
-        *told(c.reopened, c.company, "is open again", "are open again", "; one scrape places each"),
+        *told(c.reopened, c.company, "is open again", "are open again",
+              place + ("it" if len(c.reopened) == 1 else "each")),
         *told(c.missing, c.company, "is" + gone, "are" + gone, "" if retired else todo + them)]
+    if c.stores and 0 < c.known == len(c.missing):
+        lines.append(f"the list has no known store of {c.company}: is it the right file, its ids written as before?")
     then = f"; it is retired in {c.company}" if retired else f"{todo}it in {c.company}"
     return lines + [f"store {store} of {c.company} is a store of {other} now, at the same place: a rebrand{then}"
                     for store, other in c.rebranded]

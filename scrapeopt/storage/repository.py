@@ -111,6 +111,21 @@ def count_failures(
     if row is None: raise InputError(f"{company.name} has no store {store_id!r}")
     if not succeeded: row.failures, row.tried_at = row.failures + 1, now
 
+# %% ../../nbs/storage/repository.ipynb #bcf3608d
+def _judged_clusters(
+    session: Session,
+    company: Company,
+    clustered: pd.DataFrame,  # store_id, cluster
+) -> set[int]:  # labels
+    "The clusters to be whose scraped stores had their chance of a group in the clusters before."
+    before = select(Store.store_id, Cluster.formed).outerjoin(Cluster, Cluster.id == Store.cluster_id).where(
+        Store.company_id == company.id, Store.last_scraped.is_not(None))
+    formed = {row[0]: row[1] for row in session.execute(before)}  # None: a regional outlier, open once one is formed
+    begun = any(formed.values())
+    chance = clustered["store_id"].map({s: bool(begun if was is None else was) for s, was in formed.items()}).dropna()
+    by_cluster = chance.astype(bool).groupby(clustered["cluster"]).all()
+    return set(by_cluster.index[by_cluster])
+
 # %% ../../nbs/storage/repository.ipynb #e667810f
 def save_clusters(
     session: Session,
@@ -120,9 +135,10 @@ def save_clusters(
     "Write a company's clusters and which store is in which."
     old = {c.label: c for c in session.scalars(select(Cluster).where(Cluster.company_id == company.id))}
     names = clustered[clustered["cluster"] >= 0].drop_duplicates("cluster").set_index("cluster")["cluster_name"]
-    new = {}
+    new, judged = dict[int, Cluster](), _judged_clusters(session, company, clustered)
     for label, name in zip(names.index.tolist(), names, strict=True):
-        new[label] = old.pop(label) if label in old else Cluster(company_id=company.id, label=label, formed=False)
+        new[label] = old.pop(label) if label in old else Cluster(
+            company_id=company.id, label=label, formed=label in judged)
         new[label].name = name
     session.add_all(new.values())
     session.flush()
