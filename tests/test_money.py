@@ -214,7 +214,7 @@ def test_an_old_state_is_filled_from_the_files(mart):
     with engine.begin() as c:
         for column in ("currency", "decimals"): c.execute(text(f"ALTER TABLE snapshot DROP COLUMN {column}"))
         c.execute(text("UPDATE company SET currency = 'EUR'"))  # relabelled, as it went then
-        c.execute(text("UPDATE alembic_version SET version_num = '0004'"))
+        c.execute(text("UPDATE alembic_version SET version_num = '0005'"))
     damaged = sorted((mart.path / "prices").rglob("*.parquet"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-9])
     ws = Workspace.open(mart.path)

@@ -16,7 +16,7 @@ from scrapeopt.analysis.status import status, store_story
 from scrapeopt.cli import app
 from scrapeopt.core.errors import InputError
 from scrapeopt.storage.repository import read_groups
-from scrapeopt.storage.tables import connect, migrate, state_version
+from scrapeopt.storage.tables import STATE_VERSION, connect, migrate, state_version
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace, load_stores
 
@@ -200,7 +200,8 @@ def test_a_store_without_coordinates_is_grouped_by_its_prices_and_drawn_on_no_ma
     update_db(grouped)
     assert "0008" in group_of(grouped, "0005").members
     for command in (("visualize-clusters", "--basemap", "none", "--out", str(tmp_path / "maps")),
-                    ("report", "--out", str(tmp_path / "r.html")), ("cluster-stores",), ("queue",)):
+                    ("report", "--now", f"{THURSDAY + DAY:%FT%T}", "--out", str(tmp_path / "r.html")),
+                    ("cluster-stores",), ("queue",)):
         assert invoke(grouped, *command).exit_code == 0
 
 
@@ -296,9 +297,10 @@ def test_an_older_state_keeps_stores_and_links_and_may_then_lose_a_store(tmp_pat
     before, served = ws.stores(), ws.prices()
     with ws.engine.begin() as c:
         c.exec_driver_sql("ALTER TABLE store DROP COLUMN retired_at")
+        for column in ("currency", "decimals"): c.exec_driver_sql(f"ALTER TABLE snapshot DROP COLUMN {column}")
         c.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
     again = Workspace.open(ws.path)
-    assert state_version(again.engine) == "0005"
+    assert state_version(again.engine) == STATE_VERSION
     pd.testing.assert_frame_equal(again.stores(), before)
     assert again.prices()["price"].tolist() == served["price"].tolist()
     with again.engine.connect() as c: assert c.exec_driver_sql("PRAGMA foreign_key_check").all() == []
