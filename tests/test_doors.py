@@ -200,8 +200,9 @@ def test_a_list_of_stores_may_be_spelt_in_many_ways(tmp_path, name, encoding):
 
 
 @pytest.mark.parametrize(("name", "text", "words"), [
-    ("s.csv", "shop;place\n1;Perth\n", ["no column company, store_id, name", "shop, place", "separated by ';'"]),
-    ("s.tsv", "company\tstore_id\nMart\t1\n", ["no column name, lat, lon", "separated by a tab"]),
+    ("s.csv", "shop;place\n1;Perth\n", ["no column company, store_id, lat, lon", "shop, place", "separated by ';'"]),
+    ("s.csv", "store_id;lat;lon\n1;52,1;5,1\n", ["no column company", "name it with --company"]),
+    ("s.tsv", "company\tstore_id\nMart\t1\n", ["no column lat, lon", "separated by a tab"]),
     ("s.csv", f"{HEADER}\n{ROW}\nMart,2,b,52,2,5,1\n", ["row 2 has 7 cells, the header has 5"]),
     ("s.csv", f"{HEADER}\n", ["no rows"]), ("s.csv", "\n\n", ["the file is empty"]),
     ("s.csv", "\0\1\0\0\2", ["no text"]), ("s.csv.gz", "x", ["cannot be read"]),

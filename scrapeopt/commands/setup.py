@@ -50,11 +50,12 @@ def bad_file(file: Path) -> Path:
 def good_rows(
     file: Path,  # a list of stores
     need_coordinates: bool,  # whether every store must have them
+    company: str | None = None,  # whose stores they are, where the file does not say
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:  # good rows, checked; bad ones with row and reason
     "The rows of a list that are good; the others are written to a file. `InputError` where none is good."
     from scrapeopt.core.stores import split_stores
     from scrapeopt.storage.store_file import read_store_rows
-    rows = read_store_rows(file)
+    rows = read_store_rows(file, company)
     try: good, bad = split_stores(rows, need_coordinates)
     except InputError as e: raise InputError(f"{file}: {e}") from e
     if len(bad):
@@ -107,6 +108,7 @@ def import_stores(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(
         metavar="FILE", help="CSV, Parquet or GeoJSON with company, store_id, name, lat, lon.")],
+    company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
     keep_good: Annotated[bool, typer.Option(
         "--keep-good", help="Import the good rows; write the bad ones with their reasons to FILE.bad.csv.")] = False,
     replace: Annotated[bool, typer.Option(
@@ -123,7 +125,7 @@ def import_stores(
     from scrapeopt.storage.store_file import read_stores
     from scrapeopt.workspace import load_stores
     ws, placed = open_workspace(context, workspace), not without_coordinates
-    stores, bad = good_rows(file, placed) if keep_good else (read_stores(file, placed), None)
+    stores, bad = good_rows(file, placed, company) if keep_good else (read_stores(file, placed, company), None)
     aside = listed_stores(bad) if bad is not None else ()
     changes = load_stores(ws, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=utc_moment(now))
     report = import_report(file, changes, bad)

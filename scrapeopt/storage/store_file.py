@@ -28,15 +28,31 @@ STORE_NAMES: Names = {  # the likeliest first
     "lon": ("longitude", "lng", "long", "longitud", "longitudine", "x"),
     "state": (), "format": (), "address": ("street address",)}
 
+# %% ../../nbs/storage/store_file.ipynb #aa78a8cd
+def filled_in(
+    table: pd.DataFrame,
+    company: str | None,  # whose stores they are; None: a column says so
+) -> pd.DataFrame:
+    "With a company and a name for each store; `InputError` where the company is told twice."
+    if company is not None:
+        if "company" in table: raise InputError("it names companies itself: leave --company out")
+        table = table.assign(company=company)
+    return table if "name" in table else table.assign(name=table.get("address", ""))
+
 # %% ../../nbs/storage/store_file.ipynb #385f6190
 def read_store_rows(
     path: str | Path,  # CSV, Parquet or GeoJSON (EPSG:4326)
+    company: str | None = None,  # whose stores they are, where the file does not say
 ) -> pd.DataFrame:  # company, store_id, name, lat, lon (degrees) and what else the file has
     "Read a table of stores as it is, under the names that scrapeopt uses; `InputError` names the file."
     table = read_table(path, STORE_NAMES)
     if used := table.attrs["renamed"]:
         log.info("%s: %s", path, ", ".join(f"{old} is read as {new}" for old, new in used.items()))
-    if missing := missing_columns(table, STORE_COLUMNS): raise InputError(f"{path}: {missing}")
+    try: table = filled_in(table, company)
+    except InputError as e: raise InputError(f"{path}: {e}") from e
+    if missing := missing_columns(table, STORE_COLUMNS):
+        of_one = "" if "company" in table else ", and if all are of one company, name it with --company"
+        raise InputError(f"{path}: {missing}{of_one}")
     texts = {c: table[c].map(text_of, na_action="ignore") for c in ("name", "state", "format", "address") if c in table}
     table = table.assign(**texts)
     table.attrs = {}
@@ -46,8 +62,9 @@ def read_store_rows(
 def read_stores(
     path: str | Path,  # as in `read_store_rows`
     need_coordinates: bool = True,  # False: a store may have none
+    company: str | None = None,  # as in `read_store_rows`
 ) -> pd.DataFrame:  # company, store_id, name, lat, lon (degrees) and what else the file has
     "Read and check a table of stores; `InputError` names the file and the rows that are wrong."
-    rows = read_store_rows(path)
+    rows = read_store_rows(path, company)
     try: return check_stores(rows, need_coordinates)
     except InputError as e: raise InputError(f"{path}: {e}") from e
