@@ -65,7 +65,7 @@ def first_picks(at: Situation, queue: Queue, n: int) -> list[Pick]:
     need_count(n)
     bucket = at.learned.bucket
     wanted = (pick for pick in queue(at) if pick.store not in at.scraped_today)
-    return list(islice(wanted, n if bucket is None else min(n, bucket.whole)))
+    return list(islice(wanted, min(n, len(at.order) if bucket is None else bucket.whole)))
 
 # %% ../nbs/05_scheduler.ipynb #59864974
 UNKNOWN_CHANGEOVER = SyncWindow()

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from ..core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from ..core.errors import InputError
 from ..core.policy_names import DEFAULT_POLICY, policy_path
 from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings
-from .tables import STATE_VERSION, Company, Snapshot, Store, connect, migrate, state_version
+from .tables import BACKUP, STATE_VERSION, Company, Snapshot, Store, connect, migrate
+from .tables import state_file, state_version
 
 # %% ../../nbs/storage/home.ipynb #803d252b
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,6 +116,28 @@ def apply_company_settings(session: Session, company: Company, wanted: CompanySe
     company.currency, company.timezone = wanted.currency, wanted.timezone
     company.decimals, company.changeover = wanted.decimals, wanted.weekday
 
+# %% ../../nbs/storage/home.ipynb #53ddaf45
+def need_state(file: Path) -> None:
+    "`InputError` where the file of a state is missing or empty."
+    if not file.exists(): raise InputError(f"the state {file} is missing: {BACKUP}")
+    if not file.stat().st_size and not file.with_name(f"{file.name}-wal").exists():
+        raise InputError(f"the state {file} is empty: {BACKUP}")
+
+
+def bring_up_to_date(home: Home) -> None:
+    "Migrate the state, and write the settings of the companies into it; `InputError` where it cannot be read."
+    try:
+        if (version := state_version(home.engine)) is None:
+            raise InputError(f"the state of {home.path} holds none of its tables: {BACKUP}")
+        if version != STATE_VERSION:
+            with home.lock(): migrate(home.engine, home.path)
+        with home.begin() as session:
+            for row in session.scalars(select(Company)):
+                apply_company_settings(session, row, home.settings.company(row.name))
+    except DatabaseError as e:
+        raise InputError(f"the state of {home.path} cannot be used: {str(e.orig).splitlines()[0]}; if it is damaged, "
+                         f"{BACKUP}") from e
+
 # %% ../../nbs/storage/home.ipynb #072f3163
 def open_home(path: str | Path) -> Home:
     "Open a workspace; `InputError` when `path` is none, or its settings or its state cannot be used."
@@ -121,11 +145,9 @@ def open_home(path: str | Path) -> Home:
     if not (path / FILE).is_file():
         raise InputError(f"{path} is no workspace (it has no {FILE}); make one with: scrapeopt init {path}")
     settings = read_settings(path / FILE)
+    if (file := state_file(settings.db_url, path)) is not None: need_state(file)
     home = Home(path, settings, connect(settings.db_url, path))
-    if state_version(home.engine) != STATE_VERSION:
-        with home.lock(): migrate(home.engine, path)
-    with home.begin() as session:
-        for row in session.scalars(select(Company)): apply_company_settings(session, row, settings.company(row.name))
+    bring_up_to_date(home)
     return home
 
 # %% ../../nbs/storage/home.ipynb #bf11b175
