@@ -9,6 +9,7 @@ __all__ = ['main']
 import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -34,7 +35,7 @@ def main(
     arguments: Sequence[str] | None = None,  # None: the process's own
 ) -> None:
     "The `scrapeopt` command."
-    if arguments is None: spare_the_collector()
+    if arguments is None: be_a_process()
     try: app(args=arguments, prog_name="scrapeopt")
     except BrokenPipeError:  # somebody closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,10 +46,11 @@ def main(
         raise SystemExit(2) from None
 
 # %% ../nbs/12_cli.ipynb #9404fb93
-def spare_the_collector() -> None:
-    "Let Python look for garbage seldom while a command loads its libraries, and not once more when the command ends."
+def be_a_process() -> None:
+    "End on SIGTERM as on Ctrl-C; look for garbage seldom while libraries are loaded, and not once more at the end."
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so what was started is ended, too
 
 
 if __name__ == "__main__" and "__file__" in globals(): main()  # python -m scrapeopt.cli; a notebook has no file

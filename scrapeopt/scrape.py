@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -162,6 +163,31 @@ def _land(
     flush(final.parent)
 
 # %% ../nbs/08_scrape.ipynb #e2a154a8
+def unfinished(final: Path) -> Path:
+    "The name of a file while this process writes it."
+    return final.with_name(f"{final.name}.{socket.gethostname()}-{os.getpid()}.part")
+
+
+def is_alive(process: int) -> bool:
+    "Whether a process of this machine runs."
+    try: os.kill(process, 0)
+    except ProcessLookupError: return False
+    except PermissionError: return True  # it is another user's
+    return True
+
+
+def is_abandoned(
+    part: Path,
+    timeout_s: float,  # nobody writes to a file for longer
+) -> bool:
+    "Whether nobody is writing this `.part` file any more."
+    mark = part.name.partition(".jsonl.")[2].removesuffix(".part")
+    machine, _, process = mark.rpartition("-")
+    if not machine or not process.isdigit(): return True  # nobody's name
+    if machine == socket.gethostname(): return not is_alive(int(process))
+    return time.time() - part.stat().st_mtime > timeout_s
+
+# %% ../nbs/08_scrape.ipynb #efe31fff
 @dataclass(frozen=True)
 class _Plan:
     "What is the same for all stores of a queue."
@@ -174,9 +200,10 @@ class _Plan:
     now: pd.Timestamp | None  # UTC; None: the wall clock at each attempt
 
 
-def _clear_parts(folder: Path) -> None:
+def _clear_parts(folder: Path, timeout_s: float, own: Path | None = None) -> None:
     "Remove what unfinished scrapes of a store have left, be it a folder that a scraper made by mistake."
     for part in folder.glob("*.part"):
+        if part != own and not is_abandoned(part, timeout_s): continue
         if part.is_dir() and not part.is_symlink(): shutil.rmtree(part)
         else: part.unlink(missing_ok=True)
 
@@ -189,11 +216,11 @@ def _attempt(
     "Scrape `task` once."
     stamp = format(pd.Timestamp.now("UTC") if plan.now is None else plan.now, TIME_NAME)
     final = output_path(plan.folder, task, stamp)
-    part = final.with_name(final.name + ".part")
+    part = unfinished(final)
     values = {"company": task.company, "store_id": task.store_id, "output": str(part), "time": stamp}
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _clear_parts(final.parent)
+        _clear_parts(final.parent, plan.timeout_s, part)
         problem, said = processes.run(fill_command(plan.words, values), plan.timeout_s)
         if problem: return problem, said
         if not part.is_file() or part.stat().st_size == 0: return "wrote nothing", said
@@ -201,7 +228,7 @@ def _attempt(
         return "", ""
     except (OSError, ValueError) as e: return "cannot be run", str(e)  # no such program, disk full, a name with a NUL
     finally:
-        with suppress(OSError): _clear_parts(final.parent)
+        with suppress(OSError): _clear_parts(final.parent, plan.timeout_s, part)
 
 # %% ../nbs/08_scrape.ipynb #26eb6ca3
 @dataclass(frozen=True)

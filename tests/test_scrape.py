@@ -14,6 +14,7 @@ import pytest
 from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
+from scrapeopt.workspace import Workspace
 
 NOW = pd.Timestamp("2026-11-23 02:00", tz="UTC")
 NAME = "20261123T020000Z.jsonl"
@@ -224,3 +225,53 @@ def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path):
     assert [p.suffix for p in landed] == [".jsonl"]
     assert not [p for p in pids if alive(p.read_text())]
     assert not (tmp_path / "ws/pid4").exists()
+
+
+def test_a_command_that_is_terminated_ends_its_scrapers(tmp_path):
+    "SIGTERM, as a service manager sends it, ends what was started as Ctrl-C does."
+    command = spider(tmp_path, """
+        (out.parents[3] / f"pid{store}").write_text(str(os.getpid()))
+        time.sleep(60)
+        """)
+    ws = Workspace.create(tmp_path / "ws")
+    ws.import_stores(pd.DataFrame([("Coles", "1", "", -31.9, 115.8)],
+                                  columns=["company", "store_id", "name", "lat", "lon"]))
+    ws.cluster(min_samples=1)
+    words = [sys.executable, "-m", "scrapeopt.cli", "scrape", "-w", str(ws.path), "-n", "1", "--command", command]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until, pid = time.monotonic() + 60, ws.path / "pid1"
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < until: time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not alive(pid.read_text()) and not [p for p in (ws.path / "inbox").rglob("*") if p.is_file()]
+
+
+def test_two_runs_at_once_do_not_touch_each_others_files(workspace, tmp_path):
+    "The second run comes to store 1 while the first one writes; both land whole files."
+    command = spider(tmp_path, """
+        for _ in range(8):
+            with out.open("a") as file: file.write("a line\\n")
+            time.sleep(0.1)
+        """)
+    program = f"""
+import pathlib, pandas as pd
+from scrapeopt.discovery import ScrapeTask
+from scrapeopt.scrape import scrape_queue
+from scrapeopt.workspace import Workspace
+class Folder:
+    path = pathlib.Path({str(workspace.path)!r})
+    def record_failures(self, results, now): pass
+pathlib.Path({str(tmp_path / 'ready')!r}).touch()
+task = ScrapeTask("Coles", "1", "discovery", "primary", "Perth")
+scrape_queue(Folder(), [task], {command!r}, retries=0, progress=False, now=pd.Timestamp("2026-11-22 02:00"))
+"""
+    other = subprocess.Popen([sys.executable, "-c", program])
+    parts = workspace.path / "inbox/Coles/1"
+    until = time.monotonic() + 60
+    while not list(parts.glob("*.part")) and time.monotonic() < until: time.sleep(0.02)
+    report = scrape(workspace, ["1"], command)
+    assert other.wait(30) == 0 and len(report.done) == 1
+    landed = [p for p in parts.iterdir() if p.is_file()]
+    assert [p.suffix for p in landed] == [".jsonl"] * len(landed) and len(landed) == 2
+    assert {p.read_text() for p in landed} == {"a line\n" * 8}
