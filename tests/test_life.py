@@ -1,4 +1,4 @@
-"""A small company lives through random days: outages, late, doubled, torn and empty files, new ranges, a switch."""
+"""A small company lives through random days: outages, late, doubled and torn files, new ranges, closures, a switch."""
 import gzip
 import json
 import re
@@ -32,7 +32,8 @@ class Life:
     outages: bool = True
     day: int = 0
     shown: dict[tuple[str, pd.Timestamp], dict[str, tuple[Decimal, str]]] = field(default_factory=dict)
-    late: list[tuple[int, str, pd.Timestamp, list[str]]] = field(default_factory=list)  # when it comes, whose, of when
+    # when it comes, whose, of when, what
+    late: list[tuple[int, tuple[str, str], pd.Timestamp, list[str]]] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -41,11 +42,17 @@ class Life:
         self.zone = {s: i % 3 for i, s in enumerate(self.ids)}
         self.range = {s: np.ones(PRODUCTS, bool) for s in self.ids}
         self.asked = dict.fromkeys(self.ids, 0)
+        self.company = dict.fromkeys(self.ids, "Mart")  # of the open stores
         self.ws = Workspace.create(self.path, policy=self.policy)
         self.configure()
-        rows = [("Mart", s, s, 42.65 + i / 300, 23.32) for i, s in enumerate(self.ids)]
-        self.ws.import_stores(pd.DataFrame(rows, columns=["company", "store_id", "name", "lat", "lon"]))
+        self.import_list()
         self.ws.cluster(min_samples=3)
+
+    def import_list(self) -> None:
+        "Bring the list of the open stores; those that it lacks have closed."
+        rows = [(self.company[s], s, s, 42.65 + i / 300, 23.32) for i, s in enumerate(self.ids) if s in self.company]
+        self.ws.import_stores(pd.DataFrame(rows, columns=["company", "store_id", "name", "lat", "lon"]), replace=True,
+                              now=self.now)
 
     @property
     def now(self) -> pd.Timestamp: return START + self.day * DAY
@@ -59,7 +66,7 @@ class Life:
         top = re.sub(r"\n#! .*", "", file.read_text(), flags=re.S)
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
         top = re.sub(r"(?m)^(window_hours|min_size_share|accuracy_floor|match_threshold) = .*\n", "", top)
-        own = f'[companies.Mart]\ncurrency = "{self.currency}"\ntimezone = "Europe/Sofia"\n'
+        own = f'[defaults]\ncurrency = "{self.currency}"\ntimezone = "Europe/Sofia"\n'
         file.write_text(f"{lines}{top}\n#! the company\n{own}")
         self.ws = Workspace.open(self.path)
 
@@ -76,9 +83,10 @@ class Life:
         return [json.dumps({"product_id": f"P{i:02d}", "price": f"{c / 100:.2f}", "category": "AB"[i % 2]})
                 for i, c in enumerate(cents) if c >= 0]
 
-    def land(self, store: str, at: pd.Timestamp, lines: list[str], suffix: str = ".jsonl", told: str = "") -> None:
-        "Put a file into the inbox, and remember what it shows."
-        path = self.ws.inbox("Mart", store) / f"{at:%Y%m%dT%H%M%SZ}{suffix}"
+    def land(self, of: tuple[str, str], at: pd.Timestamp, lines: list[str], suffix: str = ".jsonl",
+             told: str = "") -> None:
+        "Put a file of a company's store into the inbox, and remember what it shows."
+        path, store = self.ws.inbox(*of) / f"{at:%Y%m%dT%H%M%SZ}{suffix}", of[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{line}\n" for line in lines).encode()
         path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
@@ -88,19 +96,30 @@ class Life:
 
     def scrape(self, store: str, minute: int) -> None:
         "One scrape, with the luck of the day."
-        at, luck = self.now + pd.Timedelta(minutes=minute), self.rng.random()
+        at, luck, of = self.now + pd.Timedelta(minutes=minute), self.rng.random(), (self.company[store], store)
         if self.outages and self.day % 47 in range(30, 36): luck = 0.0  # the shop is down
-        if luck < .06: return self.ws.record_failures({("Mart", store): False}, at)
+        if luck < .06: return self.ws.record_failures({of: False}, at)
         lines = self.lines(store, self.cents(store, self.day))
         if luck < .08: lines = []
         elif luck < .10: lines = lines[:int(self.rng.integers(1, 15))]  # cut off
         elif luck < .12: lines.insert(3, '{"product_id": "P03", "pri')
         elif luck < .15:
-            self.late.append((self.day + int(self.rng.integers(1, 12)), store, at, lines))
-            return self.ws.record_failures({("Mart", store): False}, at)  # nothing came today
-        self.land(store, at, lines)
-        if luck > .97: self.land(store, at, lines, ".jsonl.gz")  # the same again
-        if luck > .98: self.land(store, at + HOUR / 2, lines)  # and once more
+            self.late.append((self.day + int(self.rng.integers(1, 12)), of, at, lines))
+            return self.ws.record_failures({of: False}, at)  # nothing came today
+        self.land(of, at, lines)
+        if luck > .97: self.land(of, at, lines, ".jsonl.gz")  # the same again
+        if luck > .98: self.land(of, at + HOUR / 2, lines)  # and once more
+
+    def come_and_go(self, luck: float, store: str) -> None:
+        "A store closes, opens again, or has another company's sign over the door."
+        if store not in self.company:
+            self.company[store], self.asked[store] = "Mart", self.day
+        elif luck < .5 and list(self.company.values()).count("Mart") > 8: del self.company[store]
+        elif luck > .8 and list(self.company.values()).count("Mart") > 8:
+            self.company[store], self.asked[store] = "Metro", self.day
+        self.import_list()
+        if set(self.ws.stores()["company"]) != set(self.ws.stores().query("cluster >= 0")["company"]):
+            self.ws.cluster(min_samples=3)
 
     def fate(self) -> None:
         "What befalls the company before its stores are scraped."
@@ -109,7 +128,10 @@ class Life:
         if luck < .02: self.zone[store] = int(self.rng.integers(3))
         elif luck < .04: self.range[store] = np.arange(PRODUCTS) < PRODUCTS // 2  # for good, or until it grows back
         elif luck < .07: self.range[store] = np.ones(PRODUCTS, bool)
-        elif luck < .09: self.land(store, self.now + 400 * DAY, self.lines(store, self.cents(store, self.day)))
+        elif luck < .09:
+            of = self.company.get(store, "Mart"), store
+            self.land(of, self.now + 400 * DAY, self.lines(store, self.cents(store, self.day)))
+        elif luck < .14 and self.day > 8: self.come_and_go(float(self.rng.random()), store)
         for due, whose, at, lines in self.late:
             if due == self.day: self.land(whose, at, lines, told="BGN" if at < START + SWITCH * DAY else "EUR")
         self.late = [entry for entry in self.late if entry[0] > self.day]
@@ -128,10 +150,13 @@ class Life:
 
     def check(self) -> None:
         "What must hold on every evening."
-        assert self.ws.stores()["store_id"].tolist() == self.ids  # no store lost
-        waited = {s: self.day - day for s, day in self.asked.items() if self.day - day > LONGEST_WAIT}
+        stores = self.ws.stores()
+        assert dict(zip(stores["store_id"], stores["company"], strict=True)) == self.company  # no store lost
+        waited = {s: self.day - self.asked[s] for s in self.company if self.day - self.asked[s] > LONGEST_WAIT}
         assert not waited, (self.day, waited)
-        for g in self.ws.groups("Mart").groups.values():
+        groups = [g for company in self.ws.companies() for g in self.ws.groups(company).groups.values()]
+        for g in groups:
+            assert g.members <= self.company.keys()
             if g.is_active: assert g.members and (g.ambassador is None or g.ambassador in g.members), (self.day, g)
             else: assert not g.members and g.ambassador is None
         assert not list((self.path / "inbox").rglob("*.jsonl*"))
@@ -152,7 +177,10 @@ class Life:
 
     def check_numbers(self) -> None:
         "What `status` says, the report says."
-        told, reported = status_rows(self.ws)[0], find_out(self.ws, now=self.now + HOUR).figures[0]
+        found = find_out(self.ws, now=self.now + HOUR)
+        told, reported = status_rows(self.ws)[0], found.figures[0]
+        silent = [p.which for p in found.problems if (p.kind, p.company) == ("unreachable", "Mart")]
+        assert told["unreachable"] == sum(map(len, silent)), self.day
         pairs = {"stores": reported.stores, "scraped": reported.scraped, "outliers": reported.outliers,
                  "mode": reported.mode, "groups": len(reported.full)}
         assert {key: told[key] for key in pairs} == pairs, self.day
@@ -185,4 +213,5 @@ def test_two_hundred_days(tmp_path, policy, seed):
     life = play(tmp_path / "ws", policy, seed, 200)
     kinds = defaultdict(int)
     for kind in life.ws.events()["kind"]: kinds[kind] += 1
-    assert kinds["CurrencyChanged"] == 1 and kinds["StoreOutcast"] and kinds["AmbassadorChanged"] > 10
+    assert kinds["StoreOutcast"] and kinds["AmbassadorChanged"] > 10
+    assert kinds["CurrencyChanged"] and kinds["StoreRetired"] and kinds["StoreReopened"]
