@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 import small_chain
-from small_chain import PRODUCTS, THURSDAY, land, lines, shelf
+from small_chain import LATER, PRODUCTS, THURSDAY, land, lines, shelf
 
 from scrapeopt.analysis.comparison import compare_stores
 from scrapeopt.analysis.price_history import price_history
@@ -24,7 +24,7 @@ def ws(tmp_path) -> Workspace:
     "Two companies, scraped once."
     ws = small_chain.new_workspace(tmp_path / "ws")
     small_chain.scrape_all(ws)
-    update_db(ws)
+    update_db(ws, now=LATER)
     return ws
 
 
@@ -74,7 +74,7 @@ def test_stores_that_were_scraped_apart_are_compared_and_it_is_said(ws, days, ch
     with (ws.path / "scrapeopt.toml").open("a") as f:
         f.write(f'\n[companies."Woolworths"]\nchangeover = "{changeover}"\n')
     land(ws, "Woolworths", "0001", THURSDAY + timedelta(days=days, minutes=10), lines(shelf("Woolworths", "0001", 0)))
-    update_db(again := Workspace.open(ws.path))
+    update_db(again := Workspace.open(ws.path), now=LATER)
     found = compare_stores(again, "0001", "0002")
     assert found.why_not is None if why is None else why in str(found.why_not)
     assert found.overall.shared == len(PRODUCTS)
@@ -95,7 +95,7 @@ def test_a_store_without_a_usable_snapshot_is_named(ws, typed):
     ws.import_stores(more)
     assert "store 0099 of Woolworths has no usable snapshot yet" in typed("compare", "0001", "0099")[2]
     land(ws, "Woolworths", "0099", THURSDAY, ['{"product_id": "1", "price": "free"}', *["{"] * 9])
-    update_db(ws)  # a partial one
+    update_db(ws, now=LATER)  # a partial one
     assert "store 0099 of Woolworths has no usable snapshot yet" in typed("compare", "0099", "0001")[2]
 
 
@@ -129,7 +129,7 @@ def sold(ws: Workspace, store: str, week: int, price: str | None) -> None:
     ["3.00", "3.00", "3.20"], ["3.00", None, "3.00"], ["3.00", "3.20", "3.00", "3.00"], ["0.05"], [None, "3.00"]])
 def test_the_history_of_a_store_is_what_its_files_said(ws, seen):
     for week, price in enumerate(seen, start=1): sold(ws, "0006", week, price)
-    update_db(ws)
+    update_db(ws, now=LATER)
     spans = [s for s in price_history(ws, MILK, "0006").spans if s.source == "direct_scrape"]
     first = f"{int(shelf('Woolworths', '0006')[0]) / 100:.2f}"
     runs = [price for k, price in enumerate([first, *seen]) if k == 0 or price != [first, *seen][k - 1]]
@@ -142,14 +142,14 @@ def test_the_history_of_a_store_is_what_its_files_said(ws, seen):
 
 def test_a_partial_snapshot_is_no_history(ws):
     land(ws, "Woolworths", "0006", THURSDAY + WEEK, [json.dumps({"product_id": MILK, "price": "9.99"}), *["{"] * 9])
-    update_db(ws)
+    update_db(ws, now=LATER)
     assert "9.99" not in [str(s.price) for s in price_history(ws, MILK, "0006").spans]
 
 
 def test_what_was_served_stands_beside_what_was_scraped(ws, typed):
     for week in (1, 2):
         small_chain.scrape_all(ws, week, only=("0001", "0002"))
-        update_db(ws)
+        update_db(ws, now=LATER)
     spans = json.loads(typed("history", "--product", MILK, "--store", "0003", "--json")[1])
     assert spans[0]["source"] == "direct_scrape" and spans[-1]["source"] == "inferred_group"
     assert spans[-1]["source_store"] in ("0001", "0002") and spans[-1]["until"] is None
@@ -187,7 +187,7 @@ def test_one_row_of_a_snapshot_is_read(ws, monkeypatch):
 
 def test_a_lost_snapshot_costs_its_own_days(ws, typed):
     land(ws, "Woolworths", "0001", THURSDAY + WEEK, lines(shelf("Woolworths", "0001", 1)))
-    update_db(ws)
+    update_db(ws, now=LATER)
     min((ws.path / "prices").rglob("store=0001/*.parquet")).unlink()
     code, out, err = typed("history", "--product", MILK, "--company", "Woolworths", "--json")
     assert code == 0 and "cannot be read" in err and len({row["store_id"] for row in json.loads(out)}) == 7
@@ -199,7 +199,7 @@ def test_the_past_stays_what_it_was(ws):
     then = ws.prices("Woolworths", as_of=THURSDAY + timedelta(hours=12))
     for week in (1, 2):
         land(ws, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
-        update_db(ws)
+        update_db(ws, now=LATER)
     pd.testing.assert_frame_equal(ws.prices("Woolworths", as_of=THURSDAY + timedelta(hours=12)), then)
     assert not ws.prices("Woolworths")["price"].equals(then["price"])
 

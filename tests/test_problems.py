@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 import small_chain
-from small_chain import THURSDAY, land, lines, shelf
+from small_chain import LATER, THURSDAY, land, lines, shelf
 from typer.testing import CliRunner
 
 from scrapeopt.analysis.odd_places import WIDE_KM, cluster_rows, how_to_cut, misplaced
@@ -49,7 +49,7 @@ def scraped(tmp_path) -> Workspace:
     "Two companies, scraped once."
     ws = small_chain.new_workspace(tmp_path / "ws")
     small_chain.scrape_all(ws)
-    update_db(ws)
+    update_db(ws, now=LATER)
     return ws
 
 
@@ -103,7 +103,7 @@ def test_a_scheduler_that_stopped_is_named(scraped, days, expected):
 def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
     for week in (1, 2):
         land(scraped, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
-    update_db(scraped)
+    update_db(scraped, now=LATER)
     (old,) = [p for p in find_problems(scraped, "Woolworths", NOW + 2 * WEEK) if p.kind == "old_prices"]
     assert {"0005", "0006", "0007"} <= set(old.which) and "0001" not in old.which and not old.needs_person
     assert "14 days old" in old.what or "15 days old" in old.what
@@ -119,7 +119,7 @@ def weekly(ws: Workspace, store: str, contents, company="Woolworths") -> None:
     "A file a week for a store, each with the shelf of one week."
     for week, shown in enumerate(contents, start=1):
         land(ws, company, store, THURSDAY + week * WEEK, lines(shelf(company, store, shown)))
-    update_db(ws)
+    update_db(ws, now=LATER)
 
 
 @pytest.mark.parametrize(("contents", "named"), [
@@ -139,7 +139,7 @@ def test_a_feed_that_repeats_itself_is_named(scraped, contents, named):
 def test_repeated_scrapes_within_a_price_week_are_no_repetition(scraped):
     for hour in range(1, 20): land(scraped, "Woolworths", "0002", THURSDAY + timedelta(hours=3 * hour),
                                    lines(shelf("Woolworths", "0002")))
-    update_db(scraped)
+    update_db(scraped, now=LATER)
     assert "same_bytes" not in [kind for kind, _ in kinds(scraped)]
 
 
@@ -156,7 +156,7 @@ def nightly(path, changes_on: int, told: str | None, nights: int = 22) -> Worksp
         week = (at.weekday() - changes_on) // 7 + (at - THURSDAY + timedelta(days=THURSDAY.weekday())).days // 7
         for i, store in enumerate(small_chain.ZONES["Woolworths"]):
             land(ws, "Woolworths", store, at + timedelta(minutes=i), lines(shelf("Woolworths", store, week + 5)))
-        update_db(ws, "Woolworths")
+        update_db(ws, "Woolworths", now=LATER)
     return ws
 
 
@@ -177,7 +177,7 @@ def test_prices_that_never_change_have_no_changeover(tmp_path):
         for i, store in enumerate(small_chain.ZONES["Woolworths"]):
             at = THURSDAY + timedelta(days=night, minutes=i)
             if at.weekday() != 6: land(ws, "Woolworths", store, at, lines(shelf("Woolworths", store)))
-        update_db(ws, "Woolworths")
+        update_db(ws, "Woolworths", now=LATER)
     assert not [kind for kind, _ in kinds(ws, NOW + 2 * WEEK) if kind.startswith("changeover")]
 
 
@@ -187,7 +187,7 @@ def test_a_company_in_which_nobody_prices_alike_is_told_so(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     for i, store in enumerate(small_chain.ZONES["Woolworths"]):
         land(ws, "Woolworths", store, THURSDAY + timedelta(minutes=i), lines(shelf("Woolworths", store, week=100 + i)))
-    update_db(ws)
+    update_db(ws, now=LATER)
     (alone,) = [p for p in find_problems(ws, "Woolworths", NOW) if p.kind == "no_group"]
     assert "no two stores price alike of 7" in alone.what and "scraping in turn is all there is to gain" in alone.what
     code, out = run("status", "-w", ws.path, "--company", "Woolworths", "--now", "2026-11-20")
@@ -198,7 +198,7 @@ def test_a_company_scraped_too_far_apart_is_told_so(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     for i, store in enumerate(small_chain.ZONES["Woolworths"]):
         land(ws, "Woolworths", store, THURSDAY + 3 * i * timedelta(days=1), lines(shelf("Woolworths", store)))
-    update_db(ws)
+    update_db(ws, now=LATER)
     (alone,) = [p for p in find_problems(ws, "Woolworths", NOW + 3 * WEEK) if p.kind == "no_group"]
     assert "close enough in time" in alone.what
 
@@ -321,7 +321,7 @@ def test_real_chains_are_left_alone(shared_data):
 
 def test_quarantine_is_told_while_it_is_new(scraped):
     land(scraped, "Woolworths", "0001", THURSDAY + timedelta(days=1), ['{"product_id": "1", "price": "free"}'])
-    update_db(scraped)
+    update_db(scraped, now=LATER)
     assert ("quarantine", "Woolworths") in kinds(scraped)
     for path in (scraped.path / "quarantine").rglob("*"): os.utime(path, (0, 0))
     assert ("quarantine", "Woolworths") in kinds(scraped)  # by the time of its name
@@ -332,7 +332,7 @@ def test_files_of_nobody_are_told_for_the_whole_workspace(scraped):
     path = scraped.path / "inbox" / "Wollworths" / "0001" / "20261119T020000Z.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"product_id": "1", "price": "1.00"}\n')
-    assert update_db(scraped).problems
+    assert update_db(scraped, now=LATER).problems
     assert kinds(scraped) == [("quarantine", "")]
     assert kinds(scraped, company="Woolworths") == []
     code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")

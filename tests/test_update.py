@@ -220,8 +220,8 @@ def test_R9_several_days_at_once_are_judged_one_by_one(tmp_path):
     for week in (1, 2, 3):
         scrape_all(together, week)
         scrape_all(apart, week)
-        update_db(apart)
-    report = update_db(together)
+        update_db(apart, now=THURSDAY + 22 * DAY)
+    report = update_db(together, now=THURSDAY + 22 * DAY)
     now = THURSDAY + 22 * DAY
     assert report.files == 36
     assert together.stores().last_scraped.tolist() == apart.stores().last_scraped.tolist()

@@ -110,7 +110,7 @@ class PriceWeek:
 # %% ../../nbs/core/price_week.ipynb #ec9fa9c4
 PRIOR, PRIOR_RATE = 20.0, 0.1  # exposures, and changes a day in them, before anything was seen
 ROUNDS = 60  # of expectation and maximisation
-MOVABLE = np.arange(0.3, 1.01, 0.1)  # shares of lines that move: those tried
+MOVABLE = np.linspace(0.3, 1, 8)  # shares of lines that move: those tried
 HIGHEST = 3.0  # hazard of one midnight: at this 95 % of the lines that move have moved
 
 
