@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -263,6 +263,12 @@ class ScrapeReport:
     done: tuple[ScrapeTask, ...]
     failed: tuple[ScrapeFailure, ...]
     seconds: float
+    elsewhere: tuple[ScrapeTask, ...] = ()  # another run had these stores in hand
+
+    def __add__(self, other: ScrapeReport) -> ScrapeReport:
+        "Both, as one."
+        return ScrapeReport(self.done + other.done, self.failed + other.failed, self.seconds + other.seconds,
+                            self.elsewhere + other.elsewhere)
 
     def table(self) -> pd.DataFrame:
         "One row a store; its `result` is done, or what went wrong."
@@ -279,6 +285,7 @@ class ScrapeReport:
             times = f"{f.attempts} attempts" if f.attempts > 1 else "1 attempt"
             said = f": {f.detail.splitlines()[-1]}" if f.detail else ""
             lines.append(f"  {f.task.company} {f.task.store_id}: {f.reason}, {times}{said}")
+        if self.elsewhere: lines.append(f"  left to another run: {len(self.elsewhere)}")
         return "\n".join(lines)
 
 # %% ../nbs/08_scrape.ipynb #e3c9b9ef
@@ -287,6 +294,11 @@ class HasInbox(Protocol):
 
     @property
     def path(self) -> Path: ...  # its folder
+
+    def lease(
+        self,
+        stores: set[tuple[str, str]],  # company, store id
+    ) -> AbstractContextManager[set[tuple[str, str]]]: ...  # those that no other run has
 
     def record_failures(
         self,
@@ -335,6 +347,22 @@ def _run_all(
             processes.stop()
             raise
 
+
+def _run_and_tell(
+    workspace: HasInbox,
+    tasks: list[ScrapeTask],
+    plan: _Plan,
+    workers: int,
+    progress: bool,
+) -> dict[ScrapeTask, ScrapeFailure | None]:
+    "Scrape all `tasks`; whatever happens, the workspace hears how those ended that did."
+    results: dict[ScrapeTask, ScrapeFailure | None] = {}
+    try: _run_all(tasks, plan, workers, progress, results)
+    finally:
+        known = {(t.company, t.store_id): f is None for t, f in results.items() if f is None or f.reason != INTERRUPTED}
+        if known: workspace.record_failures(known, plan.now)
+    return results
+
 # %% ../nbs/08_scrape.ipynb #02502636
 def scrape_queue(
     workspace: HasInbox,
@@ -357,12 +385,10 @@ def scrape_queue(
     queue = list({(t.company, t.store_id): t for t in tasks}.values())
     if nameless := [t for t in queue if not (t.company and t.store_id)]:
         raise InputError(f"every task needs a company and a store_id, got {nameless[0]}")
-    results: dict[ScrapeTask, ScrapeFailure | None] = {}
     started = time.monotonic()
-    try: _run_all(queue, plan, workers, progress, results)
-    finally:
-        known = {(t.company, t.store_id): f is None for t, f in results.items() if f is None or f.reason != INTERRUPTED}
-        if known: workspace.record_failures(known, now)
-    done = tuple(t for t in queue if results[t] is None)
-    failed = tuple(f for t in queue if (f := results[t]) is not None)
-    return ScrapeReport(done, failed, time.monotonic() - started)
+    with workspace.lease({(t.company, t.store_id) for t in queue}) as free:
+        mine = [t for t in queue if (t.company, t.store_id) in free]
+        results = _run_and_tell(workspace, mine, plan, workers, progress)
+    done = tuple(t for t in mine if results[t] is None)
+    failed = tuple(f for t in mine if (f := results[t]) is not None)
+    return ScrapeReport(done, failed, time.monotonic() - started, tuple(t for t in queue if t not in mine))

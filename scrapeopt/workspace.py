@@ -35,6 +35,7 @@ from .storage.currencies import in_currency
 from .storage.event_log import learned_week
 from .storage.home import Home, apply_company_settings, create_home, open_home
 from .storage.latest_snapshots import load_beliefs
+from .storage.leases import in_the_works, lease_stores
 from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
@@ -319,9 +320,11 @@ def scrape_tasks(
     "The next `n` stores to scrape, and why; fewer when there is no reason for more."
     bucket = todays_bucket(workspace, now) if n is None else None
     most = n if n is not None else DEFAULT_QUEUE if bucket is None else bucket.whole
-    return joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most, mode)
+    taken = in_the_works(workspace)
+    offered = joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most + len(taken), mode)
+    return [task for task in offered if (task.company, task.store_id) not in taken][:most]
 
-
+# %% ../nbs/06_workspace.ipynb #ce0cf5d4
 def next_round(
     workspace: Home,
     now: pd.Timestamp | None = None,  # UTC; None: the present
@@ -334,8 +337,10 @@ def next_round(
     What the first scrapes of a day show decides about the next. `InputError` where the settings name no budget."""
     if (bucket := todays_bucket(workspace, now)) is None:
         raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
-    share = find_policy(policy or workspace.settings.policy).round_share
-    return joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), round_size(bucket, share))
+    most = round_size(bucket, find_policy(policy or workspace.settings.policy).round_share)
+    taken = in_the_works(workspace)
+    offered = joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most + len(taken))
+    return [task for task in offered if (task.company, task.store_id) not in taken][:most]
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):
@@ -360,7 +365,7 @@ class Workspace(Home):
 
     import_stores, cluster = import_stores, cluster_companies
     serve, prices, write_prices = serve_prices, served_prices, write_served_prices
-    scheduler, queue, next_round = company_scheduler, scrape_tasks, next_round
+    scheduler, queue, next_round, lease = company_scheduler, scrape_tasks, next_round, lease_stores
 
     def stores(self, company: str | None = None) -> pd.DataFrame:
         """The open stores: company, store_id, name, lat, lon (NaN: not known), state, format, address, cluster (-1: in

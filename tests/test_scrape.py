@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
+from scrapeopt.storage.leases import in_the_works, take_leases
 from scrapeopt.workspace import Workspace
 
 NOW = pd.Timestamp("2026-11-23 02:00", tz="UTC")
@@ -24,6 +26,7 @@ class Folder:
     "What scrape_queue needs of a workspace."
     def __init__(self, path): self.path, self.heard = path, []
     def record_failures(self, results, now): self.heard.append(results)
+    def lease(self, stores): return nullcontext(stores)
 
 
 @pytest.fixture
@@ -201,13 +204,14 @@ def test_ctrl_c_leaves_whole_files_and_no_process(tmp_path):
         """)
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(f"""
-        import json, pathlib, signal, sys
+        import contextlib, json, pathlib, signal, sys
         from scrapeopt.discovery import ScrapeTask
         from scrapeopt.scrape import scrape_queue
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
         class Folder:
             path = pathlib.Path({str(tmp_path / 'ws')!r})
             def record_failures(self, results, now): print("heard", sorted(results.items()), flush=True)
+            def lease(self, stores): return contextlib.nullcontext(stores)
         tasks = [ScrapeTask("Coles", s, "discovery", "primary", "Perth") for s in "1234"]
         scrape_queue(Folder(), tasks, {command!r}, workers=2, progress=False)
         """))
@@ -255,13 +259,15 @@ def test_two_runs_at_once_do_not_touch_each_others_files(workspace, tmp_path):
             time.sleep(0.1)
         """)
     program = f"""
-import pathlib, pandas as pd
+import contextlib, pathlib, pandas as pd
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
+from scrapeopt.storage.leases import in_the_works, take_leases
 from scrapeopt.workspace import Workspace
 class Folder:
     path = pathlib.Path({str(workspace.path)!r})
     def record_failures(self, results, now): pass
+    def lease(self, stores): return contextlib.nullcontext(stores)
 pathlib.Path({str(tmp_path / 'ready')!r}).touch()
 task = ScrapeTask("Coles", "1", "discovery", "primary", "Perth")
 scrape_queue(Folder(), [task], {command!r}, retries=0, progress=False, now=pd.Timestamp("2026-11-22 02:00"))
@@ -275,3 +281,43 @@ scrape_queue(Folder(), [task], {command!r}, retries=0, progress=False, now=pd.Ti
     landed = [p for p in parts.iterdir() if p.is_file()]
     assert [p.suffix for p in landed] == [".jsonl"] * len(landed) and len(landed) == 2
     assert {p.read_text() for p in landed} == {"a line\n" * 8}
+
+
+def one_city(path, stores):
+    "A workspace with stores of one company in one cluster."
+    ws = Workspace.create(path)
+    ws.import_stores(pd.DataFrame([("Coles", s, "", -31.9 - i / 100, 115.8) for i, s in enumerate(stores)],
+                                  columns=["company", "store_id", "name", "lat", "lon"]))
+    ws.cluster(min_samples=1)
+    return ws
+
+
+def test_R19_two_runs_at_once_share_no_store(tmp_path):
+    ws = one_city(tmp_path / "ws", "ABCDEF")
+    command = spider(tmp_path, """
+        (pathlib.Path(sys.argv[0]).parent / f"{store}-{os.getpid()}").touch()
+        while not (pathlib.Path(sys.argv[0]).parent / "go").exists(): time.sleep(0.05)
+        out.write_text('{"product_id": "1", "price": "1.00"}')
+        """)
+    words = [sys.executable, "-m", "scrapeopt.cli", "scrape", "-w", str(ws.path), "-n", "4", "--command", command]
+    runs = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    until = time.monotonic() + 60
+    while len(in_the_works(ws)) < 6 and time.monotonic() < until: time.sleep(0.1)  # both have begun
+    assert ws.queue(10) == []
+    (tmp_path / "go").touch()
+    said = [run.communicate(timeout=60)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted(p.name.partition("-")[0] for p in tmp_path.glob("[A-F]-*")) == list("ABCDEF")
+    assert not in_the_works(ws)
+
+
+def test_R19_a_killed_run_frees_its_stores_and_a_living_one_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("scrapeopt.storage.leases.LEASE", pd.Timedelta(seconds=0.3))
+    ws, stores = one_city(tmp_path / "ws", "AB"), {("Coles", "A")}
+    with ws.lease(stores):
+        time.sleep(1)
+        assert in_the_works(ws) == stores and [t.store_id for t in ws.queue(5)] == ["B"]
+    with ws.begin() as session: take_leases(session, stores, "a run that is killed", pd.Timestamp.now("UTC"))
+    assert [t.store_id for t in ws.queue(5)] == ["B"]
+    time.sleep(0.4)
+    assert sorted(t.store_id for t in ws.queue(5)) == ["A", "B"]

@@ -1,5 +1,6 @@
 """A real Scrapy spider against the twin's shop on this machine: whole crawls land, broken ones are found out."""
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
@@ -36,6 +37,7 @@ class Folder:
     "What scrape_queue needs of a workspace; its name would confuse a careless feed export."
     def __init__(self, path): self.path = path / "100%(s) perth"
     def record_failures(self, results, now): pass
+    def lease(self, stores): return nullcontext(stores)
 
 
 def crawl(tmp_path, extra="", stores=("C001", "C002"), **twin):

@@ -78,7 +78,8 @@ def scrape(
     if update and n is None and own.budget is not None and mode == "auto":
         report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
     else:
-        report = run(ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at))
+        report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None,
+                                       now=at), n)
         updated = _update(ws, company, at, progress=not as_json) if update else None
     _tell_scrapes(report, updated, as_json)
     if updated and as_json: _tell_problems(updated)
@@ -96,6 +97,17 @@ def _scraper(command: str | None, spider: str | None) -> str:
     from scrapeopt.spider import spider_command
     return spider_command(spider)
 
+# %% ../../nbs/commands/collect.ipynb #7a8b83b3
+def _as_many(
+    run: "Callable[[list[ScrapeTask]], ScrapeReport]",
+    ask: "Callable[[int | None], list[ScrapeTask]]",
+    n: int | None,  # None: as many as the budget allows
+) -> "ScrapeReport":
+    "Scrape a queue; for the stores that another run took in the same moment, ask for others."
+    report = last = run(ask(n))
+    while last.elsewhere and (tasks := ask(len(last.elsewhere))): report += (last := run(tasks))
+    return report
+
 
 def _rounds(
     ws: "Workspace",
@@ -112,21 +124,21 @@ def _rounds(
     report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str]]()
     while tasks := [t for t in ws.next_round(at, company, clusters, policy) if (t.company, t.store_id) not in asked]:
         asked |= {(t.company, t.store_id) for t in tasks}
-        found = run(tasks)
-        report = ScrapeReport(report.done + found.done, report.failed + found.failed, report.seconds + found.seconds)
+        report += run(tasks)
         updated += _update(ws, company, at, progress)
     return report, updated
 
-
+# %% ../../nbs/commands/collect.ipynb #fde01321
 def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool) -> None:
     "Print what was scraped and what failed, and why; as JSON also what an update did with it, in the same document."
     failures = [{**_tasks([f.task])[0], "attempts": f.attempts, "why": f.reason, "detail": f.detail}
                 for f in report.failed]
     if as_json:
-        document = {"scraped": _tasks(report.done), "failed": failures}
+        document = {"scraped": _tasks(report.done), "failed": failures, "elsewhere": _tasks(report.elsewhere)}
         return typer.echo(json.dumps(document | ({"update": updated.to_json()} if updated else {}), indent=1))
     total = len(report.done) + len(failures)
-    typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s")
+    left = f"; {len(report.elsewhere)} left to another run" if report.elsewhere else ""
+    typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s{left}")
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
 

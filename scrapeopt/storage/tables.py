@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['candidate_link', 'BACKUP', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot', 'Product',
            'StoreGroupMembership', 'StoreGroupRow', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs',
-           'SnapshotAgreement', 'TokenBucketRow', 'state_file', 'connect', 'state_version', 'migrate']
+           'SnapshotAgreement', 'TokenBucketRow', 'Lease', 'state_file', 'connect', 'state_version', 'migrate']
 
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
 from importlib.resources import files
@@ -204,6 +204,14 @@ class TokenBucketRow(Base):
     day: Mapped[int]  # local day up to which it was filled
     tokens: Mapped[float]  # scrapes
 
+
+class Lease(Base):
+    "A store that a run is scraping now, or will be in a moment: nobody else is to ask for it."
+    __tablename__ = "lease"
+    store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"), primary_key=True)
+    run: Mapped[str]  # whose it is
+    until: Mapped[Timestamp]  # UTC, when it ends unless the run gives a sign of life
+
 # %% ../../nbs/storage/tables.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database
 
@@ -256,7 +264,7 @@ def connect(
         raise InputError(f"the database of db_url cannot be opened: {reason}{more}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0006"  # the newest migration
+STATE_VERSION = "0007"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:
