@@ -7,7 +7,7 @@ __all__ = ['load_stores', 'Workspace']
 
 # %% ../nbs/06_workspace.ipynb #03e10866
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -308,6 +308,18 @@ def todays_bucket(workspace: Home, now: pd.Timestamp | None = None) -> TokenBuck
 DEFAULT_QUEUE = 10  # stores, where neither a number nor a budget says how many
 
 
+def free_tasks(
+    workspace: Home,
+    asked: Sequence[ScrapeScheduler],  # one a company
+    n: int,  # stores wanted
+    mode: str = "auto",
+) -> list[ScrapeTask]:
+    "The next `n` stores that no run is scraping at this moment (R19)."
+    taken = in_the_works(workspace)
+    offered = joint_queue(asked, n + len(taken), mode)
+    return [task for task in offered if (task.company, task.store_id) not in taken][:n]
+
+
 def scrape_tasks(
     workspace: Home,
     n: int | None = None,  # stores wanted; None: as many as the budget of the settings allows today, else 10
@@ -320,9 +332,7 @@ def scrape_tasks(
     "The next `n` stores to scrape, and why; fewer when there is no reason for more."
     bucket = todays_bucket(workspace, now) if n is None else None
     most = n if n is not None else DEFAULT_QUEUE if bucket is None else bucket.whole
-    taken = in_the_works(workspace)
-    offered = joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most + len(taken), mode)
-    return [task for task in offered if (task.company, task.store_id) not in taken][:most]
+    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most, mode)
 
 # %% ../nbs/06_workspace.ipynb #ce0cf5d4
 def next_round(
@@ -338,9 +348,7 @@ def next_round(
     if (bucket := todays_bucket(workspace, now)) is None:
         raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
     most = round_size(bucket, find_policy(policy or workspace.settings.policy).round_share)
-    taken = in_the_works(workspace)
-    offered = joint_queue(schedulers(workspace, company, clusters, now, policy, bucket), most + len(taken))
-    return [task for task in offered if (task.company, task.store_id) not in taken][:most]
+    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most)
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):

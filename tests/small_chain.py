@@ -73,6 +73,14 @@ def new_workspace(path: Path) -> Workspace:
     return ws
 
 
+def scraped_once(path: Path) -> Workspace:
+    "The workspace after a scrape of all stores, taken in."
+    ws = new_workspace(path)
+    scrape_all(ws)
+    update_db(ws, now=LATER)
+    return ws
+
+
 def update(path: str) -> None:
     "Open a workspace and update it: what cron would run."
     update_db(Workspace.open(path))

@@ -22,10 +22,7 @@ WEEK = timedelta(days=7)
 @pytest.fixture
 def ws(tmp_path) -> Workspace:
     "Two companies, scraped once."
-    ws = small_chain.new_workspace(tmp_path / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws, now=LATER)
-    return ws
+    return small_chain.scraped_once(tmp_path / "ws")
 
 
 @pytest.fixture

@@ -47,10 +47,7 @@ def chain(path, places, company="Mart", min_samples=2) -> Workspace:
 @pytest.fixture
 def scraped(tmp_path) -> Workspace:
     "Two companies, scraped once."
-    ws = small_chain.new_workspace(tmp_path / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws, now=LATER)
-    return ws
+    return small_chain.scraped_once(tmp_path / "ws")
 
 
 # ---- the list, and where it is told ---------------------------------------------------------------------------------

@@ -136,13 +136,14 @@ def take_turns(at: Situation, heard: int, queued: list[str]) -> Iterator[Pick]:
     "Outliers and groups by their shares; only stores that have not been heard."
     alone, groups, since = outliers(at), full_groups(at), heard_from(at, PERIOD_DAYS)
     left = iter([s for s in alone if at.rank[s] < heard and s not in queued])
-    checks, newest = group_turns(at, heard, since, tuple(queued)), {g.name: newest_place(at, g) for g in groups}
+    checks, by_name = group_turns(at, heard, since, tuple(queued)), {g.name: g for g in groups}
     heard_once = {*at.order[since:], *queued}
     had, spoken = sum(not heard_once.isdisjoint(g.members) for g in groups), sum(s in heard_once for s in alone)
     lone, turn = next(left, None), next(checks, None)
     while lone is not None or turn is not None:
         shares = spoken, len(alone), had, len(groups)
-        last = NO_TURN if turn is None else turn[0] if spoken or had else newest[turn[1][0].group or ""]
+        last = NO_TURN if turn is None else turn[0]
+        if turn is not None and not (spoken or had): last = newest_place(at, by_name[turn[1][0].group or ""])
         if lone is not None and (turn is None or outlier_next(*shares, at.rank[lone], last)):
             yield Pick(lone, "outlier", None)
             spoken, lone = spoken + (at.rank[lone] < since), next(left, None)
