@@ -16,7 +16,8 @@ from scrapeopt.core.errors import InputError
 from scrapeopt.core.price_text import PriceFormat, parse_price
 from scrapeopt.simulation.panel import Panel
 from scrapeopt.storage.ingest import has_many_bad
-from scrapeopt.storage.scrape_lines import Expected, read_scrape, read_text
+from scrapeopt.storage.scrape_lines import Expected, read_scrape
+from scrapeopt.storage.text_blocks import ScrapedFile
 from scrapeopt.storage.settings import CompanySettings, Settings, defaults_notice
 from scrapeopt.storage.store_file import read_stores
 from scrapeopt.update import update_db
@@ -93,7 +94,7 @@ def test_noise_of_floats_is_no_price_of_its_own(price, decimals):
     assert exact == (int(price.scaleb(decimals)) or None)
     noisy = float(price) * 3 / 3  # computed, as programs do
     assert parse_price(noisy, how) == exact and ("e" in repr(noisy) or parse_price(repr(noisy), how) == exact)
-    found = read_scrape(f'{{"product_id": "1", "price": {noisy!r}}}'.encode(), Expected("1", "AUD", how))
+    found = read_scrape([f'{{"product_id": "1", "price": {noisy!r}}}'.encode()], Expected("1", "AUD", how))
     assert found.prices.tolist() == [exact] * bool(exact) and found.not_on_sale == (exact is None)
 
 
@@ -150,7 +151,7 @@ def test_several_prices_of_a_product_are_told_and_one_twice_is_one(tmp_path):
     (4, 1, False), (1, 3, False), (1, 4, True), (60, 4, True), (96, 4, False)])
 def test_small_files_are_files(good, bad, many):
     text = "".join(lines(**{f"p{i}": 1}) for i in range(good)) + "torn\n" * bad
-    assert has_many_bad(read_scrape(text.encode(), Expected("1")), 0.05) is many
+    assert has_many_bad(read_scrape([text.encode()], Expected("1")), 0.05) is many
 
 
 # --- texts
@@ -161,8 +162,8 @@ def test_ids_names_and_categories_are_text_and_trimmed(tmp_path):
     put(ws, '{"product_id": " 12.0 ", "price": 1}\n{"product_id": 12.0, "price": 2, "category": "6 "}', store="2")
     assert update_db(ws).quarantined == 0
     assert set(ws.prices("Mart", now=pd.Timestamp("2026-05-31 18:00", tz="UTC")).product_id) == {"12", "12.0"}
-    found = read_scrape(b'{"product_id": 12.5, "price": 1, "category": 6.0, "name": "a\\u0000b"}', Expected("1"))
-    assert (found.products, found.categories, found.names) == (["12.5"], ["6"], ["a b"])
+    found = read_scrape([b'{"product_id": 12.5, "price": 1, "category": 6.0, "name": "a\\u0000b"}'], Expected("1"))
+    assert found.rows.to_pylist() == [{"product_id": "12.5", "price": 100, "category": "6", "name": "a b"}]
 
 
 @pytest.mark.parametrize("store", ["NA", "null", "None", "nan", "N/A", "TRUE", "0041", "1e5"])
@@ -333,9 +334,9 @@ def test_links_are_followed_and_broken_ones_named(tmp_path):
 def test_a_file_of_windows_is_read(tmp_path):
     text = lines(A='"1.00"', B="2").replace("\n", "\r\n")
     (tmp_path / "x.jsonl").write_bytes(text.encode("utf-16"))
-    assert read_scrape(read_text(tmp_path / "x.jsonl"), Expected("1")).prices.tolist() == [100, 200]
+    assert read_scrape(ScrapedFile(tmp_path / "x.jsonl"), Expected("1")).prices.tolist() == [100, 200]
     (tmp_path / "x.jsonl").write_bytes(b"\xff\xfea")
-    with pytest.raises(InputError, match="UTF-16"): read_text(tmp_path / "x.jsonl")
+    with pytest.raises(InputError, match="UTF-16"): list(ScrapedFile(tmp_path / "x.jsonl"))
 
 
 # --- settings
@@ -371,12 +372,13 @@ LINES = st.binary(max_size=40) | OBJECTS | st.tuples(OBJECTS, st.binary(max_size
 @given(st.lists(LINES, max_size=12), st.sampled_from([PriceFormat(), PriceFormat(0, "1.234,56", True, (Decimal(1),))]))
 def test_every_line_is_taken_replaced_not_on_sale_or_bad(rows, how):
     text = b"\n".join(rows)
-    found = read_scrape(text, Expected("1", "AUD", how))
+    bad = []
+    found = read_scrape([text], Expected("1", "AUD", how), bad.extend)
     blank = sum(not line.strip() for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
     assert found.lines == len(text.removeprefix(b"\xef\xbb\xbf").split(b"\n")) - blank
     assert found.lines == len(found.products) + found.replaced + found.not_on_sale + found.bad_lines
-    assert (found.prices >= 0).all() and all(b.reason and 0 < b.line <= text.count(b"\n") + 1 for b in found.bad)
-    assert all(b.reason.strip() and "\n" not in b.reason for b in found.bad)
+    assert (found.prices >= 0).all() and all(0 < b.line <= text.count(b"\n") + 1 for b in bad)
+    assert found.put_aside == len(bad) and all(b.reason.strip() and "\n" not in b.reason for b in bad)
 
 
 @settings(max_examples=40, deadline=None)

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
     max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
     min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of last time's, too
+    max_file_mb: float = Field(default=4000.0, gt=0, allow_inf_nan=False)  # text of one file, unpacked
     after_ingest: Literal["archive", "delete"] = "archive"  # what becomes of a scraped file
     workers: int = Field(default=4, ge=1)  # scrapes at the same time
     timeout_s: float = Field(default=600.0, gt=0)  # a scrape that takes longer has failed
@@ -168,6 +169,7 @@ policy = {policy}
 # What comes in
 # max_bad_share = 0.05         # more bad lines than this, and a snapshot is partial: kept, never used
 # min_size_share = 0.60        # fewer products than this share of last time, likewise
+# max_file_mb = 4000.0         # text of one file, unpacked; a larger one is put aside
 # after_ingest = "archive"     # or "delete": what becomes of a scraped file
 # lock_wait_s = 60.0           # how long to wait for another scrapeopt at work here
 

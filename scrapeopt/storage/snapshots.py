@@ -8,15 +8,17 @@ __all__ = ['TIME_NAME', 'folder_name', 'snapshot_path', 'scrape_time', 'write_sn
 # %% ../../nbs/storage/snapshots.ipynb #63b03533
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from ..core.files import write_whole
+from ..core.files import whole_file
 from .inbox import scrape_stem
-from .scrape_lines import Scrape
+
+if TYPE_CHECKING: from scrapeopt.storage.scrape_lines import Scrape
 
 # %% ../../nbs/storage/snapshots.ipynb #fd2382e3
 TIME_NAME = "%Y%m%dT%H%M%SZ"  # 20261123T020000Z
@@ -48,21 +50,17 @@ def scrape_time(
 
 # %% ../../nbs/storage/snapshots.ipynb #4bbc8940
 def write_snapshot(
-    scrape: Scrape,
+    scrape: "Scrape",
     path: Path,
     about: Mapping[str, str],  # goes into the file's metadata: company, store_id, scraped_at, currency, decimals
 ) -> None:
-    "Write the good lines of `scrape` as a snapshot: product_id, price, category and the extras that it has."
-    import pyarrow as pa
+    "Write the rows of `scrape` as a snapshot: product_id, price, category and the extras that it has."
     import pyarrow.parquet as pq
-    extras = {key: pa.array(values, pa.string()) for key, values in scrape.extras.items()}
-    category = pa.array(scrape.categories, pa.string()).dictionary_encode()
-    table = pa.table({"product_id": pa.array(scrape.products, pa.string()),
-                      "price": pa.array(scrape.prices, pa.int32()), "category": category, **extras})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(dict(about)), sink, compression="zstd",
-                   use_dictionary=["price", "category", *extras], column_encoding={"product_id": "DELTA_BYTE_ARRAY"})
-    write_whole(path, sink.getvalue().to_pybytes())
+    table = scrape.rows.drop_columns("name").replace_schema_metadata(dict(about))
+    repeated = [key for key in table.column_names if key != "product_id"]
+    with whole_file(path) as file:
+        pq.write_table(table, file, compression="zstd", use_dictionary=repeated,
+                       column_encoding={"product_id": "DELTA_BYTE_ARRAY"})
 
 # %% ../../nbs/storage/snapshots.ipynb #1ed6c32b
 def read_snapshot(
