@@ -163,7 +163,8 @@ def test_ids_names_and_categories_are_text_and_trimmed(tmp_path):
     assert update_db(ws).quarantined == 0
     assert set(ws.prices("Mart", now=pd.Timestamp("2026-05-31 18:00", tz="UTC")).product_id) == {"12", "12.0"}
     found = read_scrape([b'{"product_id": 12.5, "price": 1, "category": 6.0, "name": "a\\u0000b"}'], Expected("1"))
-    assert found.rows.to_pylist() == [{"product_id": "12.5", "price": 100, "category": "6", "name": "a b"}]
+    assert found.rows.to_pylist() == [{"line": 1, "product_id": "12.5", "price": 100, "category": "6"}]
+    assert [batch["name"].to_pylist() for batch in found.names] == [["a b"]]
 
 
 @pytest.mark.parametrize("store", ["NA", "null", "None", "nan", "N/A", "TRUE", "0041", "1e5"])

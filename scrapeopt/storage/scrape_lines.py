@@ -8,9 +8,11 @@ __all__ = ['Expected', 'BadLine', 'Scrape', 'read_scrape']
 # %% ../../nbs/storage/scrape_lines.ipynb #1d92578d
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 import msgspec
 import numpy as np
@@ -241,7 +243,8 @@ def read_block(
 @dataclass(frozen=True, eq=False)
 class Scrape:
     "What a scraped file holds."
-    rows: "pa.Table"  # product_id, price (int32 units of 10^-decimals), category, name, and the extras that it has
+    rows: "pa.Table"  # line, product_id, price (int32 units of 10^-decimals), category, and the extras that it has
+    names: Iterable["pa.RecordBatch"] = ()  # line, name; of all lines
     digest: str = ""  # SHA-256 of the text
     not_on_sale: int = 0  # products without a price
     replaced: int = 0  # lines that gave way to a later one of the same product
@@ -269,13 +272,43 @@ class Scrape:
     @property
     def bad_share(self) -> float: return self.bad_lines / max(1, self.lines)
 
+# %% ../../nbs/storage/scrape_lines.ipynb #73d9ea97
+NAMES_IN_MEMORY = 2**25  # bytes
+
+
+class NamesByLine:
+    "Names as they stand in a file, with the numbers of their lines."
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(NAMES_IN_MEMORY)  # noqa: SIM115 - closed when this object goes
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        finalize(self, self._file.close)
+
+    def add(self, rows: "pa.Table") -> None:  # line, name
+        "Lay the names of some lines aside."
+        import pyarrow as pa
+        if self._writer is None: self._writer = pa.ipc.new_stream(self._file, rows.schema)
+        self._writer.write_table(rows)
+
+    def __iter__(self) -> "Iterator[pa.RecordBatch]":
+        "All of them, some thousands at a time; nothing can be added after that."
+        import pyarrow as pa
+        if self._writer is None: return
+        self._writer.close()
+        self._file.seek(0)
+        yield from pa.ipc.open_stream(self._file)
+
 # %% ../../nbs/storage/scrape_lines.ipynb #9d5c905d
-def sorted_rows(rows: "pa.Table") -> "pa.Table":
-    "The rows by product; one column after the other, so that never all of them are there twice."
+def sorted_rows(
+    tables: list["pa.Table"],  # of the same columns; emptied, so that nothing is in memory twice
+) -> "pa.Table":
+    "All rows by product."
     import pyarrow as pa
     import pyarrow.compute as pc
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    tables.clear()
     order = pc.sort_indices(rows["product_id"])
-    if pc.all(pc.less(order[:-1], order[1:])).as_py() is not False: return rows  # in order already
+    if pc.all(pc.less(order[:-1], order[1:])).as_py() is not False: return rows.combine_chunks()  # in order already
     columns, names = rows.columns, rows.column_names
     del rows
     for k in range(len(columns)): columns[k] = columns[k].take(order)
@@ -353,21 +386,36 @@ def told_again(
                                             replaced.by[begin:end].tolist(), strict=True)]
 
 # %% ../../nbs/storage/scrape_lines.ipynb #a02cddf9
-def read_rows(
+@dataclass
+class Found:
+    "What the blocks of a file hold, gathered one by one."
+    tables: list["pa.Table"] = field(default_factory=list)  # line, product_id, price, category, and extras
+    names: NamesByLine = field(default_factory=NamesByLine)
+    bad_lines: int = 0
+    first_bad: str = ""
+
+
+def slim(rows: "pa.Table") -> "pa.Table":
+    "Without names, and with each category once."
+    kept = rows.drop_columns("name")
+    return kept.set_column(kept.column_names.index("category"), "category", kept["category"].dictionary_encode())
+
+
+def read_all(
     blocks: Iterable[bytes],
     expected: Expected,
     put_aside: Callable[[list[BadLine]], object],
-) -> tuple["pa.Table", int, str]:  # columns of `row_schema`; how many bad lines, and the first
-    "The accepted lines of all blocks."
-    import pyarrow as pa
-    tables, units, bad_lines, first_bad = [row_schema().empty_table()], dict[bytes, int](), 0, ""
+) -> Found:
+    "The accepted lines of all blocks; the others go to `put_aside`."
+    found, units = Found([slim(row_schema().empty_table())]), dict[bytes, int]()
     for number, block in numbered(blocks):
         rows, bad = read_block(block, number, expected, units)
-        if bad and not first_bad: first_bad = f"line {bad[0].line}: {bad[0].reason}"
+        found.tables.append(slim(rows))
+        found.names.add(rows.select(["line", "name"]))
+        if bad and not found.bad_lines: found.first_bad = f"line {bad[0].line}: {bad[0].reason}"
         if bad: put_aside(bad)
-        tables.append(rows)
-        bad_lines += len(bad)
-    return pa.concat_tables(tables).combine_chunks(), bad_lines, first_bad
+        found.bad_lines += len(bad)
+    return found
 
 
 def ignore(bad: list[BadLine]) -> None:
@@ -387,14 +435,15 @@ def read_scrape(
             digest.update(block)
             yield block
 
-    rows, bad_lines, first_bad = read_rows(hashed(), expected, put_aside)
-    rows = sorted_rows(rows)
+    found = read_all(hashed(), expected, put_aside)
+    rows = sorted_rows(found.tables)
     last = last_of_each(rows["product_id"])
     replaced = find_replaced(rows, last, expected.prices.decimals)
     if replaced.several:
         for bad in told_again(blocks, replaced): put_aside(bad)
     sold = rows["price"].to_numpy() != NOT_SOLD
     kept = rows if (last & sold).all() else rows.filter(last & sold)
-    unused = ["line", *(key for key in EXTRAS if kept[key].null_count == len(kept))]
-    return Scrape(kept.drop_columns(unused), digest.hexdigest(), int((last & ~sold).sum()), int((~last).sum()),
-                  bad_lines, first_bad, replaced.several, replaced.sentence, bad_lines + len(replaced.lines))
+    unused = [key for key in EXTRAS if kept[key].null_count == len(kept)]
+    return Scrape(kept.drop_columns(unused), found.names, digest.hexdigest(), int((last & ~sold).sum()),
+                  int((~last).sum()), found.bad_lines, found.first_bad, replaced.several, replaced.sentence,
+                  found.bad_lines + len(replaced.lines))

@@ -6,6 +6,7 @@
 __all__ = ['Appeared', 'SeenProducts', 'load_seen', 'save_appeared']
 
 # %% ../../nbs/storage/seen_products.ipynb #7bca00ba
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from ..core.calendar import utc_times
 from .queries import query_frame
+from .scrape_lines import Scrape
 from .tables import Company, Product
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 class Appeared:
     "The products that a scrape showed for the first time, or earlier than all others did."
     at: pd.Timestamp  # UTC, of the scrape
-    new: "pa.Table"  # product_id, name, category
+    new: "pa.Table"  # line, product_id, category
+    names: Iterable["pa.RecordBatch"]  # line, name; of all lines of the scrape
     earlier: "pa.Array"  # ids of known products
 
 # %% ../../nbs/storage/seen_products.ipynb #d5c20941
@@ -38,22 +41,23 @@ class SeenProducts:
 
     def add(
         self,
-        rows: "pa.Table",  # product_id, name, category
-        at: pd.Timestamp,  # UTC, when they were seen
+        scrape: Scrape,
+        at: pd.Timestamp,  # UTC, when it was taken
     ) -> Appeared:
         "Take in the products of a scrape."
         import pyarrow as pa
         import pyarrow.compute as pc
-        seen, moment = rows["product_id"].combine_chunks(), utc_times(at)
-        where = pc.fill_null(pc.index_in(seen, value_set=self.ids), -1).to_numpy()
+        rows, moment = scrape.rows.select(["line", "product_id", "category"]), utc_times(at)
+        shown = rows["product_id"].combine_chunks()
+        where = pc.fill_null(pc.index_in(shown, value_set=self.ids), -1).to_numpy()
         known = np.flatnonzero(where >= 0)
         earlier = known[self.times[where[known]] > moment]
         self.times[where[earlier]] = moment
-        new = rows.select(["product_id", "name", "category"]).filter(where < 0)
-        if len(new):
-            self.ids = pa.concat_arrays([self.ids, new["product_id"].combine_chunks()])
-            self.times = np.append(self.times, np.full(len(new), moment))
-        return Appeared(at, new, seen.take(earlier))
+        if len(known): rows = rows.filter(where < 0)
+        if len(rows):
+            self.ids = pa.concat_arrays([self.ids, rows["product_id"].combine_chunks()])
+            self.times = np.append(self.times, np.full(len(rows), moment))
+        return Appeared(at, rows, scrape.names, shown.take(earlier))
 
 # %% ../../nbs/storage/seen_products.ipynb #4519027c
 ROWS = 10_000  # written at a time
@@ -66,12 +70,24 @@ def load_seen(session: Session, company: Company) -> SeenProducts:
     found = query_frame(session, query, ["first_seen"])
     return SeenProducts(pa.array(found["product_id"].tolist(), pa.string()), np.array(utc_times(found["first_seen"])))
 
+# %% ../../nbs/storage/seen_products.ipynb #f14c3453
+def with_names(appeared: Appeared) -> Iterator[list[dict[str, str]]]:  # product_id, name, category; some at a time
+    "The new products of a scrape, with their names."
+    if not len(appeared.new): return
+    new = appeared.new.sort_by("line")
+    lines = new["line"].to_numpy()
+    for batch in appeared.names:
+        told = batch["line"].to_numpy()
+        begin, end = np.searchsorted(lines, [told[0], told[-1] + 1]) if len(told) else (0, 0)
+        names = batch["name"].take(np.searchsorted(told, lines[begin:end]))
+        part = new.slice(begin, end - begin).drop_columns("line").append_column("name", names)
+        for rows in part.to_batches(max_chunksize=ROWS): yield rows.to_pylist()
 
+# %% ../../nbs/storage/seen_products.ipynb #ae002ba6
 def save_appeared(session: Session, company: Company, appeared: Appeared) -> None:
     "Write down what a scrape showed first."
     about = {"company_id": company.id, "first_seen": appeared.at}
-    for batch in appeared.new.to_batches(max_chunksize=ROWS):
-        session.execute(insert(Product), [row | about for row in batch.to_pylist()])
+    for rows in with_names(appeared): session.execute(insert(Product), [row | about for row in rows])
     for begin in range(0, len(appeared.earlier), ROWS):
         ids = appeared.earlier.slice(begin, ROWS).to_pylist()
         session.execute(update(Product), [{"product_id": product} | about for product in ids])

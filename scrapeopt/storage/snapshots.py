@@ -56,7 +56,7 @@ def write_snapshot(
 ) -> None:
     "Write the rows of `scrape` as a snapshot: product_id, price, category and the extras that it has."
     import pyarrow.parquet as pq
-    table = scrape.rows.drop_columns("name").replace_schema_metadata(dict(about))
+    table = scrape.rows.drop_columns("line").replace_schema_metadata(dict(about))
     repeated = [key for key in table.column_names if key != "product_id"]
     with whole_file(path) as file:
         pq.write_table(table, file, compression="zstd", use_dictionary=repeated,
