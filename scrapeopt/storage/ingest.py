@@ -307,7 +307,7 @@ def take_in(
     _quarantine_lines(folder, read)
     kept = history[file.at] = Kept(scrape.digest, size, not whole)
     appeared = seen.add(scrape, file.at) if whole else None
-    return Taken(file, path, kept, money, replace(scrape, rows=scrape.rows.slice(0, 0), names=()), appeared)
+    return Taken(file, path, kept, money, replace(scrape, rows=scrape.rows.schema.empty_table(), names=()), appeared)
 
 # %% ../../nbs/storage/ingest.ipynb #a68c4b3f
 def record_snapshots(

@@ -8,11 +8,14 @@ __all__ = ['PRODUCT', 'PRICE', 'CATEGORY', 'NAME', 'WAS_PRICE', 'UNIT_PRICE', 'P
 
 # %% ../../nbs/storage/plain_lines.ipynb #66ca25e9
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
 from .text_blocks import MAX_LINE
+
+if TYPE_CHECKING: import pyarrow as pa
 
 # %% ../../nbs/storage/plain_lines.ipynb #e16dbb8c
 @njit(cache=True, nogil=True)
@@ -242,10 +245,13 @@ def _copy_texts(text: np.ndarray, spans: np.ndarray, offsets: np.ndarray, letter
 def texts_at(
     text: np.ndarray,  # (bytes,) uint8
     spans: np.ndarray,  # (n, 2) int32, where each text begins and ends; -1: there is none
-) -> tuple[np.ndarray, np.ndarray]:  # (n + 1,) int32 offsets, (letters,) uint8
-    "The texts at some places, as Arrow keeps a column of them."
-    offsets = np.zeros(len(spans) + 1, np.int32)
+) -> "pa.StringArray":  # null where there is none
+    "The texts at some places; they lie in Arrow's own memory, where what is sorted later finds room again."
+    import pyarrow as pa
+    missing, n = spans[:, 0] < 0, len(spans)
+    offsets = np.zeros(n + 1, np.int32)
     np.cumsum(spans[:, 1] - spans[:, 0], out=offsets[1:])
-    letters = np.empty(offsets[-1], np.uint8)
-    _copy_texts(text, spans, offsets, letters)
-    return offsets, letters
+    letters, begins = pa.allocate_buffer(int(offsets[-1])), pa.allocate_buffer(offsets.nbytes)
+    np.frombuffer(begins, np.int32)[:] = offsets
+    if offsets[-1]: _copy_texts(text, spans, offsets, np.frombuffer(letters, np.uint8))
+    return pa.StringArray.from_buffers(n, begins, letters, pa.array(~missing).buffers()[1] if missing.any() else None)

@@ -175,22 +175,6 @@ def look_up_prices(
         except ValueError: scanned.kinds[k] = ODD
 
 # %% ../../nbs/storage/scrape_lines.ipynb #1b73dec1
-def text_column(
-    scanned: "ScannedLines",
-    at: np.ndarray,  # (n,) which lines
-    field: int,
-) -> "pa.Array":  # null where a line has none
-    "The texts of a field."
-    import pyarrow as pa
-
-    from scrapeopt.storage.plain_lines import texts_at
-    spans = scanned.spans[at, field]
-    missing = spans[:, 0] < 0
-    if missing.all(): return pa.nulls(len(at), pa.string())
-    buffers = [pa.py_buffer(array) for array in texts_at(scanned.text, spans)]
-    return pa.StringArray.from_buffers(len(at), *buffers, pa.array(~missing).buffers()[1] if missing.any() else None)
-
-
 def clean_column(
     texts: "pa.Array",  # names or categories
     wide: np.ndarray,  # (n,) bool: those with letters beyond ASCII
@@ -209,13 +193,15 @@ def plain_rows(
 ) -> "pa.Table":  # columns of `row_schema`
     "The plain lines, as rows."
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from scrapeopt.storage.plain_lines import CATEGORY, NAME, PLAIN, PRODUCT, PROMO, UNIT_PRICE, WAS_PRICE
+    from scrapeopt.storage.plain_lines import CATEGORY, NAME, PLAIN, PRODUCT, PROMO, UNIT_PRICE, WAS_PRICE, texts_at
     at = np.flatnonzero(scanned.kinds == PLAIN)
-    texts = [clean_column(text_column(scanned, at, field), scanned.wide[at]) for field in (CATEGORY, NAME)]
-    extras = [text_column(scanned, at, field) for field in (WAS_PRICE, UNIT_PRICE, PROMO)]
-    return pa.table([pa.array(at + first_line), text_column(scanned, at, PRODUCT), pa.array(scanned.units[at]),
-                     *texts, *extras], schema=row_schema())
+    product, *others = (texts_at(scanned.text, scanned.spans[at, field])
+                        for field in (PRODUCT, CATEGORY, NAME, WAS_PRICE, UNIT_PRICE, PROMO))
+    numbers = pc.add(pa.array(at), pa.scalar(first_line, pa.int64())), pa.array(scanned.units).take(pa.array(at))
+    words = (clean_column(texts, scanned.wide[at]) for texts in others[:2])
+    return pa.table([numbers[0], product, numbers[1], *words, *others[2:]], schema=row_schema())
 
 # %% ../../nbs/storage/scrape_lines.ipynb #a4aaeeb2
 def read_block(
@@ -305,12 +291,13 @@ def sorted_rows(
     "All rows by product."
     import pyarrow as pa
     import pyarrow.compute as pc
-    rows = pa.concat_tables(tables).unify_dictionaries()
+    rows = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
     tables.clear()
-    order = pc.sort_indices(rows["product_id"])
-    if pc.all(pc.less(order[:-1], order[1:])).as_py() is not False: return rows.combine_chunks()  # in order already
     columns, names = rows.columns, rows.column_names
     del rows
+    for k in range(len(columns)): columns[k] = columns[k].combine_chunks()
+    order = pc.array_sort_indices(columns[names.index("product_id")])
+    if pc.all(pc.less(order[:-1], order[1:])).as_py() is not False: return pa.table(columns, names)  # in order already
     for k in range(len(columns)): columns[k] = columns[k].take(order)
     return pa.table(columns, names)
 
@@ -328,9 +315,9 @@ def last_of_each(
 @dataclass(frozen=True, eq=False)
 class Replaced:
     "The lines with another price that give way to a later one of the same product."
-    lines: np.ndarray  # (k,) numbers, sorted
-    products: list[str]  # of each
-    by: np.ndarray  # (k,) number of the line that counts
+    lines: np.ndarray = field(default_factory=lambda: np.array([], np.int64))  # (k,) numbers, sorted
+    products: list[str] = field(default_factory=list)  # of each
+    by: np.ndarray = field(default_factory=lambda: np.array([], np.int64))  # (k,) number of the line that counts
     several: int = 0  # products
     sentence: str = ""  # about the first of them
 
@@ -352,7 +339,7 @@ def find_replaced(
     ends = np.flatnonzero(last)
     run = np.cumsum(last) - last  # which product a row is of
     other = np.flatnonzero(prices != prices[ends[run]])
-    if not len(other): return Replaced(lines[:0], [], lines[:0])
+    if not len(other): return Replaced()
     other = other[np.argsort(lines[other])]
     first = run[other].min()
     shown = slice(ends[first - 1] + 1 if first else 0, ends[first] + 1)
@@ -396,8 +383,8 @@ class Found:
 
 
 def slim(rows: "pa.Table") -> "pa.Table":
-    "Without names, and with each category once."
-    kept = rows.drop_columns("name")
+    "Without names and what no line has, and with each category once."
+    kept = rows.drop_columns(["name", *(key for key in EXTRAS if rows[key].null_count == len(rows))])
     return kept.set_column(kept.column_names.index("category"), "category", kept["category"].dictionary_encode())
 
 
@@ -438,12 +425,11 @@ def read_scrape(
     found = read_all(hashed(), expected, put_aside)
     rows = sorted_rows(found.tables)
     last = last_of_each(rows["product_id"])
-    replaced = find_replaced(rows, last, expected.prices.decimals)
+    replaced = Replaced() if last.all() else find_replaced(rows, last, expected.prices.decimals)
     if replaced.several:
         for bad in told_again(blocks, replaced): put_aside(bad)
     sold = rows["price"].to_numpy() != NOT_SOLD
     kept = rows if (last & sold).all() else rows.filter(last & sold)
-    unused = [key for key in EXTRAS if kept[key].null_count == len(kept)]
-    return Scrape(kept.drop_columns(unused), found.names, digest.hexdigest(), int((last & ~sold).sum()),
+    return Scrape(kept, found.names, digest.hexdigest(), int((last & ~sold).sum()),
                   int((~last).sum()), found.bad_lines, found.first_bad, replaced.several, replaced.sentence,
                   found.bad_lines + len(replaced.lines))
