@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks.page import machine
 from scrapeopt.storage.scrape_lines import Expected, read_scrape
-from scrapeopt.storage.text_blocks import MB, ScrapedFile
+from scrapeopt.storage.text_blocks import MB
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -116,13 +116,13 @@ def of_an_update(folder: Path, sizes: Sizes) -> dict[str, object]:
 
 
 ALONE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from scrapeopt.storage.scrape_lines import Expected, read_scrape
 from scrapeopt.storage.text_blocks import ScrapedFile
 rows = len(read_scrape(ScrapedFile(Path(sys.argv[1])), Expected("1")).rows)
-print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
-"""
+print(rows, int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1e3)
+"""  # Linux; what getrusage tells counts the process that started this one, too
 
 
 def peak_mb(path: Path) -> tuple[int, float]:
