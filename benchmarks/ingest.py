@@ -19,8 +19,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import polars as pl
+from matplotlib.figure import Figure
 
-from benchmarks.page import machine
+from benchmarks.page import BLUE, ORANGE, machine, save
 from scrapeopt.storage.scrape_lines import Expected, read_scrape
 from scrapeopt.storage.text_blocks import MB
 from scrapeopt.update import update_db
@@ -149,6 +150,40 @@ def memory(folder: Path, sizes: Sizes) -> list[dict[str, object]]:
     return found
 
 
+def memory_chart(rows: list[dict[str, object]]) -> Figure:
+    "Peak memory over the size of a file."
+    fig = Figure(figsize=(7.5, 3), layout="constrained")
+    ax = fig.subplots()
+    size = [row["file_mb"] for row in rows]
+    ax.plot(size, [row["peak_mb"] for row in rows], "o-", color=BLUE, label="peak memory of the process")
+    ax.plot([0, max(size)], [0, max(size)], "--", color=ORANGE, label="the file itself")
+    ax.set(xlabel="file (MB of text)", ylabel="memory (MB)", xlim=0, ylim=0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return fig
+
+
+def write_page(results: dict[str, object], folder: Path) -> None:
+    "Write the page and its picture under `folder`."
+    (folder / "_static").mkdir(parents=True, exist_ok=True)
+    save(memory_chart(results["memory"]), folder / "_static" / "bench_ingest.svg")
+    head = "| work | scrapeopt | Polars | ratio | ratio of processor time |\n| --- | --: | --: | --: | --: |"
+    lines = [f"| {r['work']} | {r['ours_ms']:.2f} ms | {r['polars_ms']:.2f} ms | {r['ratio']:.2f} | "
+             f"{r['cpu_ratio']:.2f} |" for r in results["speed"]]
+    sizes = [f"| {r['file_mb']:,} MB | {r['products']:,} | {r['peak_mb']:,.0f} MB |" for r in results["memory"]]
+    host = results["machine"]
+    parts = ["# Taking in", ":::{div} lead\nWhat it costs to take in what was scraped, beside Polars, and how much memory a "
+             "large file needs.\n:::",
+             f"Measured on {host['cores']} cores, in turns; the median of several rounds. Polars reads the file with "
+             "`read_ndjson` and, in the last row, writes it with `write_parquet`: it makes no exact price, names no bad "
+             "line and knows no store. `make bench` measures again and writes this page.",
+             "\n".join([head, *lines]), "## Memory", "Files whose lines are all of different products, in no order, which "
+             "is the worst there is. The process does nothing but read the file.",
+             "\n".join(["| file | products | peak memory |\n| --: | --: | --: |", *sizes]),
+             "![Peak memory over the size of a file](_static/bench_ingest.svg)"]
+    (folder / "ingest.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def main(args: list[str] | None = None) -> None:
     "Run the benchmark, keep the figures, and print them."
     ap = argparse.ArgumentParser(description=__doc__)
@@ -164,6 +199,7 @@ def main(args: list[str] | None = None) -> None:
         peaks = memory(folder, sizes)
     results = {"machine": machine(), "sizes": asdict(sizes), "speed": speed, "memory": peaks}
     (out / "ingest.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+    write_page(results, out if out != ROOT / "benchmarks" / "results" else ROOT / "docs")
     print(pd.DataFrame(speed).round(2).to_string(index=False))
     print(pd.DataFrame(peaks).round(0).to_string(index=False))
 
