@@ -27,7 +27,7 @@ from .home import Home
 from .inbox import inbox_files, scrape_stem
 from .leases import in_the_works
 from .scrape_lines import read_text
-from .snapshot_places import is_there, place_in, snapshot_file, split_place, stored_times
+from .snapshot_places import is_there, snapshot_file, split_place, stored_times
 from .snapshots import folder_name, read_snapshot, scrape_time
 from .tables import Snapshot
 
@@ -266,7 +266,8 @@ def sort_out(home: Home, folder: Path, until: pd.Timestamp) -> Files:  # what is
 # %% ../../nbs/storage/retention.ipynb #f2caf679
 def orphan_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each store with files of prices that nobody needs."
-    with home.begin() as session: named = {split_place(Path(path))[0] for path in session.scalars(select(Snapshot.path))}
+    with home.begin() as session: paths = list(session.scalars(select(Snapshot.path)))
+    named = {split_place(Path(path))[0] for path in paths}
     for folder in (store for tree in price_folders(home, company) for store in sorted(tree.glob("store=*"))):
         if {Path(shown(home, file)) for file in folder.glob("*.parquet")} <= named: continue
         rows = named_in(home, folder)
