@@ -18,7 +18,6 @@ import pandas as pd
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from ..core.errors import InputError
 from ..core.files import write_whole
 from .chores import Files, Job
 from .home import Home

@@ -27,12 +27,7 @@ from ..core.price_text import NumberFormat, PriceFormat
 # %% ../../nbs/storage/settings.ipynb #3fbbd50a
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 ShareField = Annotated[float, Field(gt=0, le=1)]
-
-# %% ../../nbs/storage/settings.ipynb #ff8f338b
-MAX_DAYS = 36_500  # a century; more is a slip of the hand
-
-# %% ../../nbs/storage/settings.ipynb #cfac010b
-Days = Annotated[float, Field(ge=0, le=MAX_DAYS)]
+Days = Annotated[float, Field(ge=0, le=36_500)]  # a century; more is a slip
 
 
 class CompanySettings(BaseModel):
@@ -93,7 +88,7 @@ class Settings(BaseSettings):
     archive_days: Days = 400  # how long scraped files are kept; 0: for ever
     gzip_days: Days = 7  # from when on they, and files in quarantine, are packed; 0: never
     quarantine_days: Days = 180  # how long what was put aside waits for somebody; 0: for ever
-    orphan_hours: float = Field(default=24.0, ge=0, le=MAX_DAYS * 24)  # how old a leftover must be to go; 0: never goes
+    orphan_hours: float = Field(default=24.0, ge=0, le=876_000)  # how old a leftover must be to go; 0: never goes
     compact_days: Days = 35  # how long a month or year is over when its snapshots are put together; 0: never
     defaults: CompanySettings = Field(default_factory=CompanySettings)  # of all companies
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name

@@ -71,8 +71,8 @@ def tidy(
 ) -> TidyReport:
     """Look after the files of years, as the settings say.
 
-    Safe to repeat, and to kill at any moment: the next run carries on. Others change the workspace in between. What fails
-    is told in the report, and the rest is done. `InputError` for an unknown company."""
+    Safe to repeat, and to kill at any moment: the next run carries on. Others change the workspace in between. What
+    fails is told in the report, and the rest is done. `InputError` for an unknown company."""
     if company is not None:
         with home.begin() as session: home.company(session, company)
     at, done = pd.Timestamp.now("UTC") if now is None else now, dict[str, Done]()
