@@ -195,10 +195,10 @@ def run_until(folder: str, where: str, name: str, nth: int, after: bool) -> None
 COMPACTION, RETENTION = compaction.__name__, retention.__name__
 POINTS = [(COMPACTION, "write_bundle", 1, False), (COMPACTION, "write_bundle", 1, True),
           (COMPACTION, "write_bundle", 3, True), (COMPACTION, "put_together", 2, True),
-          (COMPACTION, "commit", 60, False), (RETENTION, "pack", 5, True), (RETENTION, "drop_archived", 2, True), ("os", "fsync", 3, True),
-          ("os", "fsync", 20, False), ("os", "replace", 1, False), ("os", "utime", 2, True), ("os", "unlink", 2, False),
-          ("os", "unlink", 9, True), ("os", "unlink", 30, False), ("os", "unlink", 70, True),
-          ("os", "unlink", 75, False), ("os", "unlink", 76, True)]
+          (COMPACTION, "commit", 60, False), (RETENTION, "pack", 5, True), (RETENTION, "drop_archived", 2, True),
+          ("os", "fsync", 3, True), ("os", "fsync", 20, False), ("os", "replace", 1, False), ("os", "utime", 2, True),
+          ("os", "unlink", 2, False), ("os", "unlink", 9, True), ("os", "unlink", 30, False),
+          ("os", "unlink", 70, True), ("os", "unlink", 75, False), ("os", "unlink", 76, True)]
 one_policy = pytest.mark.parametrize("years", ["document"], indirect=True)
 
 
