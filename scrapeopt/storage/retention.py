@@ -6,12 +6,14 @@
 __all__ = ['archive_jobs', 'gzip_jobs', 'quarantine_jobs', 'leftover_jobs']
 
 # %% ../../nbs/storage/retention.ipynb #fcf9e0c5
+import codecs
 import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,7 +26,7 @@ from ..core.errors import InputError
 from ..core.files import whole_file, write_whole
 from .chores import Files, Job
 from .home import Home
-from .inbox import inbox_files, scrape_stem
+from .inbox import inbox_files, scrape_stem, shown_path
 from .leases import in_the_works
 from .scrape_lines import read_text
 from .snapshot_places import is_there, snapshot_file, split_place, stored_times
@@ -42,8 +44,8 @@ def roots(
     return [root for name in names if (root := home.path / kind / name).is_dir()]
 
 
-def shown(home: Home, path: Path) -> str:
-    "A path as people are told it."
+def inside(home: Home, path: Path) -> str:
+    "A path as the state has it, relative to the workspace."
     return path.relative_to(home.path).as_posix()
 
 
@@ -91,6 +93,23 @@ def pack(path: Path) -> Files:  # what is freed
     path.unlink()
     return Files(0, before.st_size - packed.stat().st_size)
 
+# %% ../../nbs/storage/retention.ipynb #777764c9
+def text_digest(
+    path: Path,  # of lines, plain or packed
+) -> str:  # SHA-256, as the state has it
+    "The hash of a scraped file's text; `InputError` when it cannot be read to the end."
+    found = hashlib.sha256()
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as text:
+            block = text.read(BLOCK)
+            if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                return hashlib.sha256(read_text(path)).hexdigest()
+            while block:
+                found.update(block)
+                block = text.read(BLOCK)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e: raise InputError(f"the file cannot be unpacked: {e}") from e
+    return found.hexdigest()
+
 # %% ../../nbs/storage/retention.ipynb #dd9aadad
 def drop_archived(
     home: Home,
@@ -99,7 +118,7 @@ def drop_archived(
 ) -> Files:  # what is freed
     "Remove a scraped file whose prices are safe; `InputError` where they are not."
     if not path.exists(): return Files()
-    digest, size = hashlib.sha256(read_text(path)).hexdigest(), one_file(path)
+    digest, size = text_digest(path), one_file(path)
     with home.begin() as session:
         kept = list(session.scalars(select(Snapshot.path).where(Snapshot.digest == digest, Snapshot.scraped_at == at)))
     if not kept: raise InputError("the state has no snapshot of it")
@@ -114,7 +133,7 @@ def drop_archived(
 def archive_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each archived file that was scraped by `until` (UTC): it goes."
     for path, at in scraped_files(home, company, until):
-        yield Job(shown(home, path), one_file(path), partial(drop_archived, home, path, at))
+        yield Job(shown_path(path, home.path), one_file(path), partial(drop_archived, home, path, at))
 
 
 def gzip_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
@@ -122,7 +141,7 @@ def gzip_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[
     plain = [path for path, _ in scraped_files(home, company, until) if path.suffix.lower() != ".gz"]
     aside = [path for since, paths in put_aside(home, company) for path in paths
              if since <= until and path.suffix == ".rejected" and ".gz." not in path.name.lower()]
-    for path in [*plain, *aside]: yield Job(shown(home, path), one_file(path), partial(pack, path))
+    for path in [*plain, *aside]: yield Job(shown_path(path, home.path), one_file(path), partial(pack, path))
 
 # %% ../../nbs/storage/retention.ipynb #a9144620
 ASIDE = re.compile(r"\.(rejected(\.gz)?|reason\.json)$")
@@ -151,7 +170,7 @@ def quarantine_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Ite
     "A job for each file, with its reason, that lies in quarantine since `until` (UTC) or longer: it goes."
     for since, paths in put_aside(home, company):
         if since <= until and not paths[0].name.endswith(".part"):
-            yield Job(shown(home, paths[0]), sum(map(one_file, paths), Files()), partial(drop, paths))
+            yield Job(shown_path(paths[0], home.path), sum(map(one_file, paths), Files()), partial(drop, paths))
 
 # %% ../../nbs/storage/retention.ipynb #0e524f48
 KEPT_FOLDERS = ("archive", "quarantine", "prices")
@@ -187,8 +206,9 @@ def part_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[
         for folder, folders, files in os.walk(tree):
             parts = [name for name in [*folders, *files] if name.endswith(".part")]
             folders[:] = [name for name in folders if name not in parts]
-            for path in (Path(folder) / name for name in parts if Path(folder) not in scraped):
-                if is_old(path, until): yield Job(shown(home, path), Files(1), partial(drop_part, path, until))
+            found = (Path(folder) / name for name in parts if Path(folder) not in scraped)
+            for path in (path for path in found if is_old(path, until)):
+                yield Job(shown_path(path, home.path), Files(1), partial(drop_part, path, until))
 
 
 def folder_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
@@ -197,7 +217,7 @@ def folder_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterato
     for tree in [*trees, *price_folders(home, company)]:
         for folder, folders, files in os.walk(tree, topdown=False):
             if folders or files or Path(folder).parent == home.path or not is_old(Path(folder), until): continue
-            yield Job(shown(home, Path(folder)), Files(), partial(drop_folder, Path(folder), until))
+            yield Job(shown_path(Path(folder), home.path), Files(), partial(drop_folder, Path(folder), until))
 
 
 def price_folders(home: Home, company: str | None) -> list[Path]:
@@ -236,9 +256,10 @@ def fate(
 # %% ../../nbs/storage/retention.ipynb #cee7de08
 def named_in(home: Home, folder: Path) -> list[str]:
     "The paths that the state names in a folder of prices."
-    inside = f"{shown(home, folder)}/"
+    own = f"{inside(home, folder)}/"
     with home.begin() as session:
-        return list(session.scalars(select(Snapshot.path).where(Snapshot.path.startswith(inside, autoescape=True))))
+        found = list(session.scalars(select(Snapshot.path).where(Snapshot.path.startswith(own, autoescape=True))))
+    return [path for path in found if path.startswith(own)]  # SQLite's own comparison takes "a" for "A"
 
 
 def put_price_file_aside(home: Home, file: Path) -> None:
@@ -246,8 +267,8 @@ def put_price_file_aside(home: Home, file: Path) -> None:
     company, store = (part.partition("=")[2] for part in file.parts[-3:-1])
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     kept = home.path / "quarantine" / company / store / f"{file.name}.{digest[:8]}.rejected"
-    told = {"file": shown(home, file), "line": None, "reason": "the state names no such snapshot, and its scraped file "
-            "is neither in inbox nor in archive: it may be from before an older state was put back"}
+    told = {"file": inside(home, file), "line": None, "reason": "the state names no such snapshot, and its "
+            "scraped file is neither in inbox nor in archive: it may be from before an older state was put back"}
     write_whole(kept.with_suffix(".reason.json"), json.dumps(told) + "\n")
     shutil.move(file, kept)
 
@@ -269,12 +290,12 @@ def orphan_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterato
     with home.begin() as session: paths = list(session.scalars(select(Snapshot.path)))
     named = {split_place(Path(path))[0] for path in paths}
     for folder in (store for tree in price_folders(home, company) for store in sorted(tree.glob("store=*"))):
-        if {Path(shown(home, file)) for file in folder.glob("*.parquet")} <= named: continue
+        if {Path(inside(home, file)) for file in folder.glob("*.parquet")} <= named: continue
         rows = named_in(home, folder)
         others = sorted(set(folder.glob("*.parquet")) - needed_files(home.path, rows))
         to_go = [file for file in others if fate(home, file, rows, until)]
         size = sum(map(one_file, to_go), Files())
-        if to_go: yield Job(shown(home, folder), size, partial(sort_out, home, folder, until))
+        if to_go: yield Job(shown_path(folder, home.path), size, partial(sort_out, home, folder, until))
 
 # %% ../../nbs/storage/retention.ipynb #609a8221
 def leftover_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
