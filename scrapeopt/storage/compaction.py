@@ -147,7 +147,7 @@ def disk_use(files: Iterable[Path]) -> Files:
 def put_together(home: Home, bundle: Bundle) -> Files:  # what is freed
     "Make a bundle one file; `InputError` when one of its snapshots cannot be read, and then nothing has changed."
     with home.begin() as session:
-        now = dict(session.execute(select(Snapshot.id, Snapshot.path).where(Snapshot.id.in_(bundle.paths))).all())
+        now = dict(session.execute(select(Snapshot.id, Snapshot.path).where(Snapshot.id.in_(list(bundle.paths)))).all())
     if now != dict(bundle.paths): return Files()  # somebody was here since it was planned
     target = home.path / bundle.file
     snapshots, old = gather(home.path, bundle)
