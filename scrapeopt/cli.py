@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from .commands import collect, inspect, setup, simulate  # noqa: F401 - each registers its commands
+from .commands import collect, inspect, setup, simulate, upkeep  # noqa: F401 - each registers its commands
 from .commands.options import app
 
 # %% ../nbs/12_cli.ipynb #35c3bc46

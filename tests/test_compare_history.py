@@ -174,12 +174,12 @@ def test_what_has_no_history_is_said_in_a_sentence(typed, arguments, sentence):
     assert (code, out, err.count("\n")) == (2, "", 1) and sentence in err
 
 
-def test_one_row_of_a_snapshot_is_read(ws, monkeypatch):
+def test_two_columns_of_a_snapshot_are_read(ws, monkeypatch):
     import pyarrow.parquet as pq
-    read, rows = pq.read_table, list[int]()
-    monkeypatch.setattr(pq, "read_table", lambda *a, **k: rows.append((table := read(*a, **k)).num_rows) or table)
+    read, seen = pq.ParquetFile.read, list[list[str]]()
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, columns: seen.append(columns) or read(self, columns))
     price_history(ws, MILK, company="Woolworths")
-    assert rows == [1] * len(small_chain.ZONES["Woolworths"])
+    assert seen == [["product_id", "price"]] * len(small_chain.ZONES["Woolworths"])
 
 
 def test_a_lost_snapshot_costs_its_own_days(ws, typed):

@@ -6,42 +6,34 @@
 __all__ = ['read_money', 'read_one_price']
 
 # %% ../../nbs/storage/snapshot_rows.ipynb #f47d99d6
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from ..core.errors import InputError
 from .currencies import Money
+from .snapshot_places import read_columns
 
 # %% ../../nbs/storage/snapshot_rows.ipynb #3185ebd7
 def money_of(
-    about: dict[bytes, bytes] | None,  # the metadata of a snapshot's file
+    about: Mapping[str, str],  # what a file says of a snapshot
 ) -> Money:
     "How the prices of a snapshot are written, by its own word."
-    told = about or {}
-    return Money(told.get(b"currency", b"").decode(), int(told.get(b"decimals", b"2")))
+    return Money(about.get("currency", ""), int(about.get("decimals", "2")))
 
 # %% ../../nbs/storage/snapshot_rows.ipynb #462038cb
 def read_money(
     path: Path,  # of a snapshot
 ) -> Money:
-    "How the prices of a snapshot are written; `InputError` when the file is missing or damaged."
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    try:
-        with pq.ParquetFile(path) as file: return money_of(file.schema_arrow.metadata)
-    except (OSError, pa.ArrowException) as e:
-        raise InputError(f"the snapshot {path} cannot be read: {str(e).splitlines()[0]}") from e
+    "How the prices of a snapshot are written; `InputError` when it is missing or damaged."
+    return money_of(read_columns(path, [])[1])
 
 
 def read_one_price(
     path: Path,  # of a snapshot
     product: str,  # id
 ) -> tuple[Decimal | None, Money]:  # None: not sold
-    "What a snapshot says of one product; `InputError` when the file is missing or damaged."
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    money = read_money(path)
-    try: rows = pq.read_table(path, columns=["price"], filters=[("product_id", "==", product)], partitioning=None)
-    except (OSError, pa.ArrowException) as e:
-        raise InputError(f"the snapshot {path} cannot be read: {str(e).splitlines()[0]}") from e
+    "What a snapshot says of one product; `InputError` when it is missing or damaged."
+    import pyarrow.compute as pc
+    table, about = read_columns(path, ["product_id", "price"])
+    money, rows = money_of(about), table.filter(pc.field("product_id") == product)
     return (money.price(rows["price"][0].as_py()) if rows.num_rows else None), money

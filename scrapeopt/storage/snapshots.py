@@ -17,6 +17,7 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.files import whole_file
 from .inbox import scrape_stem
+from .snapshot_places import read_columns
 
 if TYPE_CHECKING: from scrapeopt.storage.scrape_lines import Scrape
 
@@ -64,13 +65,9 @@ def write_snapshot(
 
 # %% ../../nbs/storage/snapshots.ipynb #1ed6c32b
 def read_snapshot(
-    path: Path,
+    path: Path,  # as the state has it: a file of its own, or a place in one of several (`storage/snapshot_places`)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # product ids (k,) str, prices (k,) int32, categories (k,) str
-    "The products, prices and categories of a snapshot; `InputError` when the file is missing or damaged."
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    try: table = pq.ParquetFile(path).read(columns=["product_id", "price", "category"])
-    except (OSError, pa.ArrowException) as e:
-        raise InputError(f"the snapshot {path} cannot be read: {str(e).splitlines()[0]}") from e
-    category = table["category"].cast(pa.string())
+    "The products, prices and categories of a snapshot; `InputError` when it is missing or damaged."
+    table, _ = read_columns(path, ["product_id", "price", "category"])
+    category = table["category"].cast("string")
     return table["product_id"].to_numpy(), table["price"].to_numpy(), category.to_numpy()
