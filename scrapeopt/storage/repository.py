@@ -23,9 +23,10 @@ from ..grouping.retirement import reopen, retire
 from ..policies.base import Rules
 from .currencies import in_currency
 from .home import company_range_threshold, company_threshold
+from .lost_snapshots import tell_lost
 from .queries import newest_snapshots, query_frame
 from .settings import Settings
-from .snapshots import read_snapshot
+from .snapshots import kept_snapshots, read_kept
 from .tables import Cluster, Company, GroupEvent, Store, StoreGroupRow
 
 if TYPE_CHECKING:
@@ -277,9 +278,15 @@ def newest_prices(
     company: Company,
     since: pd.Timestamp | None = None,  # leave out older snapshots; None: all
 ) -> "PriceMatrix":
-    "The newest usable snapshot of each scraped store of a company, side by side; all in the newest currency."
+    """The newest usable snapshot of each scraped store of a company, side by side; all in the newest currency.
+
+    A warning tells of each that cannot be read."""
     from scrapeopt.overlap import price_matrix
-    own = in_currency(newest_snapshots(session, company))
+    own, state, lost = in_currency(newest_snapshots(session, company)), read_groups(session, company), []
     if since is not None: own = own[own["scraped_at"] >= since]
-    return price_matrix((store, at, *read_snapshot(folder / path))
-                        for store, at, path in zip(own["store_id"], own["scraped_at"], own["path"], strict=True))
+    read = dict[str, tuple[pd.Timestamp, Any, Any, Any]]()
+    for kept in kept_snapshots(own):
+        try: read[kept.store_id] = (kept.scraped_at, *read_kept(folder, company.name, kept))
+        except InputError as e: lost.append(kept.lost(company.name, str(e), state.group_of(kept.store_id) is not None))
+    tell_lost(lost)
+    return price_matrix((store, *snapshot) for store, snapshot in read.items())
