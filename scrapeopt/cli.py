@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from .commands import collect, inspect, setup, simulate  # noqa: F401 - each registers its commands
+from .commands import collect, health, inspect, setup, simulate  # noqa: F401 - each registers its commands
 from .commands.options import app
 
 # %% ../nbs/12_cli.ipynb #35c3bc46

@@ -131,6 +131,7 @@ def learn_batches(
     return events
 
 
+# %% ../nbs/07_update.ipynb #f2c2c125
 def judge_new(
     workspace: Workspace,
     session: Session,

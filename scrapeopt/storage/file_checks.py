@@ -58,8 +58,8 @@ def check_snapshot(folder: Path, company: str, row: Row, known: set[str]) -> Ite
                       "scrape the store again", kept.key)
         return
     new = [] if row.partial else [p for p in products if p not in known]
-    if new: yield Finding("products", company, kept.store_id, f"the snapshot {of} has {len(new)} products that the state "
-                          f"has not, {new[0]} among them", "", kept.key)
+    if new: yield Finding("products", company, kept.store_id, f"the snapshot {of} has {len(new)} products that the "
+                          f"state has not, {new[0]} among them", "", kept.key)
 
 # %% ../../nbs/storage/file_checks.ipynb #ef77ab18
 def known_products(session: Session, company: Company) -> set[str]:

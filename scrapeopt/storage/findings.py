@@ -39,6 +39,11 @@ class Finding:
         "Whether the doctor can put it right."
         return bool(FINDING_KINDS[self.kind])
 
+    @property
+    def needs_person(self) -> bool:
+        "Whether something is wrong as long as nobody mends it; a file that waits to be taken in again harms nothing."
+        return self.kind != "untaken"
+
     def words(self) -> str:
         "The finding in a line."
         how = f"scrapeopt doctor --mend: {FINDING_KINDS[self.kind]}" if self.mends else self.todo
@@ -46,4 +51,5 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         "The finding as plain values."
-        return {k: v for k, v in asdict(self).items() if k != "key"} | {"mends": self.mends}
+        return {k: v for k, v in asdict(self).items() if k != "key"} | {
+            "mends": self.mends, "needs_person": self.needs_person}

@@ -170,6 +170,16 @@ def range_of_group(latest: LatestSnapshots, stores: Iterable[str]) -> LatestSnap
     sold[[latest.row[s] for s in stores]] = True
     return replace(latest, sold_elsewhere=sold)
 
+# %% ../../nbs/storage/latest_snapshots.ipynb #4c5522c7
+def note_times(session: Session, latest: LatestSnapshots, newest: pd.DataFrame) -> None:
+    "Note when stores were scraped, how much they sell, and what they resembled; `latest` is changed in place."
+    rows = np.array([latest.row[s] for s in newest["store_id"]], np.int64)
+    latest.times[rows], latest.sizes[rows] = utc_times(newest["scraped_at"]), newest["rows"].to_numpy(np.int64)
+    latest.days[rows] = local_day(newest["scraped_at"], latest.window.timezone)
+    near = noted(session, SnapshotAgreement.nearest_group, newest)
+    latest.nearest_group = {s: near[key] for s, key in zip(newest["store_id"], newest["key"], strict=True)
+                            if near.get(key)}
+
 # %% ../../nbs/storage/latest_snapshots.ipynb #3035be15
 def load_beliefs(
     session: Session,
@@ -193,16 +203,11 @@ def load_beliefs(
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
     here = newest[newest["store_id"].isin(names)]
     read = here if asked is None else here[here["store_id"].isin(list(asked))]
-    rows = np.array([latest.row[s] for s in here["store_id"]], np.int64)
-    latest.times[rows], latest.sizes[rows] = utc_times(here["scraped_at"]), here["rows"].to_numpy(np.int64)
-    latest.days[rows] = local_day(here["scraped_at"], company.timezone)
-    near = noted(session, SnapshotAgreement.nearest_group, here)
-    latest.nearest_group = {s: near[key] for s, key in zip(here["store_id"], here["key"], strict=True) if near.get(key)}
+    note_times(session, latest, here)
     unread = fill_in(latest, folder, company.name, read, noted(session, SnapshotAgreement.agreement, read),
                      product is None)
-    for kept, why in unread.items():
-        latest = forget_scrape(latest, kept.store_id)
-        lost.append(kept.lost(company.name, why, is_grouped(state, kept.store_id)))
+    lost += [kept.lost(company.name, why, is_grouped(state, kept.store_id)) for kept, why in unread.items()]
+    for kept in unread: latest = forget_scrape(latest, kept.store_id)
     if asked and elsewhere is not None:
         mark_sold(latest, folder, company.name, elsewhere[elsewhere["store_id"].isin(names)])
     latest.changes = change_counts(session, company, at)

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from sqlalchemy.orm import Session
 
+from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, ServedPrices
 from ..policies.base import Policy
 from .currencies import newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
-from .lost_snapshots import LostSnapshot, tell_lost
+from .lost_snapshots import LostSnapshot, damage_of, tell_lost
 from .tables import Company
 
 if TYPE_CHECKING:
@@ -194,6 +195,14 @@ def in_batches(parts: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
             waiting = []
     if waiting: yield pa.concat_batches(waiting)
 
+# %% ../../nbs/storage/price_query.ipynb #6bfa8eb9
+def need_snapshots(folder: Path, sources: Iterable[Source]) -> None:
+    "`InputError` where snapshots are known, and none of them is there."
+    paths = [path for source in sources for path in source.all_newest["path"]]
+    if paths and all(damage_of(folder / path) for path in paths):
+        raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} for "
+                         "one: is the disk mounted? scrapeopt doctor says more")
+
 # %% ../../nbs/storage/price_query.ipynb #e5a7b1ba
 @contextmanager
 def price_reader(
@@ -205,6 +214,7 @@ def price_reader(
 ) -> Iterator["pa.RecordBatchReader"]:
     "The served prices in batches, columns `PRICE_COLUMNS`, sorted; a warning tells of each snapshot that cannot be read."
     import pyarrow as pa
+    need_snapshots(folder, sources)
     places = max((s.decimals for s in sources), default=2)
     rows = (batch for s in sources for batch in source_rows(session, folder, s, places, store, product))
     yield pa.RecordBatchReader.from_batches(price_schema(places), in_batches(rows))

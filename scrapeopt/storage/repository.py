@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['company_window', 'company_rule', 'company_rules', 'upsert_stores', 'every_store', 'store_table', 'count_failures',
-           'save_clusters', 'read_groups', 'save_events', 'event_table', 'close_and_open', 'newest_prices']
+           'save_clusters', 'read_groups', 'mark_retired', 'write_groups', 'save_events', 'event_table',
+           'close_and_open', 'newest_prices']
 
 # %% ../../nbs/storage/repository.ipynb #71b6a55f
 from collections.abc import Collection, Mapping
@@ -181,11 +182,15 @@ def read_groups(
                       frozenset(retired))
 
 # %% ../../nbs/storage/repository.ipynb #6b2d218d
-def _mark_retired(
-    stores: Mapping[str, Store],  # by store id
+def mark_retired(
+    session: Session,
+    company: Company,
     events: Collection[Event],
 ) -> None:
     "Write down which stores closed, and which are open again; those are asked as if nothing had ever failed."
+    odd = {event.store for event in events if isinstance(event, StoreRetired | StoreReopened)}
+    query = select(Store).where(Store.company_id == company.id, Store.store_id.in_(odd))
+    stores = {row.store_id: row for row in session.scalars(query)} if odd else {}
     for event in events:
         if isinstance(event, StoreRetired):
             stores[event.store].retired_at, stores[event.store].cluster_id = event.at, None
@@ -193,15 +198,14 @@ def _mark_retired(
             row = stores[event.store]
             row.retired_at, row.failures, row.tried_at = None, 0, None
 
-# %% ../../nbs/storage/repository.ipynb #3602d424
-def save_events(
+# %% ../../nbs/storage/repository.ipynb #b856e01b
+def write_groups(
     session: Session,
     company: Company,
     before: GroupState,  # what `read_groups` gave
-    events: Collection[Event],
-) -> GroupState:  # the state after the events
-    "Bring a company's groups to the state after `events`, and add the events to the log."
-    after = before.replay(events)
+    after: GroupState,
+) -> None:
+    "Bring a company's groups, formed clusters and learned thresholds from one state to another."
     stores = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
     rows = _group_rows(session, company)
     for name, group in after.groups.items():
@@ -215,7 +219,18 @@ def save_events(
     for cluster in session.scalars(select(Cluster).where(Cluster.company_id == company.id)):
         cluster.formed = cluster.label in after.formed
     company.threshold, company.range_threshold = after.threshold, after.range_threshold
-    _mark_retired(stores, events)
+
+# %% ../../nbs/storage/repository.ipynb #3602d424
+def save_events(
+    session: Session,
+    company: Company,
+    before: GroupState,  # what `read_groups` gave
+    events: Collection[Event],
+) -> GroupState:  # the state after the events
+    "Bring a company's groups to the state after `events`, and add the events to the log."
+    after = before.replay(events)
+    write_groups(session, company, before, after)
+    mark_retired(session, company, events)
     session.add_all(_event_row(company, event) for event in events)
     return after
 

@@ -157,8 +157,8 @@ def agreement_fault(packed: bytes, agreed: int | None, rows: int) -> str:  # "":
 def beliefs_fault(row: CompanyBeliefs) -> str:  # "": none
     "What is wrong with what was kept of a company."
     try:
-        counts, (right, n) = np.array(row.confidence_table["counts"], float), row.confidence_table["agreed"]
-        whole = counts.shape == no_counts().shape and 0 <= right <= n
+        counts, (right, near) = np.array(row.confidence_table["counts"], float), row.confidence_table["agreed"]
+        whole = counts.shape == no_counts().shape and 0 <= right <= 1 and 0 <= near <= 1
         return "" if whole and all(0 <= p <= 1 for p in row.departure_prob.values()) else "holds what cannot be"
     except (KeyError, TypeError, ValueError, AttributeError) as e: return f"cannot be read ({type(e).__name__})"
 
