@@ -168,7 +168,8 @@ def lost_snapshots(view: View) -> Iterator[Problem]:
     if lost: yield view.problem(
         "lost", f"The newest snapshot is lost: {len(lost)} of {len(view.scraped)} scraped stores, that of "
         f"{lost[0].store_id} of {lost[0].at:%Y-%m-%d} ({lost[0].path}: {lost[0].why}); served meanwhile: the scrape "
-        "before, or what the group charges", [one.store_id for one in lost], "Scrape them again, or run: scrapeopt doctor --mend.")
+        "before, or what the group charges", [one.store_id for one in lost],
+        "Scrape them again, or run: scrapeopt doctor --mend.")
 
 # %% ../../nbs/analysis/problems.ipynb #8e83265d
 REPEATS = 2  # changeovers

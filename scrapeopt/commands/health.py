@@ -19,7 +19,7 @@ from .options import JsonOption, WorkspaceOption, app, find_home
 def doctor(
     context: typer.Context,
     mend: Annotated[bool, typer.Option(
-        "--mend", help="Put right what loses nothing: snapshots from the archive, groups from their log, leftovers away.")
+        "--mend", help="Put right what loses nothing: snapshots from the archive, groups from their log, and so on.")
     ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

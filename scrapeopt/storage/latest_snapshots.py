@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,6 +90,7 @@ def fill_in(
     return lost
 
 
+# %% ../../nbs/storage/latest_snapshots.ipynb #883769cd
 def mark_sold(
     latest: LatestSnapshots,  # changed in place
     folder: Path,  # the workspace

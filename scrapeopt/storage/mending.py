@@ -138,7 +138,7 @@ def mend_titles(cure: Treatment, company: Company) -> None:
     "Give the title of an Ambassador without a snapshot to the member that was scraped last."
     query = select(Store.store_id, Store.last_scraped).where(Store.company_id == company.id,
                                                              Store.last_scraped.is_not(None))
-    seen = {store: at for store, at in cure.session.execute(query)}
+    seen = {store: at for store, at in cure.session.execute(query) if at is not None}
     at = event_time(cure.session, company, max(seen.values(), default=cure.now))
     events = [AmbassadorChanged(company=company.name, at=at, group=g.name, previous=g.ambassador,
                                 store=max((seen[s], s) for s in g.members & seen.keys())[1])
@@ -156,8 +156,9 @@ def drop_derived(cure: Treatment, findings: Iterable[Finding]) -> None:
         elif found.kind == "beliefs": cure.session.execute(delete(CompanyBeliefs).where(CompanyBeliefs.id == found.key))
         else: continue
         cure.done.append(f"{found.company}: {found.what}; it was dropped")
-    if (n := cure.session.execute(delete(Lease).where(Lease.until <= cure.now)).rowcount) > 0:
-        cure.done.append(f"{n} leases that had run out were given back")
+    over = cure.session.scalars(select(Lease).where(Lease.until <= cure.now)).all()
+    for lease in over: cure.session.delete(lease)
+    if over: cure.done.append(f"{len(over)} leases that had run out were given back")
 
 
 def mark_spare(cure: Treatment, findings: Iterable[Finding]) -> None:

@@ -68,7 +68,7 @@ class Source:
         "The company as if some snapshots, which cannot be read, were not there; a warning tells of each."
         tell_lost(lost)
         newest, beliefs = self.newest if self.counts is None else self.counts, self.beliefs
-        counts = fall_back(session, folder, self.company, newest, {one.store_id: one.at for one in lost})
+        counts = fall_back(session, folder, self.company, newest, {one.store_id: pd.Timestamp(one.at) for one in lost})
         known = load_beliefs(session, folder, self.company, beliefs.state, beliefs.latest.window, counts, asked=(),
                              at=self.at, lost=[])
         return replace(self, beliefs=with_stand_ins(known, {one.store_id for one in lost}), counts=counts)
