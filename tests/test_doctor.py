@@ -1,4 +1,4 @@
-"""Holes heal, and the doctor: every kind of damage is found, costs its store alone, and is mended where that is safe."""
+"""Holes heal, and the doctor: every kind of damage is found, costs its store alone, and is mended where it is safe."""
 import json
 import os
 import random
@@ -354,8 +354,9 @@ def test_a_snapshot_ahead_of_the_clock_needs_a_person(ws):
     with ws.begin() as session:
         row = store_row(session, "0001")
         old = session.scalar(select(Snapshot).where(Snapshot.store_pk == row.id))
-        session.add(Snapshot(store_pk=row.id, scraped_at=pd.Timestamp("2036-11-19", tz="UTC"), path="prices/2036.parquet",
-                             rows=old.rows, bad_lines=0, digest="", partial=False, currency="AUD", decimals=2))
+        session.add(Snapshot(store_pk=row.id, scraped_at=pd.Timestamp("2036-11-19", tz="UTC"),
+                             path="prices/2036.parquet", rows=old.rows,
+                             bad_lines=0, digest="", partial=False, currency="AUD", decimals=2))
         row.last_scraped = pd.Timestamp("2036-11-19", tz="UTC")
     assert set(kinds(ws)) == {"ahead", "lost"}
     mend(ws, examine(ws))  # it has no file and is forgotten: as the sentence says

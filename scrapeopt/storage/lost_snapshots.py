@@ -62,8 +62,8 @@ class LostSnapshot:
     def words(self) -> str:
         "The sentence about it."
         served = "it is served from its group" if self.grouped else "no group speaks for it"
-        return (f"{self.company} {self.store_id}: its snapshot of {self.at:%Y-%m-%d} is lost ({self.path}: {self.why}); "
-                f"{served}; scrape it again, or run: scrapeopt doctor --mend")
+        lost = f"its snapshot of {self.at:%Y-%m-%d} is lost ({self.path}: {self.why})"
+        return (f"{self.company} {self.store_id}: {lost}; {served}; scrape it again, or run: scrapeopt doctor --mend")
 
 # %% ../../nbs/storage/lost_snapshots.ipynb #1cff065a
 def tell_lost(lost: Iterable[LostSnapshot]) -> None:

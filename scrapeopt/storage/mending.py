@@ -29,7 +29,7 @@ from .repository import event_time, mark_retired, past_events, read_groups, save
 from .scrape_lines import Scrape, read_scrape, read_text
 from .snapshots import read_snapshot, write_snapshot
 from .state_checks import logged_groups, mute_groups, newest_usable
-from .tables import Company, CompanyBeliefs, GroupEvent, Lease, Product, Snapshot, SnapshotAgreement
+from .tables import Company, CompanyBeliefs, Lease, Product, Snapshot, SnapshotAgreement
 from .tables import Store, StoreGroupRow
 
 # %% ../../nbs/storage/mending.ipynb #a58a4c52
@@ -55,8 +55,8 @@ def made_anew(home: Home, company: str, row: Row) -> Scrape:
     file = InboxFile(text, company, kept.store_id, kept.scraped_at)
     scrape = read_scrape(read_text(text), lines_expected(home.settings, Money(kept.currency, kept.decimals), file))
     if (len(scrape.products), scrape.bad_lines) != (kept.rows, row.bad_lines):
-        raise InputError(f"its archived file is read as {len(scrape.products):,} products with {scrape.bad_lines:,} bad "
-                         f"lines now, as {kept.rows:,} with {row.bad_lines:,} then")
+        raise InputError(f"its archived file is read as {len(scrape.products):,} products with {scrape.bad_lines:,} "
+                         f"bad lines now, as {kept.rows:,} with {row.bad_lines:,} then")
     return scrape
 
 # %% ../../nbs/storage/mending.ipynb #59d1170c

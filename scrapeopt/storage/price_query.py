@@ -6,7 +6,7 @@
 __all__ = ['Source', 'price_reader', 'as_frame']
 
 # %% ../../nbs/storage/price_query.ipynb #f189b8d5
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,8 +200,8 @@ def need_snapshots(folder: Path, sources: Iterable[Source]) -> None:
     "`InputError` where snapshots are known, and none of them is there."
     paths = [path for source in sources for path in source.all_newest["path"]]
     if paths and all(damage_of(folder / path) for path in paths):
-        raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} for "
-                         "one: is the disk mounted? scrapeopt doctor says more")
+        raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} "
+                         "for one: is the disk mounted? scrapeopt doctor says more")
 
 # %% ../../nbs/storage/price_query.ipynb #e5a7b1ba
 @contextmanager
@@ -212,7 +212,7 @@ def price_reader(
     store: str | None = None,  # only this one
     product: str | None = None,  # only this product
 ) -> Iterator["pa.RecordBatchReader"]:
-    "The served prices in batches, columns `PRICE_COLUMNS`, sorted; a warning tells of each snapshot that cannot be read."
+    "The served prices in batches, columns `PRICE_COLUMNS`, sorted; a warning tells of each lost snapshot."
     import pyarrow as pa
     need_snapshots(folder, sources)
     places = max((s.decimals for s in sources), default=2)

@@ -34,7 +34,8 @@ def check_schema(engine: Engine) -> Iterator[Finding]:
     "That the state has the version of this package, and all its tables."
     if (version := state_version(engine)) != STATE_VERSION:
         yield Finding("schema", "", "alembic_version", f"the state has version {version}, this scrapeopt writes "
-                      f"{STATE_VERSION}", "any command brings an older state up to date; for a newer one, upgrade scrapeopt")
+                      f"{STATE_VERSION}",
+                      "any command brings an older state up to date; a newer one needs a newer scrapeopt")
     known = set(inspect(engine).get_table_names())
     for name in sorted(Base.metadata.tables.keys() - known):
         yield Finding("schema", "", name, f"the state has no table {name}", BACKUP_TODO)
@@ -50,8 +51,9 @@ def check_database(session: Session) -> Iterator[Finding]:
         yield Finding("links", "", table, f"{n} rows of {table} point to rows that are not there", BACKUP_TODO)
 
 # %% ../../nbs/storage/state_checks.ipynb #1b0497be
-FIELDS = {"members": "its members", "ambassador": "its Ambassador", "candidates": "its Candidates", "status": "its status",
-          "is_active": "whether it is active", "category": "its category", "checked_at": "when it was checked last"}
+FIELDS = {"members": "its members", "ambassador": "its Ambassador", "candidates": "its Candidates",
+          "status": "its status", "is_active": "whether it is active", "category": "its category",
+          "checked_at": "when it was checked last"}
 
 
 def differing(kept: StoreGroup | None, logged: StoreGroup | None) -> list[str]:
