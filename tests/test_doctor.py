@@ -451,28 +451,28 @@ def test_mending_waits_for_its_turn(ws):
 @each_policy
 def test_a_healthy_workspace_stays_healthy_whatever_is_done(tmp_path, policy, capsys):
     ws = Workspace.create(tmp_path / "ws", policy=policy)
-    assert examine(ws) == []
+    assert examine(ws, now=LATER) == []
     ws.import_stores(stores())
     ws.cluster(min_samples=2)
-    assert examine(ws) == []
+    assert examine(ws, now=LATER) == []
     for week in range(3):
         scrape_in_two_days(ws, week)
-        assert examine(ws) == []
+        assert examine(ws, now=LATER) == []
     land(ws, W, "0005", THURSDAY + pd.Timedelta(days=30), lines(shelf(W, "0005", 5, zone=0)))  # a Rogue
     land(ws, W, "0001", THURSDAY + pd.Timedelta(days=29), lines(shelf(W, "0001", 5)))
     land(ws, W, "0002", THURSDAY + pd.Timedelta(days=30), lines(shelf(W, "0002", 5))[:5])  # partial
     land(ws, W, "0003", THURSDAY + pd.Timedelta(days=3), [*lines(shelf(W, "0003", 0)), "no JSON"])  # late
     update_db(ws, now=LATER)
-    assert examine(ws) == []
+    assert examine(ws, now=LATER) == []
     reanalyse(ws, now=LATER)
     ws.import_stores(stores()[lambda t: t["store_id"] != "0006"], replace=True)
-    assert examine(ws) == []
+    assert examine(ws, now=LATER) == []
     ws.import_stores(stores())
     ws.cluster(min_samples=3)
     for command in ("status", "groups", "queue", "prices", "report", "explain 0001", "compare 0001 0003"):
         typed(ws, capsys, *command.split())
     ws.record_failures({(W, "0001"): False})
-    assert examine(ws) == []
+    assert examine(ws, now=LATER) == []
 
 
 def test_postgresql_once(tmp_path):

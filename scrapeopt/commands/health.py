@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from .options import JsonOption, WorkspaceOption, app, find_home
+from .options import JsonOption, NowOption, WorkspaceOption, app, find_home, utc_moment
 
 # %% ../../nbs/commands/health.ipynb #de58a39a
 @app.command()
@@ -21,6 +21,7 @@ def doctor(
     mend: Annotated[bool, typer.Option(
         "--mend", help="Put right what loses nothing: snapshots from the archive, groups from their log, and so on.")
     ] = False,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,11 +31,11 @@ def doctor(
     Example, after a disk was full: scrapeopt doctor, and then scrapeopt doctor --mend"""
     from scrapeopt.storage.doctor import examine
     from scrapeopt.storage.doctor import mend as put_right
-    home, watched = find_home(context, workspace), not as_json and sys.stderr.isatty()
-    found, done = examine(home, watched), list[str]()
+    home, at, watched = find_home(context, workspace), utc_moment(now), not as_json and sys.stderr.isatty()
+    found, done = examine(home, watched, at), list[str]()
     if mend and found:
         done = put_right(home, found)
-        found = examine(home, watched)
+        found = examine(home, watched, at)
     if as_json: typer.echo(json.dumps({"findings": [one.to_json() for one in found], "mended": done}, indent=1))
     else:
         for line in done: typer.echo(f"mended: {line}")

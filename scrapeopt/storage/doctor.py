@@ -55,26 +55,28 @@ def examine_files(session: Session, home: Home, company: Company, progress: bool
 
 # %% ../../nbs/storage/doctor.ipynb #2110f653
 def examine_all(session: Session, home: Home, now: pd.Timestamp, progress: bool) -> Iterator[Finding]:
-    "What is wrong with a workspace whose database can be read."
-    yield from check_leases(session, now)
+    "What is wrong with a workspace whose database can be read; leases and leftovers go by the clock of the wall."
+    wall = pd.Timestamp.now("UTC")
+    yield from check_leases(session, wall)
     for company in session.scalars(select(Company).order_by(Company.name)).all():
         yield from examine_state(session, company, now)
         yield from examine_files(session, home, company, progress)
     yield from check_folder(session, home)
-    yield from check_leftovers(session, home, now)
+    yield from check_leftovers(session, home, wall)
 
 # %% ../../nbs/storage/doctor.ipynb #8807df3e
 def examine(
     home: Home,
     progress: bool = False,  # show a progress bar
+    now: pd.Timestamp | None = None,  # UTC, for what is ahead of the clock; None: the present
 ) -> list[Finding]:
     "Everything in a workspace that is not as it should be; an empty list, where it is whole."
-    now = pd.Timestamp.now("UTC")
+    at = pd.Timestamp.now("UTC") if now is None else now
     try:
         if found := list(check_schema(home.engine)): return found
         with home.begin() as session:
             if found := list(check_database(session)): return found
-            return list(examine_all(session, home, now, progress))
+            return list(examine_all(session, home, at, progress))
     except DatabaseError as e:
         why = str(e.orig).splitlines()[0]
         return [Finding("database", "", "state", f"the state cannot be read: {why}", BACKUP_TODO)]
