@@ -11,11 +11,14 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
-from .commands import collect, inspect, setup, simulate, upkeep  # noqa: F401 - each registers its commands
+from .commands import collect, health, inspect, setup, simulate, upkeep  # noqa: F401 - each has commands
 from .commands.options import app
 
 # %% ../nbs/12_cli.ipynb #35c3bc46
@@ -27,6 +30,22 @@ def sentence_of(error: Exception) -> str | None:
     if database is None or not isinstance(error, database.DBAPIError): return None
     return f"the database of the state: {str(error.orig).strip().splitlines()[0]}"
 
+# %% ../nbs/12_cli.ipynb #ef0d1637
+@contextmanager
+def told_in_sentences() -> Iterator[None]:
+    "What is left out of an answer is told on standard error while the block runs, each sentence once."
+    from scrapeopt.core.errors import LeftOutWarning
+    with warnings.catch_warnings():
+        show, told = warnings.showwarning, set[str]()
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, LeftOutWarning): return show(message, category, *where)
+            if (sentence := str(message)) not in told: typer.echo(f"scrapeopt: {sentence}", err=True)
+            told.add(sentence)
+
+        warnings.showwarning = tell  # type: ignore[assignment]
+        yield
+
 # %% ../nbs/12_cli.ipynb #de15ae00
 COLLECT_AFTER = 100_000  # new objects between two looks for garbage; Python's own 700 suits programs that load little
 
@@ -36,7 +55,8 @@ def main(
 ) -> None:
     "The `scrapeopt` command."
     if arguments is None: be_a_process()
-    try: app(args=arguments, prog_name="scrapeopt")
+    try:
+        with told_in_sentences(): app(args=arguments, prog_name="scrapeopt")
     except BrokenPipeError:  # somebody closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

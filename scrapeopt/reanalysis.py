@@ -16,6 +16,7 @@ from .policies.registry import find_policy
 from .storage.belief_tables import save_belief_state
 from .storage.currencies import in_currency
 from .storage.latest_snapshots import load_beliefs
+from .storage.lost_snapshots import LostSnapshot, tell_lost
 from .storage.overview import PERIODIC, last_analysis, weak_now
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, read_groups, save_events, store_table
@@ -34,7 +35,8 @@ def regrouped(
     "Let the policy compare the members of some groups again; what happened."
     stores, settings = store_table(session, company), workspace.settings
     beliefs = load_beliefs(session, workspace.path, company, state, company_window(settings, company),
-                           in_currency(newest_snapshots(session, company)))
+                           in_currency(newest_snapshots(session, company)), lost=(lost := list[LostSnapshot]()))
+    tell_lost(lost)
     events = find_policy(settings.policy).reanalyse(beliefs, names, stores, company_rules(settings, company))
     save_belief_state(session, company, beliefs, {}, at)
     return events

@@ -33,6 +33,7 @@ from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Taken, find_fil
 from .storage.ingest import read_ahead, read_file, record_snapshots, reject, reject_retired, take_in
 from .storage.ingest import reject_untimely, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
+from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
@@ -136,11 +137,13 @@ def learn_batches(
     return events
 
 
+# %% ../nbs/07_update.ipynb #f2c2c125
 def judge_new(
     workspace: Workspace,
     session: Session,
     company: Company,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with a new newest snapshot -> the time of the one before
+    lost: list[LostSnapshot],  # gets the snapshots that cannot be read; the others are judged without them
 ) -> list[Event]:
     "Let the policy judge what is new, and write the outcome into the state."
     if company.clustering is None: return []
@@ -149,8 +152,9 @@ def judge_new(
     old, new = list_snapshots(session, company, _to_judge(session, company, fresh, stores))
     scraped = stores["store_id"][stores["last_scraped"].notna()].tolist()
     if new.empty and not complete_clusters(stores, scraped, before.formed): return []
-    beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old)
-    if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest)
+    beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old,
+                           lost=lost)
+    if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest, company.name, lost)
     else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)])  # a cluster waits to be judged
     events = learn_batches(session, company, policy, rules, beliefs, batches)
     save_events(session, company, before, events)
@@ -196,6 +200,16 @@ def _reported(event: Event) -> dict[str, Any]:
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
             "store": getattr(event, "store", None), "words": event.words()}
 
+# %% ../nbs/07_update.ipynb #aed8785e
+def lost_now(
+    workspace: Workspace,
+    name: str,  # of the company
+    seen: list[LostSnapshot],  # what reading has shown
+) -> list[str]:  # a sentence each
+    "Which of a company's newest snapshots are lost, after all that was taken in: a new one heals."
+    with workspace.begin() as session:
+        return [lost.words() for lost in find_lost(session, workspace.path, workspace.company(session, name), seen)]
+
 # %% ../nbs/07_update.ipynb #c03ca145
 def ahead_of_clock(
     workspace: Workspace,
@@ -216,6 +230,7 @@ def _learn_from(
     name: str,  # of the company
     taken: list[Taken],
     now: pd.Timestamp,  # UTC
+    lost: list[LostSnapshot],  # gets the snapshots that cannot be read
 ) -> list[Event]:
     "Record, pay, audit and judge the snapshots of one company, in one transaction; what happened."
     with workspace.begin() as session:
@@ -224,7 +239,7 @@ def _learn_from(
         rewind_bucket(session, budget_day(session, now))
         for at in kept: pay_scrapes(session, workspace.settings, 1, budget_day(session, at))
         events = note_currency(session, company, taken)
-        events += judge_new(workspace, session, company, record_snapshots(session, company, taken))
+        events += judge_new(workspace, session, company, record_snapshots(session, company, taken), lost)
         if kept: events += analyse_weak(workspace, session, company, max(kept))
     return events
 
@@ -250,7 +265,7 @@ def _update_company(
                 taken.append(take_in(folder, settings, known.money[file.path], found, known.history[file.store_id],
                                      known.seen, known.sizes))
         except InputError as e: rejected.append(reject(folder, file.path, str(e)))
-    events = _learn_from(workspace, name, taken, now)
+    events = _learn_from(workspace, name, taken, now, lost := list[LostSnapshot]())
     for t in taken: _clear(workspace, t.file.path)
     kept, scrapes = [t.kept for t in taken if t.kept is not None], [t.scrape for t in taken if t.scrape is not None]
     complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
@@ -258,7 +273,7 @@ def _update_company(
         files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
         quarantined=sum(s.put_aside for s in scrapes) + len(rejected), not_on_sale=sum(s.not_on_sale for s in scrapes),
         events=tuple(_reported(e) for e in events),
-        problems=(*rejected, *complaints, *ahead_of_clock(workspace, name, now)))
+        problems=(*rejected, *complaints, *lost_now(workspace, name, lost), *ahead_of_clock(workspace, name, now)))
 
 
 def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:

@@ -36,6 +36,7 @@ from .storage.event_log import learned_week
 from .storage.home import Home, apply_company_settings, create_home, open_home
 from .storage.latest_snapshots import load_beliefs
 from .storage.leases import in_the_works, lease_stores
+from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
@@ -152,7 +153,7 @@ def company_beliefs(
 ) -> BeliefState:
     "What is known of a company, without a price."
     state, window = read_groups(session, row, as_of), company_window(workspace.settings, row)
-    return load_beliefs(session, workspace.path, row, state, window, newest, asked=(), at=as_of)
+    return load_beliefs(session, workspace.path, row, state, window, newest, asked=(), at=as_of, lost=[])
 
 
 def price_source(
@@ -240,6 +241,15 @@ def unseen_where_unformed(
     unseen = stores["store_id"].map(known.latest.day) == NEVER
     return stores.assign(last_scraped=stores["last_scraped"].mask(waits & unseen))
 
+# %% ../nbs/06_workspace.ipynb #b7183abd
+def unseen_where_lost(
+    stores: pd.DataFrame,  # store_id, last_scraped
+    lost: Collection[LostSnapshot],
+) -> pd.DataFrame:
+    "The store table, without the scrapes of which the snapshot is lost."
+    gone = stores["store_id"].isin([one.store_id for one in lost])
+    return stores.assign(last_scraped=stores["last_scraped"].mask(gone))
+
 # %% ../nbs/06_workspace.ipynb #af755862
 def company_scheduler(
     workspace: Home,
@@ -257,7 +267,7 @@ def company_scheduler(
             raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
         known = company_beliefs(workspace, session, row, in_currency(newest_snapshots(session, row)))
         stores = store_table(session, row).join(read_store_facts(session, row, known), on="store_id")
-        stores = unseen_where_unformed(stores, known)
+        stores = unseen_where_lost(unseen_where_unformed(stores, known), find_lost(session, workspace.path, row))
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
         window = sync_window(known.latest.week, known.latest.window)
         if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)

@@ -107,7 +107,7 @@ def test_ids_of_two_companies_ask_for_one(ws, typed):
 def test_a_lost_snapshot_ends_in_a_sentence(ws, typed):
     next((ws.path / "prices").rglob("store=0001/*.parquet")).unlink()
     code, _, err = typed("compare", "0001", "0002")
-    assert code == 2 and "cannot be read" in err and err.count("\n") == 1
+    assert code == 2 and "is lost" in err and "scrapeopt doctor --mend" in err and err.count("\n") == 1
 
 
 # ---- history --------------------------------------------------------------------------------------------------------

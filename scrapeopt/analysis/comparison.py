@@ -23,8 +23,8 @@ from ..core.prices import NOT_SOLD
 from ..overlap import MatchRule, PriceMatrix, price_matrix
 from ..storage.currencies import Money
 from ..storage.queries import newest_snapshots
-from ..storage.snapshot_rows import read_money
-from ..storage.snapshots import read_snapshot
+from ..storage.repository import read_groups
+from ..storage.snapshots import KeptSnapshot, kept_snapshots, read_kept
 from ..storage.tables import Company, Product
 from ..workspace import Workspace
 
@@ -175,7 +175,7 @@ def company_of(session: Session, companies: Sequence[Company], stores: tuple[str
 
 def newest_of(session: Session, company: Company, stores: tuple[str, str]) -> pd.DataFrame:
     "The newest snapshots of two stores, in their order; `InputError` for a store that has none."
-    newest = newest_snapshots(session, company).set_index("store_id")
+    newest = newest_snapshots(session, company).set_index("store_id", drop=False)
     for store in stores:
         if store not in newest.index:
             raise InputError(f"store {store} of {company.name} has no usable snapshot yet: scrape it first, "
@@ -184,6 +184,16 @@ def newest_of(session: Session, company: Company, stores: tuple[str, str]) -> pd
 
 # %% ../../nbs/analysis/comparison.ipynb #b7d9f54f
 DIFFERENCES = 20  # products that are shown; chosen by hand, so that the answer fits on a screen
+
+# %% ../../nbs/analysis/comparison.ipynb #13104a4c
+def read_or_say(
+    workspace: Workspace, session: Session, company: Company, kept: KeptSnapshot,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `read_snapshot`
+    "A snapshot of one of the two stores; `InputError` says what to do when it is lost."
+    try: return read_kept(workspace.path, company.name, kept)
+    except InputError as e:
+        grouped = read_groups(session, company).group_of(kept.store_id) is not None
+        raise InputError(kept.lost(company.name, str(e), grouped).words()) from e
 
 # %% ../../nbs/analysis/comparison.ipynb #d1963666
 def compare_stores(
@@ -198,13 +208,12 @@ def compare_stores(
     with workspace.begin() as session:
         row = company_of(session, asked_companies(workspace, session, company), stores)
         newest = newest_of(session, row, stores)
-        paths, times = [workspace.path / path for path in newest["path"]], newest["scraped_at"].tolist()
-        money = [read_money(path) for path in paths]
+        kept, times = list(kept_snapshots(newest)), newest["scraped_at"].tolist()
+        money = [Money(one.currency, one.decimals) for one in kept]
         if money[0] != money[1]:
             raise InputError(f"store {first} was last scraped in {money[0].currency}, {second} in {money[1].currency}: "
                              "prices in two currencies are not compared; scrape the older one again")
-        read = (read_snapshot(path) for path in paths)
-        found = price_matrix((store, at, *rows) for store, at, rows in zip(stores, times, read, strict=True))
+        found = price_matrix((one.store_id, one.scraped_at, *read_or_say(workspace, session, row, one)) for one in kept)
         apart, overall = furthest_apart(found.prices), alike(found.prices, None)
         shown = named_differences(session, row, found, apart[:most].tolist(), money[0])
         match, why = verdict(overall, workspace.rule_of(row))

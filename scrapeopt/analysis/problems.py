@@ -26,6 +26,7 @@ from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..storage.home import Home, company_threshold
 from ..storage.inbox import strays
+from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import read_learned_days, weak_now
 from ..storage.settings import FILE, WEEKDAYS
@@ -33,7 +34,7 @@ from ..storage.tables import Cluster, Company, InferenceAudit, Snapshot, Store
 
 # %% ../../nbs/analysis/problems.ipynb #d1d9209b
 PROBLEM_KINDS = {  # kind -> whether it waits for a person
-    "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True,
+    "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True, "lost": True,
     "same_bytes": True, "weak": True, "inaccurate": True, "diverged": False, "no_ambassador": False, "no_group": False,
     "changeover_differs": True, "changeover_untold": False, "swapped": True, "far_away": False, "wide_cluster": False,
     "quarantine": True, "earlier_quarantine": False, "not_taken": True, "workspace": True}
@@ -159,6 +160,16 @@ def silent_stores(view: View) -> Iterator[Problem]:
     if partial: yield view.problem(
         "partial", f"The newest scrape is partial, and is not used: {len(partial)} {of}", partial,
         "Far fewer products than last time, or too many bad lines: see quarantine, and mend the scraper.")
+
+# %% ../../nbs/analysis/problems.ipynb #873ba82b
+def lost_snapshots(view: View) -> Iterator[Problem]:
+    "Stores whose newest snapshot is gone or damaged, as far as it shows from outside."
+    lost = find_lost(view.session, view.home.path, view.company)
+    if lost: yield view.problem(
+        "lost", f"The newest snapshot is lost: {len(lost)} of {len(view.scraped)} scraped stores, that of "
+        f"{lost[0].store_id} of {lost[0].at:%Y-%m-%d} ({lost[0].path}: {lost[0].why}); served meanwhile: the scrape "
+        "before, or what the group charges", [one.store_id for one in lost],
+        "Scrape them again, or run: scrapeopt doctor --mend.")
 
 # %% ../../nbs/analysis/problems.ipynb #8e83265d
 REPEATS = 2  # changeovers
@@ -345,8 +356,8 @@ def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:
         yield Problem("not_taken", company or "", "Not taken from the inbox", tuple(files), todo)
 
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
-CHECKS = (old_prices, silent_stores, same_bytes, inaccurate, group_problems, no_group, changeover_problems,
-          place_problems, wide_clusters)
+CHECKS = (old_prices, silent_stores, lost_snapshots, same_bytes, inaccurate, group_problems, no_group,
+          changeover_problems, place_problems, wide_clusters)
 
 # %% ../../nbs/analysis/problems.ipynb #84537aec
 def find_problems(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "explain", "compare", "prices", "history", "report", "reanalyse", "tidy", "backtest", "tune", "twin",
-         "demo", "dashboard")
+         "status", "explain", "compare", "prices", "history", "report", "doctor", "reanalyse", "tidy", "backtest",
+         "tune", "twin", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):

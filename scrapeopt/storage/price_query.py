@@ -8,7 +8,7 @@ __all__ = ['Source', 'price_reader', 'as_frame']
 # %% ../../nbs/storage/price_query.ipynb #f189b8d5
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 from sqlalchemy.orm import Session
 
+from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, ServedPrices
 from ..policies.base import Policy
 from .currencies import newest_currency
-from .latest_snapshots import load_beliefs
+from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
+from .lost_snapshots import LostSnapshot, damage_of, tell_lost
 from .tables import Company
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Source:
     now: pd.Timestamp  # UTC, the moment that is asked about
     at: pd.Timestamp | None  # UTC, as it was known then; None: now
     before: "Source | None" = None  # the same company in the currency before, of the stores not seen since
+    counts: pd.DataFrame | None = None  # as `newest`, without what turned out to be lost; None: nothing did
 
     @property
     def decimals(self) -> int:
@@ -53,9 +56,22 @@ class Source:
     def read(self, session: Session, folder: Path, stores: Sequence[str], product: str | None) -> BeliefState:
         "What is known of the company, with all the prices that some stores are served from."
         beliefs, asked = self.beliefs, self.policy.needed(self.beliefs, stores)
-        return load_beliefs(session, folder, self.company, beliefs.state, beliefs.latest.window, self.newest,
-                            elsewhere=None if self.before is None else self.before.all_newest, asked=asked,
-                            product=product, at=self.at)
+        newest, lost = self.newest if self.counts is None else self.counts, list[LostSnapshot]()
+        found = load_beliefs(session, folder, self.company, beliefs.state, beliefs.latest.window, newest,
+                             elsewhere=None if self.before is None else self.before.all_newest, asked=asked,
+                             product=product, at=self.at, lost=lost)
+        if lost: return self.without(session, folder, lost).read(session, folder, stores, product)
+        bare = asked.intersection(self.newest["store_id"]).difference(newest["store_id"]) if asked else set()
+        return replace(found, latest=range_of_group(found.latest, bare)) if bare else found
+
+    def without(self, session: Session, folder: Path, lost: Sequence[LostSnapshot]) -> "Source":
+        "The company as if some snapshots, which cannot be read, were not there; a warning tells of each."
+        tell_lost(lost)
+        newest, beliefs = self.newest if self.counts is None else self.counts, self.beliefs
+        counts = fall_back(session, folder, self.company, newest, {one.store_id: pd.Timestamp(one.at) for one in lost})
+        known = load_beliefs(session, folder, self.company, beliefs.state, beliefs.latest.window, counts, asked=(),
+                             at=self.at, lost=[])
+        return replace(self, beliefs=with_stand_ins(known, {one.store_id for one in lost}), counts=counts)
 
     @property
     def all_newest(self) -> pd.DataFrame:
@@ -179,6 +195,14 @@ def in_batches(parts: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
             waiting = []
     if waiting: yield pa.concat_batches(waiting)
 
+# %% ../../nbs/storage/price_query.ipynb #6bfa8eb9
+def need_snapshots(folder: Path, sources: Iterable[Source]) -> None:
+    "`InputError` where snapshots are known, and none of them is there."
+    paths = [path for source in sources for path in source.all_newest["path"]]
+    if paths and all(damage_of(folder / path) for path in paths):
+        raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} "
+                         "for one: is the disk mounted? scrapeopt doctor says more")
+
 # %% ../../nbs/storage/price_query.ipynb #e5a7b1ba
 @contextmanager
 def price_reader(
@@ -188,8 +212,9 @@ def price_reader(
     store: str | None = None,  # only this one
     product: str | None = None,  # only this product
 ) -> Iterator["pa.RecordBatchReader"]:
-    "The served prices in batches, columns `PRICE_COLUMNS`, sorted; `InputError` when a snapshot cannot be read."
+    "The served prices in batches, columns `PRICE_COLUMNS`, sorted; a warning tells of each lost snapshot."
     import pyarrow as pa
+    need_snapshots(folder, sources)
     places = max((s.decimals for s in sources), default=2)
     rows = (batch for s in sources for batch in source_rows(session, folder, s, places, store, product))
     yield pa.RecordBatchReader.from_batches(price_schema(places), in_batches(rows))

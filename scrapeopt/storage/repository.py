@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['company_window', 'company_rule', 'company_rules', 'upsert_stores', 'every_store', 'store_table', 'count_failures',
-           'save_clusters', 'read_groups', 'save_events', 'event_table', 'close_and_open', 'newest_prices']
+           'save_clusters', 'read_groups', 'mark_retired', 'write_groups', 'save_events', 'event_table',
+           'close_and_open', 'newest_prices']
 
 # %% ../../nbs/storage/repository.ipynb #71b6a55f
 from collections.abc import Collection, Mapping
@@ -23,9 +24,10 @@ from ..grouping.retirement import reopen, retire
 from ..policies.base import Rules
 from .currencies import in_currency
 from .home import company_range_threshold, company_threshold
+from .lost_snapshots import tell_lost
 from .queries import newest_snapshots, query_frame
 from .settings import Settings
-from .snapshots import read_snapshot
+from .snapshots import kept_snapshots, read_kept
 from .tables import Cluster, Company, GroupEvent, Store, StoreGroupRow
 
 if TYPE_CHECKING:
@@ -180,11 +182,15 @@ def read_groups(
                       frozenset(retired))
 
 # %% ../../nbs/storage/repository.ipynb #6b2d218d
-def _mark_retired(
-    stores: Mapping[str, Store],  # by store id
+def mark_retired(
+    session: Session,
+    company: Company,
     events: Collection[Event],
 ) -> None:
     "Write down which stores closed, and which are open again; those are asked as if nothing had ever failed."
+    odd = {event.store for event in events if isinstance(event, StoreRetired | StoreReopened)}
+    query = select(Store).where(Store.company_id == company.id, Store.store_id.in_(odd))
+    stores = {row.store_id: row for row in session.scalars(query)} if odd else {}
     for event in events:
         if isinstance(event, StoreRetired):
             stores[event.store].retired_at, stores[event.store].cluster_id = event.at, None
@@ -192,15 +198,14 @@ def _mark_retired(
             row = stores[event.store]
             row.retired_at, row.failures, row.tried_at = None, 0, None
 
-# %% ../../nbs/storage/repository.ipynb #3602d424
-def save_events(
+# %% ../../nbs/storage/repository.ipynb #b856e01b
+def write_groups(
     session: Session,
     company: Company,
     before: GroupState,  # what `read_groups` gave
-    events: Collection[Event],
-) -> GroupState:  # the state after the events
-    "Bring a company's groups to the state after `events`, and add the events to the log."
-    after = before.replay(events)
+    after: GroupState,
+) -> None:
+    "Bring a company's groups, formed clusters and learned thresholds from one state to another."
     stores = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
     rows = _group_rows(session, company)
     for name, group in after.groups.items():
@@ -214,7 +219,18 @@ def save_events(
     for cluster in session.scalars(select(Cluster).where(Cluster.company_id == company.id)):
         cluster.formed = cluster.label in after.formed
     company.threshold, company.range_threshold = after.threshold, after.range_threshold
-    _mark_retired(stores, events)
+
+# %% ../../nbs/storage/repository.ipynb #3602d424
+def save_events(
+    session: Session,
+    company: Company,
+    before: GroupState,  # what `read_groups` gave
+    events: Collection[Event],
+) -> GroupState:  # the state after the events
+    "Bring a company's groups to the state after `events`, and add the events to the log."
+    after = before.replay(events)
+    write_groups(session, company, before, after)
+    mark_retired(session, company, events)
     session.add_all(_event_row(company, event) for event in events)
     return after
 
@@ -277,9 +293,15 @@ def newest_prices(
     company: Company,
     since: pd.Timestamp | None = None,  # leave out older snapshots; None: all
 ) -> "PriceMatrix":
-    "The newest usable snapshot of each scraped store of a company, side by side; all in the newest currency."
+    """The newest usable snapshot of each scraped store of a company, side by side; all in the newest currency.
+
+    A warning tells of each that cannot be read."""
     from scrapeopt.overlap import price_matrix
-    own = in_currency(newest_snapshots(session, company))
+    own, state, lost = in_currency(newest_snapshots(session, company)), read_groups(session, company), []
     if since is not None: own = own[own["scraped_at"] >= since]
-    return price_matrix((store, at, *read_snapshot(folder / path))
-                        for store, at, path in zip(own["store_id"], own["scraped_at"], own["path"], strict=True))
+    read = dict[str, tuple[pd.Timestamp, Any, Any, Any]]()
+    for kept in kept_snapshots(own):
+        try: read[kept.store_id] = (kept.scraped_at, *read_kept(folder, company.name, kept))
+        except InputError as e: lost.append(kept.lost(company.name, str(e), state.group_of(kept.store_id) is not None))
+    tell_lost(lost)
+    return price_matrix((store, *snapshot) for store, snapshot in read.items())
