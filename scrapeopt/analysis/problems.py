@@ -9,7 +9,7 @@ __all__ = ['Problem', 'problem_line', 'find_problems', 'problems_by_company', 'c
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -316,19 +316,31 @@ def reason_of(path: Path) -> str:
     except (ValueError, KeyError, TypeError): return "see the file"
 
 # %% ../../nbs/analysis/problems.ipynb #5be6db5f
-def quarantined(root: Path) -> dict[str, list[Path]]:  # folder as a name -> files that give reasons, oldest first
+def name_of(
+    folder: str,  # plain or percent-encoded
+    known: Collection[str],  # names of companies
+) -> str:
+    "Whose a folder is: decoded, unless only the plain name is known."
+    name = unquote(folder)
+    return folder if folder in known and name not in known else name
+
+
+def quarantined(
+    root: Path,
+    known: Collection[str],  # names of companies
+) -> dict[str, list[Path]]:  # whose they are -> files that give reasons, oldest first
     "What lies in quarantine."
     found = defaultdict[str, list[Path]](list)
     for path in sorted(root.rglob("*")):
         if path.suffix in (".json", ".jsonl") and path.is_file():
-            found[unquote(path.relative_to(root).parts[0])].append(path)
+            found[name_of(path.relative_to(root).parts[0], known)].append(path)
     return {name: sorted(paths, key=put_aside_at) for name, paths in found.items()}
 
 
 def quarantine_problems(home: Home, companies: Iterable[str], everything: bool, now: datetime) -> Iterator[Problem]:
     "What lies in quarantine, with the newest reason; of other folders, too, where everything is asked for."
     known, wanted = set(home.companies()), set(companies)
-    for name, paths in sorted(quarantined(home.path / "quarantine").items()):
+    for name, paths in sorted(quarantined(home.path / "quarantine", known).items()):
         if name not in wanted and (name in known or not everything): continue
         late = sum(put_aside_at(path) > now - timedelta(days=LATE_DAYS) for path in paths)
         which = tuple(path.relative_to(home.path).as_posix() for path in reversed(paths))

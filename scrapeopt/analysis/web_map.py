@@ -266,7 +266,7 @@ def draw_maps(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, part in frame.groupby("company", sort=True):
-        stem = folder_name(str(name))
+        stem = folder_name(str(name)).replace("-groups", "%2Dgroups")  # a company may be called so
         figure = Figure(figsize=(8, 8), layout="constrained")
         plot_clusters(part, basemap=tiles, ax=figure.subplots())
         paths.append(folder / f"{stem}.png")

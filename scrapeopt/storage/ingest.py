@@ -27,7 +27,8 @@ from .currencies import Money
 from .inbox import inbox_files, scrape_stem, shown_path
 from .scrape_lines import Expected, Scrape, read_scrape, read_text
 from .settings import Settings
-from .snapshots import folder_name, scrape_time, snapshot_path, write_snapshot
+from .snapshots import scrape_time, snapshot_path, write_snapshot
+from .store_folders import Owners, folder_owners, inbox_folder, owner_of
 from .tables import Company, Product, Snapshot, Store
 
 # %% ../../nbs/storage/ingest.ipynb #04ab94e3
@@ -40,17 +41,13 @@ class InboxFile:
     at: pd.Timestamp  # UTC, from its name
 
 # %% ../../nbs/storage/ingest.ipynb #0f009381
-Folders = Mapping[str, tuple[str, Mapping[str, str]]]  # company folder -> (company, store folder -> store id)
+Folders = tuple[Owners, Mapping[str, Owners]]  # of the companies; of the stores of each company
 
 
 def _folders(stores: pd.DataFrame) -> Folders:
-    "Which company and stores the folders of the inbox stand for, by their plain and their encoded names."
-    folders: dict[str, tuple[str, dict[str, str]]] = {}
-    for name, store_id in zip(stores["company"], stores["store_id"], strict=True):
-        _, known = folders.setdefault(name, (name, {}))
-        folders[folder_name(name)] = folders[name]
-        known |= {store_id: store_id, folder_name(store_id): store_id}
-    return folders
+    "Which companies and stores the folders of the inbox may stand for."
+    ids = stores.groupby("company", sort=False)["store_id"]
+    return folder_owners(stores["company"].unique()), {name: folder_owners(found) for name, found in ids}
 
 # %% ../../nbs/storage/ingest.ipynb #3ce1e010
 def locate(
@@ -58,13 +55,15 @@ def locate(
     inbox: Path,
     folders: Folders,
 ) -> InboxFile:
-    "Which store and time a file is of; `InputError` when it is of none that is known."
+    "Which store and time a file is of; `InputError` when it is of none that is known, or may be of two."
     parts = path.relative_to(inbox).parts
     if len(parts) != 3: raise InputError("it does not lie in inbox/<company>/<store_id>/")
-    if parts[0] not in folders: raise InputError(f"no company is named '{parts[0]}': import its stores first")
-    company, stores = folders[parts[0]]
-    if parts[1] not in stores: raise InputError(f"{company} has no store '{parts[1]}': import it first")
-    return InboxFile(path, company, stores[parts[1]], scrape_time(parts[2]))
+    companies, stores = folders
+    company = owner_of(parts[0], companies, "company")
+    if company is None: raise InputError(f"no company is named '{parts[0]}': import its stores first")
+    store_id = owner_of(parts[1], stores[company], "store")
+    if store_id is None: raise InputError(f"{company} has no store '{parts[1]}': import it first")
+    return InboxFile(path, company, store_id, scrape_time(parts[2]))
 
 # %% ../../nbs/storage/ingest.ipynb #b5e153e0
 def reject(
@@ -96,7 +95,7 @@ def find_files(
     found, rejected = [], []
     for path in inbox_files(inbox):
         if scrape_stem(path.name) is None or not path.is_file(): continue  # `stray_files` names it
-        if company is not None and folders.get(path.relative_to(inbox).parts[0], ("",))[0] != company: continue
+        if company is not None and company not in folders[0].get(path.relative_to(inbox).parts[0], ()): continue
         try: found.append(locate(path, inbox, folders))
         except InputError as e: rejected.append(reject(folder, path, str(e)))
     return sorted(found, key=lambda f: (f.company, f.at, f.store_id, f.path.name)), rejected
@@ -176,7 +175,7 @@ def _quarantine_lines(workspace: Path, file: InboxFile, scrape: Scrape) -> None:
     "Write down the lines of a file that do not count."
     source = file.path.relative_to(workspace).as_posix()
     lines = [json.dumps({"file": source, "line": b.line, "reason": b.reason, "raw": b.raw}) for b in scrape.bad]
-    folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
+    folder = workspace / "quarantine" / inbox_folder(file.company) / inbox_folder(file.store_id)
     write_whole(folder / f"{file.path.name.split('.')[0]}.jsonl", ("\n".join(lines) + "\n").encode())
 
 # %% ../../nbs/storage/ingest.ipynb #25690abf
