@@ -28,7 +28,7 @@ from .inbox import inbox_files, scrape_stem, shown_path
 from .scrape_lines import Expected, Scrape, read_scrape, read_text
 from .settings import Settings
 from .snapshots import scrape_time, snapshot_path, write_snapshot
-from .store_folders import Owners, folder_owners, inbox_folder, owner_of
+from .store_folders import Owners, folder_owners, inbox_folder, owner_of, possible_owners
 from .tables import Company, Product, Snapshot, Store
 
 # %% ../../nbs/storage/ingest.ipynb #04ab94e3
@@ -47,7 +47,7 @@ Folders = tuple[Owners, Mapping[str, Owners]]  # of the companies; of the stores
 def _folders(stores: pd.DataFrame) -> Folders:
     "Which companies and stores the folders of the inbox may stand for."
     ids = stores.groupby("company", sort=False)["store_id"]
-    return folder_owners(stores["company"].unique()), {name: folder_owners(found) for name, found in ids}
+    return folder_owners(stores["company"].unique()), {str(name): folder_owners(i) for name, i in ids}
 
 # %% ../../nbs/storage/ingest.ipynb #3ce1e010
 def locate(
@@ -95,7 +95,8 @@ def find_files(
     found, rejected = [], []
     for path in inbox_files(inbox):
         if scrape_stem(path.name) is None or not path.is_file(): continue  # `stray_files` names it
-        if company is not None and company not in folders[0].get(path.relative_to(inbox).parts[0], ()): continue
+        home = path.relative_to(inbox).parts[0]
+        if company is not None and company not in possible_owners(home, folders[0]): continue
         try: found.append(locate(path, inbox, folders))
         except InputError as e: rejected.append(reject(folder, path, str(e)))
     return sorted(found, key=lambda f: (f.company, f.at, f.store_id, f.path.name)), rejected

@@ -15,12 +15,28 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Double, MetaData, Numeric, String, Table
 
 from ..core.errors import InputError
+from ..core.spreadsheet import RISKY
 from .tables import UTCTime, connect
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# %% ../../nbs/storage/price_export.ipynb #bf6478f1
+# %% ../../nbs/storage/price_export.ipynb #5d85c958
+def safe_text(column: "pa.Array") -> "pa.Array":
+    "A column of text as cells that no spreadsheet takes for a formula; other columns as they are."
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    begins = f"\\A({RISKY})"
+    if not pa.types.is_string(column.type): return column
+    return pc.replace_substring_regex(column, begins, r"'\1")
+
+
+def safe_batch(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    "Some prices as cells that no spreadsheet takes for formulas."
+    import pyarrow as pa
+    return pa.RecordBatch.from_arrays([safe_text(column) for column in batch.columns], schema=batch.schema)
+
+# %% ../../nbs/storage/price_export.ipynb #72d9bf2b
 def _writer(file: Any, suffix: str, schema: "pa.Schema") -> Any:
     "Something that writes batches to an open file."
     from pyarrow.csv import CSVWriter, WriteOptions
@@ -28,7 +44,7 @@ def _writer(file: Any, suffix: str, schema: "pa.Schema") -> Any:
     if suffix == ".parquet": return ParquetWriter(file, schema, compression="zstd")
     return CSVWriter(file, schema, write_options=WriteOptions(quoting_style="needed"))
 
-
+# %% ../../nbs/storage/price_export.ipynb #bf6478f1
 def write_price_file(
     reader: "pa.RecordBatchReader",
     path: Path,  # .parquet, or else CSV
@@ -39,7 +55,7 @@ def write_price_file(
         with part.open("wb") as f:
             with _writer(f, path.suffix, reader.schema) as writer:
                 for batch in reader:
-                    writer.write_batch(batch)
+                    writer.write_batch(batch if path.suffix == ".parquet" else safe_batch(batch))
                     rows += batch.num_rows
             f.flush()
             os.fsync(f.fileno())

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.spreadsheet import RISKY, plain_cell
 
 # %% ../../nbs/storage/table_file.ipynb #49fc7d71
 Names = Mapping[str, Sequence[str]]  # our name of a column -> what others call it, the likeliest first
@@ -99,6 +100,16 @@ def too_wide(
     return f"row {at} has {cells} cells, the header has {width}: put cells with a separator in them between quotes"
 
 
+def unescaped(
+    table: pd.DataFrame,  # of text
+    content: bytes,  # that it was read from
+) -> pd.DataFrame:
+    "The table without the apostrophes that keep spreadsheets from taking a text for a formula."
+    if not re.search(rf"'(?:{RISKY})".encode(), content): return table
+    cells = table.apply(lambda column: column.map(plain_cell, na_action="ignore"))
+    return cells.set_axis([plain_cell(c) for c in table.columns], axis="columns")
+
+
 def delimited(
     content: bytes,  # UTF-8
     names: Names,
@@ -114,7 +125,7 @@ def delimited(
                                  index_col=False, skipinitialspace=True)
         except (pd.errors.ParserError, pd.errors.ParserWarning): raise ValueError(too_wide(rest, separator)) from None
     named = [c for c in table.columns if not c.startswith("Unnamed: ") or table[c].notna().any()]
-    table = table[named].set_axis([c.strip() for c in named], axis="columns")
+    table = unescaped(table[named].set_axis([c.strip() for c in named], axis="columns"), rest)
     table.attrs["separator"] = separator
     return table
 
