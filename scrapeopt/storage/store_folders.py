@@ -30,7 +30,8 @@ def inbox_folder(
     "The folder of `name` in the inbox: as it is, or percent-encoded so that it cannot be taken for another's."
     encoded = ENDS_PRIVATE.sub(lambda end: escaped(end[0]), folder_name(name))
     if encoded == name: return name
-    return FIRST_PLAIN.sub(lambda found: found[1] + escaped(found[2]), encoded)
+    marked, times = FIRST_PLAIN.subn(lambda found: found[1] + escaped(found[2]), encoded)
+    return marked if times else encoded.lower()
 
 # %% ../../nbs/storage/store_folders.ipynb #a798dcc6
 @dataclass(frozen=True)
