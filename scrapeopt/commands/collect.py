@@ -200,6 +200,6 @@ def reanalyse(
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
              "words": e.words()} for e in done.events]
     if as_json or not rows: show(rows, as_json, "nothing to analyse")
-    else: typer.echo("\n".join(row["words"] for row in rows))
+    else: typer.echo("\n".join(str(row["words"]) for row in rows))
     for problem in done.problems: typer.echo(f"scrapeopt: {problem}", err=True)
     if done.problems: raise typer.Exit(2)

@@ -83,4 +83,5 @@ def refusal(
 ) -> str:
     "What a disk refused, and what to do, in a sentence: the folder at the top of `inside` is named."
     cause = error.strerror or str(error) or type(error).__name__
-    return f"{refusing_folder(error, inside)} cannot be written ({cause}): {REMEDY.get(error.errno or 0, 'look after the disk')}"
+    remedy = REMEDY.get(error.errno or 0, "look after the disk")
+    return f"{refusing_folder(error, inside)} cannot be written ({cause}): {remedy}"

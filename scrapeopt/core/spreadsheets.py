@@ -12,7 +12,7 @@ from collections.abc import Collection
 import pandas as pd
 
 # %% ../../nbs/core/spreadsheets.ipynb #07997fd6
-FORMULA = "^'*[=+@\t\r\n＝＋－＠-]"  # how a text begins that a spreadsheet would run; so do the wide signs of Japanese keyboards
+FORMULA = "^'*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]"  # how what is run begins; the last four are wide = + - @
 
 # %% ../../nbs/core/spreadsheets.ipynb #c950b0fe
 NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
@@ -33,17 +33,22 @@ def with_safe_cells(
     numbers: Collection[str] = (),  # columns in which a number may be written as a text
 ) -> pd.DataFrame:
     "A table whose texts a spreadsheet takes for texts."
-    def safe(column: str, value: object) -> object:
-        if not isinstance(value, str) or column in numbers and NUMBER.fullmatch(value.strip()): return value
+    def safe(value: object, is_number: bool) -> object:
+        if not isinstance(value, str) or (is_number and NUMBER.fullmatch(value.strip())): return value
         return as_cell(value)
 
-    columns = {c: [safe(c, v) for v in table[c]] for c in table if table[c].dtype.kind not in "biufcmM"}
-    return table.assign(**{c: pd.Series(values, table.index, object) for c, values in columns.items()})
+    out = table.copy()
+    for column in table.columns[[kind.kind not in "biufcmM" for kind in table.dtypes]]:
+        out[column] = pd.Series([safe(v, column in numbers) for v in table[column]], table.index, object)
+    return out
 
 # %% ../../nbs/core/spreadsheets.ipynb #6f51a193
 def without_apostrophes(
     table: pd.DataFrame,  # of text
 ) -> pd.DataFrame:
     "A table that was written by `with_safe_cells`, as it was before."
-    marked = [c for c in table if table[c].str.startswith("'", na=False).any()]
-    return table.assign(**{c: table[c].map(from_cell, na_action="ignore") for c in marked})
+    out = table.copy()
+    for column in table.columns:
+        marked = table[column].str.startswith("'", na=False)
+        if marked.any(): out[column] = table[column].map(from_cell, na_action="ignore")
+    return out

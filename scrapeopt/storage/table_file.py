@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.spreadsheets import without_apostrophes
 
 # %% ../../nbs/storage/table_file.ipynb #49fc7d71
 Names = Mapping[str, Sequence[str]]  # our name of a column -> what others call it, the likeliest first
@@ -87,6 +88,9 @@ def find_header(
     if most: return next((at, s) for count, at, s in choices if count == most)
     return some[0], max(SEPARATORS, key=lambda s: len(cells_of(lines[some[0]], s)))
 
+# %% ../../nbs/storage/table_file.ipynb #1f4ce988
+APOSTROPHE = re.compile(rb"'(?:[=+@\t\r\n-]|\xef\xbc)")  # in front of what may be a formula
+
 # %% ../../nbs/storage/table_file.ipynb #24692e65
 def too_wide(
     content: bytes,  # from the header on
@@ -115,6 +119,7 @@ def delimited(
         except (pd.errors.ParserError, pd.errors.ParserWarning): raise ValueError(too_wide(rest, separator)) from None
     named = [c for c in table.columns if not c.startswith("Unnamed: ") or table[c].notna().any()]
     table = table[named].set_axis([c.strip() for c in named], axis="columns")
+    if APOSTROPHE.search(rest): table = without_apostrophes(table)
     table.attrs["separator"] = separator
     return table
 
