@@ -28,7 +28,7 @@ from .storage.belief_tables import save_belief_state
 from .storage.containment import company_fault
 from .storage.currencies import Money, money_at, newest_currency
 from .storage.inbox import shown_path, stray_files
-from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Reading, Refused, Taken, check_time
+from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, Refused, Taken, check_time
 from .storage.ingest import find_files, put_aside, read_each, record_snapshots, refuse_retired
 from .storage.ingest import stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
@@ -239,7 +239,7 @@ def read_files(
     files: list[InboxFile],
     now: pd.Timestamp,  # UTC
     progress: bool,
-) -> Reading:
+) -> FilesRead:
     "Make snapshots of a company's files."
     with workspace.begin() as session: known = _known(session, workspace.company(session, name), files)
 

@@ -79,7 +79,7 @@ def id_faults(
     "Rows without a company or an id, and stores that are in the table twice."
     for column in ("company", "store_id"):
         yield Fault(np.flatnonzero(stores[column] == ""), f"empty {column}", "give every store one")
-        faults = stores[column].map({name: name_fault(name) for name in stores[column].unique()})
+        faults = stores[column].map(name_fault)
         for fault in faults[(faults != "") & (stores[column] != "")].unique():
             yield Fault(np.flatnonzero(faults == fault), f"{column} {fault}", "give the store a short, printable one")
     groups = stores.groupby(["company", "store_id"], sort=False)

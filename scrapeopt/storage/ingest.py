@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_AHEAD', 'History', 'InboxFile', 'Refused', 'find_files', 'Aside', 'stay_sentence', 'put_aside', 'refuse_retired',
-           'check_time', 'Kept', 'usual_sizes', 'Taken', 'take_in', 'Reading', 'read_each', 'record_snapshots']
+           'check_time', 'Kept', 'usual_sizes', 'Taken', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
 
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
 import hashlib
@@ -325,7 +325,7 @@ def take_in(
 
 # %% ../../nbs/storage/ingest.ipynb #a978caae
 @dataclass(frozen=True)
-class Reading:
+class FilesRead:
     "What became of the files of a company."
     taken: tuple[Taken, ...]
     refused: tuple[Refused, ...]
@@ -336,7 +336,7 @@ def read_each(
     folder: Path,  # the workspace
     files: Iterable[InboxFile],  # of one company, in the order of time
     read: Callable[[InboxFile], Taken],  # `InputError` for a file that is to be refused
-) -> Reading:
+) -> FilesRead:
     "Read files, each for itself; a disk that cannot be written to ends it."
     taken, refused, rest = list[Taken](), list[Refused](), iter(files)
     for file in rest:
@@ -344,9 +344,9 @@ def read_each(
         except InputError as e: refused.append(Refused(file.path, str(e)))
         except OSError as e:
             waiting = stay_sentence(folder, e, [f.path for f in (file, *rest)])
-            return Reading(tuple(taken), tuple(refused), f"{file.company}: {waiting}")
+            return FilesRead(tuple(taken), tuple(refused), f"{file.company}: {waiting}")
         except Exception as e: refused.append(Refused(file.path, unforeseen(e, file.path)))
-    return Reading(tuple(taken), tuple(refused))
+    return FilesRead(tuple(taken), tuple(refused))
 
 # %% ../../nbs/storage/ingest.ipynb #a68c4b3f
 def record_snapshots(

@@ -147,6 +147,13 @@ def point_of(geometry: Any) -> tuple[Any, Any] | None:  # lon, lat
     if not isinstance(at, list) or len(at) < 2: raise ValueError("has no point of longitude and latitude")
     return at[0], at[1]
 
+# %% ../../nbs/storage/table_file.ipynb #2150ac2d
+def is_whole(text: str) -> bool:
+    "Whether a text can be written; JSON can name one half of an emoji, which is none."
+    try: text.encode()
+    except UnicodeEncodeError: return False
+    return True
+
 # %% ../../nbs/storage/table_file.ipynb #5b710d08
 def feature_row(
     feature: Any,
@@ -156,6 +163,9 @@ def feature_row(
     if not isinstance(feature, dict): raise ValueError(f"row {number} is no feature")
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict): raise ValueError(f"row {number} has properties without names")
+    for key, value in properties.items():
+        if isinstance(value, str) and not is_whole(value):
+            raise ValueError(f"row {number} has half of a character in {key}: write whole ones")
     try: point = point_of(feature.get("geometry"))
     except ValueError as e: raise ValueError(f"row {number} {e}: give every store one point") from e
     return properties | dict(zip(("lon", "lat"), point or (None, None), strict=True))
