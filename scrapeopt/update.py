@@ -6,8 +6,7 @@
 __all__ = ['UpdateReport', 'update_db']
 
 # %% ../nbs/07_update.ipynb #fd5cda33
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .core.errors import InputError
+from .core.files import move_file
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
@@ -26,10 +25,12 @@ from .policies.registry import find_policy
 from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
+from .storage.containment import company_fault
 from .storage.currencies import Money, money_at, newest_currency
-from .storage.inbox import stray_files
-from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Taken, check_time, find_files
-from .storage.ingest import record_snapshots, reject, reject_retired, take_in, usual_sizes
+from .storage.inbox import shown_path, stray_files
+from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, Refused, Taken, check_time
+from .storage.ingest import find_files, put_aside, read_each, record_snapshots, refuse_retired
+from .storage.ingest import stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
@@ -77,20 +78,31 @@ def _complaint(
     bad = f"{taken.bad_lines} bad line{'s' * (taken.bad_lines > 1)} in quarantine ({taken.first_bad})"
     more = f", and so for {len(taken.several) - 1} more" if len(taken.several) > 1 else ""
     what = [bad] * bool(taken.bad_lines) + [f"{sentence}{more}" for sentence in taken.several[:1]] or ["too few"]
-    source = taken.file.path.relative_to(workspace.path).as_posix()
-    partial = ["partial, so not used"] * taken.kept.partial
-    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *partial])}"
+    source, unused = shown_path(taken.file.path, workspace.path), ["partial, so not used"] * taken.kept.partial
+    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *unused])}"
 
 # %% ../nbs/07_update.ipynb #ad405c82
-def _clear(
+def clear_file(
     workspace: Workspace,
     path: Path,  # of a file in the inbox
 ) -> None:
     "Take a file that the state has out of the inbox: into the archive, or away, as the settings say."
-    if workspace.settings.after_ingest == "delete": return path.unlink()
-    archived = workspace.path / "archive" / path.relative_to(workspace.path / "inbox")
-    archived.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, archived)
+    if workspace.settings.after_ingest == "delete": path.unlink()
+    else: move_file(path, workspace.path / "archive" / path.relative_to(workspace.path / "inbox"))
+
+
+def clear_inbox(
+    workspace: Workspace,
+    paths: Iterable[Path],  # of files in the inbox
+) -> list[str]:  # one sentence at most
+    "Take files that the state has out of the inbox; what to do where that cannot be."
+    failed = dict[Path, OSError]()
+    for path in paths:
+        try: clear_file(workspace, path)
+        except FileNotFoundError as e:
+            if path.exists(): failed[path] = e  # it is the archive that is not there
+        except OSError as e: failed[path] = e
+    return [stay_sentence(workspace.path, list(failed.values())[-1], list(failed))] if failed else []
 
 # %% ../nbs/07_update.ipynb #2b4dc476
 def _to_judge(
@@ -190,6 +202,22 @@ def _reported(event: Event) -> dict[str, Any]:
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
             "store": getattr(event, "store", None), "words": event.words()}
 
+
+def refused_report(folder: Path, refused: Iterable[Refused]) -> UpdateReport:
+    "Put refused files aside, and report it."
+    aside = put_aside(folder, refused)
+    return UpdateReport(quarantined=aside.moved, problems=aside.sentences)
+
+
+def taken_report(workspace: Workspace, taken: Iterable[Taken], events: Iterable[Event]) -> UpdateReport:
+    "Report the files that were taken in."
+    new = [t for t in taken if t.kept is not None]
+    return UpdateReport(
+        files=len(new), rows=sum(t.kept.rows for t in new if t.kept), not_on_sale=sum(t.not_on_sale for t in new),
+        partial=sum(t.kept.partial for t in new if t.kept), quarantined=sum(t.quarantined for t in new),
+        events=tuple(map(_reported, events)),
+        problems=tuple(complaint for t in new if (complaint := _complaint(workspace, t))))
+
 # %% ../nbs/07_update.ipynb #c03ca145
 def ahead_of_clock(
     workspace: Workspace,
@@ -203,6 +231,29 @@ def ahead_of_clock(
     last = f"{ahead.index[-1]} at {ahead.iloc[-1]:%Y-%m-%d %H:%M}"
     return [f"{name}: it is {now:%Y-%m-%d %H:%M} UTC, but {len(ahead)} of its stores were scraped later, {last}: "
             "set the clock right; they count as fresh until then"]
+
+# %% ../nbs/07_update.ipynb #bddc41bf
+def read_files(
+    workspace: Workspace,
+    name: str,  # of the company
+    files: list[InboxFile],
+    now: pd.Timestamp,  # UTC
+    progress: bool,
+) -> FilesRead:
+    "Make snapshots of a company's files."
+    with workspace.begin() as session: known = _known(session, workspace.company(session, name), files)
+
+    def read(file: InboxFile) -> Taken:
+        check_time(file.at, now)
+        return take_in(workspace.path, workspace.settings, known.money[file.path], file, known.history[file.store_id],
+                       known.first_seen, known.sizes)
+    return read_each(workspace.path, _watched(files, name) if progress else files, read)
+
+
+def _watched(files: list[InboxFile], name: str) -> Iterator[InboxFile]:
+    "The files, with a progress bar."
+    from rich.progress import track
+    yield from track(files, description=name, transient=True)
 
 # %% ../nbs/07_update.ipynb #fbee86dc
 def _learn_from(
@@ -223,41 +274,30 @@ def _learn_from(
     return events
 
 # %% ../nbs/07_update.ipynb #eb8cba49
-def _update_company(
+def company_steps(
     workspace: Workspace,
     name: str,
     files: list[InboxFile],
     now: pd.Timestamp,  # UTC
     progress: bool,
-) -> UpdateReport:
+) -> Iterator[UpdateReport]:  # of what each step has done
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
-    taken, rejected = list[Taken](), list[str]()
-    folder, settings = workspace.path, workspace.settings
-    with workspace.begin() as session:
-        company = workspace.company(session, name)
-        known = _known(session, company, files)
-    for file in _watched(files, name) if progress else files:
-        try:
-            check_time(file.at, now)
-            taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
-                                 known.first_seen, known.sizes))
-        except InputError as e: rejected.append(reject(folder, file.path, str(e)))
-    events = _learn_from(workspace, name, taken, now)
-    for t in taken: _clear(workspace, t.file.path)
-    kept = [t.kept for t in taken if t.kept is not None]
-    complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
-    return UpdateReport(
-        files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
-        quarantined=sum(t.quarantined for t in taken) + len(rejected),
-        not_on_sale=sum(t.not_on_sale for t in taken),
-        events=tuple(_reported(e) for e in events),
-        problems=(*rejected, *complaints, *ahead_of_clock(workspace, name, now)))
+    reading = read_files(workspace, name, files, now, progress)
+    yield refused_report(workspace.path, reading.refused)
+    events = _learn_from(workspace, name, list(reading.taken), now)
+    yield taken_report(workspace, reading.taken, events)
+    stay = clear_inbox(workspace, [t.file.path for t in reading.taken])
+    waiting = [reading.waiting] if reading.waiting else []
+    yield UpdateReport(problems=(*waiting, *stay, *ahead_of_clock(workspace, name, now)))
 
 
-def _watched(files: list[InboxFile], name: str) -> Iterator[InboxFile]:
-    "The files, with a progress bar."
-    from rich.progress import track
-    yield from track(files, description=name, transient=True)
+def update_company(name: str, steps: Iterator[UpdateReport]) -> UpdateReport:
+    "Go through the steps of a company; one that fails ends them, and is told."
+    report = UpdateReport()
+    try:
+        for step in steps: report += step
+    except Exception as e: report += UpdateReport(problems=(company_fault(name, e),))
+    return report
 
 # %% ../nbs/07_update.ipynb #341590ee
 def update_db(
@@ -270,18 +310,19 @@ def update_db(
 
     Files are taken in the order of time, and judged day by day; of several files of a store and day the newest counts.
     A file more than an hour ahead of the clock goes to quarantine. One transaction per company. Repeating a run that
-    was cut off ends in the same state. Raises `InputError` when another process is changing the workspace for longer
+    was cut off ends in the same state. A file or a company that cannot be taken is among the problems of the report,
+    and costs nothing else (R18). Raises `InputError` when another process is changing the workspace for longer
     than `lock_wait_s`, or for an unknown company."""
     at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
-        names = [company] if company else workspace.companies()
-        with workspace.begin() as session: stores = every_store(session)
-        files, rejected = find_files(workspace.path, stores, company)
-        files, closed = reject_retired(workspace.path, files, stores)
-        rejected += closed
-        strays = stray_files(workspace.path, company)
-        report = UpdateReport(quarantined=len(rejected), problems=(*rejected, *strays))
+        with workspace.begin() as session:
+            names = [workspace.company(session, company).name] if company else workspace.companies()
+            stores = every_store(session)
+        found, unknown = find_files(workspace.path, stores, company)
+        files, closed = refuse_retired(found, stores)
+        report = refused_report(workspace.path, unknown + closed)
+        report += UpdateReport(problems=tuple(stray_files(workspace.path, company)))
         for name in names:
             own = [f for f in files if f.company == name]
-            report += _update_company(workspace, name, own, at, progress)
+            report += update_company(name, company_steps(workspace, name, own, at, progress))
     return report

@@ -21,7 +21,7 @@ from ..core.geo import mercator, unbroken, with_place
 from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer, add_dots, basemap_source, draw_basemap
 from ..core.map_drawing import web_figure, write_map
 from ..core.places import TOWN, known_places
-from ..storage.snapshots import folder_name
+from ..storage.folders import folder_name
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
