@@ -27,6 +27,9 @@ def whole_file(
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as e:
+        e.filename = e.filename or str(path)  # a full disk does not say where
+        raise
     finally: part.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try: os.fsync(folder)  # the rename itself
