@@ -26,7 +26,8 @@ import pandas as pd
 
 from .core.errors import InputError
 from .discovery import ScrapeTask
-from .storage.snapshots import TIME_NAME, folder_name
+from .storage.folders import inbox_name
+from .storage.snapshots import TIME_NAME
 
 # %% auto #0
 __all__ = ['ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
@@ -38,7 +39,7 @@ def output_path(
     stamp: str,  # UTC, as 20261123T020000Z
 ) -> Path:  # the final file; while it is being written, `.part` follows its name
     "Where the scrape of `task` at the time `stamp` lands."
-    return workspace / "inbox" / folder_name(task.company) / folder_name(task.store_id) / f"{stamp}.jsonl"
+    return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.jsonl"
 
 # %% ../nbs/08_scrape.ipynb #b09fb43b
 PLACEHOLDERS = ("company", "store_id", "output", "time")  # time: UTC, as 20261123T020000Z

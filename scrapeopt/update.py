@@ -6,9 +6,7 @@
 __all__ = ['UpdateReport', 'update_db']
 
 # %% ../nbs/07_update.ipynb #fd5cda33
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .core.errors import InputError
+from .core.files import move_file
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
@@ -27,11 +25,12 @@ from .policies.registry import find_policy
 from .reanalysis import analyse_weak
 from .storage.audits import save_audits
 from .storage.belief_tables import save_belief_state
+from .storage.containment import company_fault
 from .storage.currencies import Money, money_at, newest_currency
-from .storage.inbox import stray_files
-from .storage.ingest import MAX_AHEAD, History, InboxFile, Kept, Taken, find_files
-from .storage.ingest import read_ahead, read_file, record_snapshots, reject, reject_retired, take_in
-from .storage.ingest import reject_untimely, usual_sizes
+from .storage.inbox import shown_path, stray_files
+from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
+from .storage.ingest import check_time, find_files, put_aside, read_ahead, read_each, read_file
+from .storage.ingest import record_snapshots, refuse_retired, stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.queries import newest_snapshots
@@ -84,20 +83,31 @@ def _complaint(
     bad = f"{scrape.bad_lines} bad line{'s' * (scrape.bad_lines > 1)} in quarantine ({scrape.first_bad})"
     more = f", and so for {scrape.several - 1} more" if scrape.several > 1 else ""
     what = [bad] * bool(scrape.bad_lines) + [f"{scrape.first_several}{more}"] * bool(scrape.several) or ["too few"]
-    source = taken.file.path.relative_to(workspace.path).as_posix()
-    partial = ["partial, so not used"] * taken.kept.partial
-    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *partial])}"
+    source, unused = shown_path(taken.file.path, workspace.path), ["partial, so not used"] * taken.kept.partial
+    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *unused])}"
 
 # %% ../nbs/07_update.ipynb #ad405c82
-def _clear(
+def clear_file(
     workspace: Workspace,
     path: Path,  # of a file in the inbox
 ) -> None:
     "Take a file that the state has out of the inbox: into the archive, or away, as the settings say."
-    if workspace.settings.after_ingest == "delete": return path.unlink()
-    archived = workspace.path / "archive" / path.relative_to(workspace.path / "inbox")
-    archived.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, archived)
+    if workspace.settings.after_ingest == "delete": path.unlink()
+    else: move_file(path, workspace.path / "archive" / path.relative_to(workspace.path / "inbox"))
+
+
+def clear_inbox(
+    workspace: Workspace,
+    paths: Iterable[Path],  # of files in the inbox
+) -> list[str]:  # one sentence at most
+    "Take files that the state has out of the inbox; what to do where that cannot be."
+    failed = dict[Path, OSError]()
+    for path in paths:
+        try: clear_file(workspace, path)
+        except FileNotFoundError as e:
+            if path.exists(): failed[path] = e  # it is the archive that is not there
+        except OSError as e: failed[path] = e
+    return [stay_sentence(workspace.path, list(failed.values())[-1], list(failed))] if failed else []
 
 # %% ../nbs/07_update.ipynb #2b4dc476
 def _to_judge(
@@ -200,6 +210,23 @@ def _reported(event: Event) -> dict[str, Any]:
     return {"company": event.company, "at": event.at.isoformat(), "kind": type(event).__name__, "group": event.group,
             "store": getattr(event, "store", None), "words": event.words()}
 
+
+def refused_report(folder: Path, refused: Iterable[Refused]) -> UpdateReport:
+    "Put refused files aside, and report it."
+    aside = put_aside(folder, refused)
+    return UpdateReport(quarantined=aside.moved, problems=aside.sentences)
+
+
+def taken_report(workspace: Workspace, taken: Iterable[Taken], events: Iterable[Event]) -> UpdateReport:
+    "Report the files that were taken in."
+    new = [t for t in taken if t.kept is not None]
+    scrapes = [t.scrape for t in new if t.scrape is not None]
+    return UpdateReport(
+        files=len(new), rows=sum(t.kept.rows for t in new if t.kept), not_on_sale=sum(s.not_on_sale for s in scrapes),
+        partial=sum(t.kept.partial for t in new if t.kept), quarantined=sum(s.put_aside for s in scrapes),
+        events=tuple(map(_reported, events)),
+        problems=tuple(complaint for t in new if (complaint := _complaint(workspace, t))))
+
 # %% ../nbs/07_update.ipynb #aed8785e
 def lost_now(
     workspace: Workspace,
@@ -224,6 +251,36 @@ def ahead_of_clock(
     return [f"{name}: it is {now:%Y-%m-%d %H:%M} UTC, but {len(ahead)} of its stores were scraped later, {last}: "
             "set the clock right; they count as fresh until then"]
 
+# %% ../nbs/07_update.ipynb #bddc41bf
+def read_files(
+    workspace: Workspace,
+    name: str,  # of the company
+    files: list[InboxFile],
+    now: pd.Timestamp,  # UTC
+    progress: bool,
+) -> FilesRead:
+    "Make snapshots of a company's files."
+    with workspace.begin() as session: known = _known(session, workspace.company(session, name), files)
+    folder, settings = workspace.path, workspace.settings
+
+    def read(file: InboxFile) -> ReadFile:
+        check_time(file.at, now)
+        return read_file(folder, settings, known.money[file.path], file)
+
+    def take(content: ReadFile) -> Taken:
+        file = content.file
+        return take_in(folder, settings, known.money[file.path], content, known.history[file.store_id], known.seen,
+                       known.sizes)
+
+    reading = read_ahead(files, read)
+    return read_each(folder, files, _watched(reading, len(files), name) if progress else reading, take)
+
+
+def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:
+    "The files, with a progress bar."
+    from rich.progress import track
+    yield from track(files, total=total, description=name, transient=True)
+
 # %% ../nbs/07_update.ipynb #fbee86dc
 def _learn_from(
     workspace: Workspace,
@@ -244,42 +301,31 @@ def _learn_from(
     return events
 
 # %% ../nbs/07_update.ipynb #eb8cba49
-def _update_company(
+def company_steps(
     workspace: Workspace,
     name: str,
     files: list[InboxFile],
     now: pd.Timestamp,  # UTC
     progress: bool,
-) -> UpdateReport:
+) -> Iterator[UpdateReport]:  # of what each step has done
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
-    taken = list[Taken]()
-    folder, settings = workspace.path, workspace.settings
-    with workspace.begin() as session:
-        company = workspace.company(session, name)
-        known = _known(session, company, files)
-    timely, rejected = reject_untimely(folder, files, now)
-    read = read_ahead(timely, lambda file: read_file(folder, settings, known.money[file.path], file))
-    for file, content in _watched(read, len(timely), name) if progress else read:
-        try:
-            with closing(content.result()) as found:
-                taken.append(take_in(folder, settings, known.money[file.path], found, known.history[file.store_id],
-                                     known.seen, known.sizes))
-        except InputError as e: rejected.append(reject(folder, file.path, str(e)))
-    events = _learn_from(workspace, name, taken, now, lost := list[LostSnapshot]())
-    for t in taken: _clear(workspace, t.file.path)
-    kept, scrapes = [t.kept for t in taken if t.kept is not None], [t.scrape for t in taken if t.scrape is not None]
-    complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]
-    return UpdateReport(
-        files=len(kept), rows=sum(k.rows for k in kept), partial=sum(k.partial for k in kept),
-        quarantined=sum(s.put_aside for s in scrapes) + len(rejected), not_on_sale=sum(s.not_on_sale for s in scrapes),
-        events=tuple(_reported(e) for e in events),
-        problems=(*rejected, *complaints, *lost_now(workspace, name, lost), *ahead_of_clock(workspace, name, now)))
+    reading = read_files(workspace, name, files, now, progress)
+    yield refused_report(workspace.path, reading.refused)
+    events = _learn_from(workspace, name, list(reading.taken), now, lost := list[LostSnapshot]())
+    yield taken_report(workspace, reading.taken, events)
+    stay = clear_inbox(workspace, [t.file.path for t in reading.taken])
+    waiting = [reading.waiting] if reading.waiting else []
+    odd = [*lost_now(workspace, name, lost), *ahead_of_clock(workspace, name, now)]
+    yield UpdateReport(problems=(*waiting, *stay, *odd))
 
 
-def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:
-    "The files, with a progress bar."
-    from rich.progress import track
-    yield from track(files, total=total, description=name, transient=True)
+def update_company(name: str, steps: Iterator[UpdateReport]) -> UpdateReport:
+    "Go through the steps of a company; one that fails ends them, and is told."
+    report = UpdateReport()
+    try:
+        for step in steps: report += step
+    except Exception as e: report += UpdateReport(problems=(company_fault(name, e),))
+    return report
 
 # %% ../nbs/07_update.ipynb #341590ee
 def update_db(
@@ -292,18 +338,19 @@ def update_db(
 
     Files are taken in the order of time, and judged day by day; of several files of a store and day the newest counts.
     A file more than an hour ahead of the clock goes to quarantine. One transaction per company. Repeating a run that
-    was cut off ends in the same state. Raises `InputError` when another process is changing the workspace for longer
+    was cut off ends in the same state. A file or a company that cannot be taken is among the problems of the report,
+    and costs nothing else (R18). Raises `InputError` when another process is changing the workspace for longer
     than `lock_wait_s`, or for an unknown company."""
     at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
-        names = [company] if company else workspace.companies()
-        with workspace.begin() as session: stores = every_store(session)
-        files, rejected = find_files(workspace.path, stores, company)
-        files, closed = reject_retired(workspace.path, files, stores)
-        rejected += closed
-        strays = stray_files(workspace.path, company)
-        report = UpdateReport(quarantined=len(rejected), problems=(*rejected, *strays))
+        with workspace.begin() as session:
+            names = [workspace.company(session, company).name] if company else workspace.companies()
+            stores = every_store(session)
+        found, unknown = find_files(workspace.path, stores, company)
+        files, closed = refuse_retired(found, stores)
+        report = refused_report(workspace.path, unknown + closed)
+        report += UpdateReport(problems=tuple(stray_files(workspace.path, company)))
         for name in names:
             own = [f for f in files if f.company == name]
-            report += _update_company(workspace, name, own, at, progress)
+            report += update_company(name, company_steps(workspace, name, own, at, progress))
     return report

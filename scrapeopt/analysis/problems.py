@@ -24,8 +24,9 @@ from .odd_places import WIDE_KM, how_to_cut, misplaced
 from ..core.defaults import MAX_FAILURES
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
+from ..storage.folders import spellings
 from ..storage.home import Home, company_threshold
-from ..storage.inbox import strays
+from ..storage.inbox import shown_path, shown_text, strays
 from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import read_learned_days, weak_now
@@ -327,22 +328,23 @@ def reason_of(path: Path) -> str:
     except (ValueError, KeyError, TypeError): return "see the file"
 
 # %% ../../nbs/analysis/problems.ipynb #5be6db5f
-def quarantined(root: Path) -> dict[str, list[Path]]:  # folder as a name -> files that give reasons, oldest first
-    "What lies in quarantine."
-    found = defaultdict[str, list[Path]](list)
+def quarantined(root: Path, known: Iterable[str]) -> dict[str, list[Path]]:  # company -> its files, oldest first
+    "What lies in quarantine and gives reasons, by company; what belongs to none is under the name of its folder."
+    found, owner = defaultdict[str, list[Path]](list), {folder: name for name in known for folder in spellings(name)}
     for path in sorted(root.rglob("*")):
         if path.suffix in (".json", ".jsonl") and path.is_file():
-            found[unquote(path.relative_to(root).parts[0])].append(path)
+            home = path.relative_to(root).parts[0]
+            found[owner.get(home) or shown_text(unquote(home))].append(path)
     return {name: sorted(paths, key=put_aside_at) for name, paths in found.items()}
 
 
 def quarantine_problems(home: Home, companies: Iterable[str], everything: bool, now: datetime) -> Iterator[Problem]:
     "What lies in quarantine, with the newest reason; of other folders, too, where everything is asked for."
     known, wanted = set(home.companies()), set(companies)
-    for name, paths in sorted(quarantined(home.path / "quarantine").items()):
+    for name, paths in sorted(quarantined(home.path / "quarantine", known).items()):
         if name not in wanted and (name in known or not everything): continue
         late = sum(put_aside_at(path) > now - timedelta(days=LATE_DAYS) for path in paths)
-        which = tuple(path.relative_to(home.path).as_posix() for path in reversed(paths))
+        which = tuple(shown_path(path, home.path) for path in reversed(paths))
         yield Problem("quarantine" if late else "earlier_quarantine", name if name in known else "",
                       f"In quarantine; the newest because: {reason_of(paths[-1])}; files: {len(paths)}, of the last "
                       f"{LATE_DAYS} days: {late}", which,

@@ -21,7 +21,7 @@ from ..core.geo import mercator, unbroken, with_place
 from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer, add_dots, basemap_source, draw_basemap
 from ..core.map_drawing import web_figure, write_map
 from ..core.places import TOWN, known_places
-from ..storage.snapshots import folder_name
+from ..storage.folders import folder_name
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def draw_maps(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, part in frame.groupby("company", sort=True):
-        stem = folder_name(str(name))
+        stem = folder_name(str(name)).replace("-groups", "%2Dgroups")  # a company may be called so
         figure = Figure(figsize=(8, 8), layout="constrained")
         plot_clusters(part, basemap=tiles, ax=figure.subplots())
         paths.append(folder / f"{stem}.png")

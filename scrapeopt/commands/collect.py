@@ -192,12 +192,14 @@ def reanalyse(
     "Compare all groups again on the newest snapshots; split and merge them."
     import pandas as pd
 
-    from scrapeopt.reanalysis import reanalyse as run
+    from scrapeopt.reanalysis import reanalyse_each
     from scrapeopt.core.errors import InputError
     try: span = None if every is None else pd.Timedelta(f"{every[:-1]}D" if every.endswith("d") else every)
     except ValueError: raise InputError(f"--every {every!r} is no span of time: write it like 28d") from None
-    events = run(open_workspace(context, workspace), company, span, utc_moment(now))
+    done = reanalyse_each(open_workspace(context, workspace), company, span, utc_moment(now))
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
-             "words": e.words()} for e in events]
-    if as_json or not rows: return show(rows, as_json, "nothing to analyse")
-    for row in rows: typer.echo(row["words"])
+             "words": e.words()} for e in done.events]
+    if as_json or not rows: show(rows, as_json, "nothing to analyse")
+    else: typer.echo("\n".join(str(row["words"]) for row in rows))
+    for problem in done.problems: typer.echo(f"scrapeopt: {problem}", err=True)
+    if done.problems: raise typer.Exit(2)

@@ -22,6 +22,7 @@ from ..analysis.savings import count_savings
 from ..analysis.web_map import draw_maps
 from ..backtest import PriceCounts, count_right
 from ..core.errors import InputError
+from ..core.spreadsheets import with_safe_cells
 from ..discovery import ScrapeTask
 from ..scrape import scrape_queue
 from ..simulation.sites import perth_stores
@@ -50,7 +51,7 @@ def make_twins(
     twins = {company: Twin(stores[stores["company"] == company], company=company, n_products=n_products, seed=seed,
                            start=start) for company in sorted(set(stores["company"]))}
     save_twins(folder, *twins.values())
-    stores.to_csv(Path(folder) / "stores.csv", index=False)
+    with_safe_cells(stores, numbers=("lat", "lon")).to_csv(Path(folder) / "stores.csv", index=False)
     return twins
 
 

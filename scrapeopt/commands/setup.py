@@ -53,13 +53,15 @@ def good_rows(
     company: str | None = None,  # whose stores they are, where the file does not say
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:  # good rows, checked; bad ones with row and reason
     "The rows of a list that are good; the others are written to a file. `InputError` where none is good."
+    from scrapeopt.core.spreadsheets import with_safe_cells
     from scrapeopt.core.stores import split_stores
     from scrapeopt.storage.store_file import read_store_rows
     rows = read_store_rows(file, company)
     try: good, bad = split_stores(rows, need_coordinates)
     except InputError as e: raise InputError(f"{file}: {e}") from e
     if len(bad):
-        try: write_whole(bad_file(file), bad.to_csv(index=False).encode())
+        text = with_safe_cells(bad, numbers=("lat", "lon")).to_csv(index=False)
+        try: write_whole(bad_file(file), text.encode(errors="replace"))
         except OSError as e: raise InputError(f"{bad_file(file)} cannot be written: {e.strerror}; "
                                               "nothing was imported") from e
     if good.empty: raise InputError(f"{file}: none of its {len(bad)} rows is good, nothing was imported; "

@@ -187,9 +187,12 @@ def _bar(what: str, as_json: bool) -> Any:
 def _write_daily(path: Path, results: Sequence[Any]) -> None:
     "The course of each policy, a row a day."
     import pandas as pd
+
+    from scrapeopt.core.spreadsheets import with_safe_cells
     rows = pd.concat([r.daily.reset_index().assign(policy=r.policy) for r in results], ignore_index=True)
     rows = rows[["policy", *rows.columns.drop("policy")]]
-    rows.to_parquet(path, index=False) if path.suffix == ".parquet" else rows.to_csv(path, index=False)
+    if path.suffix == ".parquet": rows.to_parquet(path, index=False)
+    else: with_safe_cells(rows).to_csv(path, index=False)
     typer.echo(f"wrote {len(rows):,} days to {path}", err=True)
 
 # %% ../../nbs/commands/simulate.ipynb #f8119dae

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from .errors import InputError
+from .names import name_fault, plain_text
 
 # %% ../../nbs/core/stores.ipynb #182b712a
 STORE_COLUMNS = ("company", "store_id", "name", "lat", "lon")
 
 # %% ../../nbs/core/stores.ipynb #3ef4da42
 _SHOWN_ROWS = 5  # a message names this many rows, then counts the rest
+_SHOWN_ID = 40  # characters of an id
 NO_PLACE = "geocode these stores, drop them, or leave lat and lon empty and import with --without-coordinates"
 
 def _name_rows(
@@ -30,7 +32,7 @@ def _name_rows(
     def words(i: int) -> str:
         row = stores.iloc[i]
         got = ", ".join(f"{v} {row[v]}" for v in values)
-        return f"row {i + 1} (store {row.store_id!r}{': ' if got else ''}{got})"
+        return f"row {i + 1} (store {row.store_id[:_SHOWN_ID]!r}{': ' if got else ''}{got})"
     more = f" and {len(at) - _SHOWN_ROWS} more" if len(at) > _SHOWN_ROWS else ""
     return ", ".join(words(i) for i in at[:_SHOWN_ROWS]) + more
 
@@ -48,7 +50,9 @@ def as_text(
     column: pd.Series,  # ids or names
 ) -> pd.Series:
     "`column` as trimmed text, value by value as `text_of`."
-    return pd.Series([text_of(v) for v in column], index=column.index, dtype="str")
+    texts = [text_of(v) for v in column]
+    try: return pd.Series(texts, index=column.index, dtype="str")
+    except UnicodeEncodeError: return pd.Series(texts, index=column.index, dtype=object)  # half of an emoji is in it
 
 # %% ../../nbs/core/stores.ipynb #945bfd21
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ def id_faults(
     "Rows without a company or an id, and stores that are in the table twice."
     for column in ("company", "store_id"):
         yield Fault(np.flatnonzero(stores[column] == ""), f"empty {column}", "give every store one")
+        faults = stores[column].map(name_fault)
+        for fault in faults[(faults != "") & (stores[column] != "")].unique():
+            yield Fault(np.flatnonzero(faults == fault), f"{column} {fault}", "give the store a short, printable one")
     groups = stores.groupby(["company", "store_id"], sort=False)
     rows = np.flatnonzero((groups.store_id.transform("size") > 1) & (stores["store_id"] != ""))
     side_by_side = rows[np.argsort(groups.ngroup().to_numpy()[rows], kind="stable")]
@@ -88,7 +95,7 @@ def as_degrees(column: pd.Series) -> pd.Series:
 
 def is_blank(column: pd.Series) -> np.ndarray:  # bool
     "Where a column has nothing at all."
-    return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy(bool)
+    return np.array([text_of(value) == "" for value in column], bool)
 
 
 def coordinate_faults(
@@ -112,14 +119,20 @@ def coordinate_faults(
     yield Fault(np.flatnonzero((lat == 0) & (lon == 0)), "coordinates 0, 0", "that is in the sea: " + NO_PLACE)
 
 # %% ../../nbs/core/stores.ipynb #63e4594a
+READ_BY_PEOPLE = ("name", "state", "format", "address")
+
+
 def as_read(
     stores: pd.DataFrame,  # company, store_id, name, lat, lon; further columns are kept
-) -> pd.DataFrame:  # the same, ids as text
-    "The table with its ids as text; `InputError` for one without rows, or without a column that it needs."
+) -> pd.DataFrame:  # the same, ids as text, other texts on one line
+    "The table with its texts as text; `InputError` for one without rows, or without a column that it needs."
     if missing := [c for c in STORE_COLUMNS if c not in stores.columns]:
         raise InputError(f"stores: no column {', '.join(missing)}; the table needs {', '.join(STORE_COLUMNS)}")
     if stores.empty: raise InputError("stores: the table has no rows; give at least one store")
-    return stores.assign(company=as_text(stores.company), store_id=as_text(stores.store_id))
+    ids = {c: as_text(stores[c]) for c in ("company", "store_id")}
+    told = {c: stores[c].map(lambda v: plain_text(v) if isinstance(v, str) else v)
+            for c in READ_BY_PEOPLE if c in stores and stores[c].dtype.kind not in "biuf"}
+    return stores.assign(**ids, **told)
 
 
 def with_degrees(stores: pd.DataFrame) -> pd.DataFrame:
@@ -133,8 +146,9 @@ def check_stores(
 ) -> pd.DataFrame:  # the same rows, ids as text, coordinates as floats
     """Check a stores table at the door.
 
-    Raises `InputError` for missing columns, no rows, an empty company or id, an id twice in a company, and coordinates
-    that are missing, no numbers, off the globe or 0, 0; the message names the rows (1-based, without the header).
+    Raises `InputError` for missing columns, no rows, a company or id that is empty, too long or unprintable, an id
+    twice in a company, and coordinates that are missing, no numbers, off the globe or 0, 0; the message names the rows
+    (1-based, without the header).
     """
     table = as_read(stores)
     for faults in (id_faults(table), coordinate_faults(table, need_coordinates)):
@@ -149,7 +163,7 @@ def split_stores(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # good rows, checked; bad rows as they were, with row (1-based) and reason
     "Take the bad rows out of a stores table; `InputError` for missing columns or no rows."
     table, reason = as_read(stores), dict[int, str]()
-    again = np.flatnonzero(table.astype(str).duplicated())
+    again = np.flatnonzero(pd.Series(list(map(repr, table.itertuples(index=False, name=None)))).duplicated())
     first = np.setdiff1d(np.arange(len(table)), again)
     reason.update(dict.fromkeys(again.tolist(), "the same row is there before; nothing to do"))
     once = table.iloc[first]

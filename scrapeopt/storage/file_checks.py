@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
 from .findings import Finding
+from .folders import spellings
 from .home import Home
 from .inbox import shown_path
 from .snapshot_places import possible_places, split_place
-from .snapshots import KeptSnapshot, folder_name, read_kept, scrape_time
+from .snapshots import KeptSnapshot, read_kept, scrape_time
 from .tables import Company, Product, Snapshot, Store
 from .text_blocks import ScrapedFile, text_digest
 
@@ -110,12 +111,6 @@ def check_leftovers(session: Session, home: Home, now: pd.Timestamp) -> Iterator
     for path in leftovers(home.path, named_files(session, home), now.timestamp()):
         yield Finding("orphan", "", path.relative_to(home.path).as_posix(), f"nothing in the state names "
                       f"{shown_path(path, home.path)}", "")
-
-# %% ../../nbs/storage/file_checks.ipynb #ce87aadd
-def spellings(name: str) -> set[str]:
-    "The folder names that a company or a store id may have in the inbox, and so in the archive."
-    plain = {name} if name == os.path.basename(name) and "\0" not in name and not name.startswith(".") else set()
-    return {folder_name(name)} | plain
 
 # %% ../../nbs/storage/file_checks.ipynb #263ea788
 def archived(

@@ -55,8 +55,8 @@ class Home:
 
     def inbox(self, company: str, store_id: str) -> Path:
         "The folder where a scraper puts the files of a store."
-        from scrapeopt.storage.snapshots import folder_name
-        return self.path / "inbox" / folder_name(company) / folder_name(store_id)
+        from scrapeopt.storage.folders import inbox_name
+        return self.path / "inbox" / inbox_name(company) / inbox_name(store_id)
 
     def companies(self) -> list[str]:
         "The names of all companies."

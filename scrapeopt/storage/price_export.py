@@ -15,18 +15,34 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Double, MetaData, Numeric, String, Table
 
 from ..core.errors import InputError
+from ..core.spreadsheets import FORMULA
 from .tables import UTCTime, connect
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # %% ../../nbs/storage/price_export.ipynb #bf6478f1
-def _writer(file: Any, suffix: str, schema: "pa.Schema") -> Any:
-    "Something that writes batches to an open file."
+def safe_texts(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    "A batch with an apostrophe in front of every text that a spreadsheet would take for a formula."
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    def safe(column: "pa.Array") -> "pa.Array":
+        if not pa.types.is_string(column.type): return column
+        risky = pc.match_substring_regex(column, FORMULA)
+        return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
+    return pa.RecordBatch.from_arrays([safe(column) for column in batch.columns], schema=batch.schema)
+
+# %% ../../nbs/storage/price_export.ipynb #77b137bd
+def csv_writer(file: Any, schema: "pa.Schema") -> Any:
+    "Something that writes batches to an open CSV file."
     from pyarrow.csv import CSVWriter, WriteOptions
-    from pyarrow.parquet import ParquetWriter
-    if suffix == ".parquet": return ParquetWriter(file, schema, compression="zstd")
     return CSVWriter(file, schema, write_options=WriteOptions(quoting_style="needed"))
+
+
+def parquet_writer(file: Any, schema: "pa.Schema") -> Any:
+    "Something that writes batches to an open Parquet file."
+    from pyarrow.parquet import ParquetWriter
+    return ParquetWriter(file, schema, compression="zstd")
 
 
 def write_price_file(
@@ -34,12 +50,12 @@ def write_price_file(
     path: Path,  # .parquet, or else CSV
 ) -> int:  # rows written
     "Write prices to a Parquet or CSV file, whole or not at all."
-    part, rows = path.with_name(f".{path.name}.part"), 0
+    part, rows, is_parquet = path.with_name(f".{path.name}.part"), 0, path.suffix == ".parquet"
     try:
         with part.open("wb") as f:
-            with _writer(f, path.suffix, reader.schema) as writer:
+            with (parquet_writer if is_parquet else csv_writer)(f, reader.schema) as writer:
                 for batch in reader:
-                    writer.write_batch(batch)
+                    writer.write_batch(batch if is_parquet else safe_texts(batch))
                     rows += batch.num_rows
             f.flush()
             os.fsync(f.fileno())

@@ -23,11 +23,12 @@ from sqlalchemy import select
 from ..core.errors import InputError
 from ..core.files import whole_file, write_whole
 from .chores import Files, Job
+from .folders import folder_name, spellings
 from .home import Home
 from .inbox import inbox_files, scrape_stem, shown_path
 from .leases import in_the_works
 from .snapshot_places import is_there, snapshot_file, split_place, stored_times
-from .snapshots import folder_name, read_snapshot, scrape_time
+from .snapshots import read_snapshot, scrape_time
 from .tables import Snapshot
 from .text_blocks import ScrapedFile, text_digest
 
@@ -38,7 +39,7 @@ def roots(
     company: str | None,  # name; None: all
 ) -> list[Path]:
     "The folders to look through."
-    names = [""] if company is None else dict.fromkeys([company, folder_name(company)])
+    names = [""] if company is None else sorted(spellings(company))
     return [root for name in names if (root := home.path / kind / name).is_dir()]
 
 
@@ -181,7 +182,8 @@ def drop_folder(path: Path, until: pd.Timestamp) -> Files:
 # %% ../../nbs/storage/retention.ipynb #ac5e7904
 def part_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each unfinished file that is not younger than `until` (UTC)."
-    scraped = {home.path / "inbox" / name(c) / name(s) for c, s in in_the_works(home) for name in (str, folder_name)}
+    scraped = {home.path / "inbox" / chain / shop for company, store in in_the_works(home)
+               for chain in spellings(company) for shop in spellings(store)}
     trees = [root for kind in ("inbox", "archive", "quarantine") for root in roots(home, kind, company)]
     for tree in [*trees, *price_folders(home, company)]:
         for folder, folders, files in os.walk(tree):

@@ -17,6 +17,7 @@ from weakref import finalize
 import msgspec
 import numpy as np
 
+from ..core.names import name_fault
 from ..core.price_text import CENTS, PriceFormat, parse_price, plain_units
 from ..core.prices import NOT_SOLD
 from ..core.stores import text_of
@@ -75,7 +76,7 @@ def accept(
     "What counts of a line; `ValueError` with the reason when it is a bad one."
     written_id = line.product_id
     product = written_id.strip() if isinstance(written_id, str) else text_of(written_id)
-    if not product or not product.isprintable(): raise ValueError(f"product_id {written_id!r} is empty or unprintable")
+    if fault := name_fault(product): raise ValueError(f"product_id {product!r:.60} {fault}")
     if line.store_id is not None and text_of(line.store_id) != expected.store_id:
         raise ValueError(f"store_id {text_of(line.store_id)!r} is not this folder's {expected.store_id!r}")
     if line.currency is not None and line.currency != expected.currency:

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.spreadsheets import without_apostrophes
 
 # %% ../../nbs/storage/table_file.ipynb #49fc7d71
 Names = Mapping[str, Sequence[str]]  # our name of a column -> what others call it, the likeliest first
@@ -87,6 +88,9 @@ def find_header(
     if most: return next((at, s) for count, at, s in choices if count == most)
     return some[0], max(SEPARATORS, key=lambda s: len(cells_of(lines[some[0]], s)))
 
+# %% ../../nbs/storage/table_file.ipynb #1f4ce988
+APOSTROPHE = re.compile(rb"'(?:[=+@\t\r\n-]|\xef\xbc)")  # in front of what may be a formula
+
 # %% ../../nbs/storage/table_file.ipynb #24692e65
 def too_wide(
     content: bytes,  # from the header on
@@ -115,6 +119,7 @@ def delimited(
         except (pd.errors.ParserError, pd.errors.ParserWarning): raise ValueError(too_wide(rest, separator)) from None
     named = [c for c in table.columns if not c.startswith("Unnamed: ") or table[c].notna().any()]
     table = table[named].set_axis([c.strip() for c in named], axis="columns")
+    if APOSTROPHE.search(rest): table = without_apostrophes(table)
     table.attrs["separator"] = separator
     return table
 
@@ -142,6 +147,13 @@ def point_of(geometry: Any) -> tuple[Any, Any] | None:  # lon, lat
     if not isinstance(at, list) or len(at) < 2: raise ValueError("has no point of longitude and latitude")
     return at[0], at[1]
 
+# %% ../../nbs/storage/table_file.ipynb #2150ac2d
+def is_whole(text: str) -> bool:
+    "Whether a text can be written; JSON can name one half of an emoji, which is none."
+    try: text.encode()
+    except UnicodeEncodeError: return False
+    return True
+
 # %% ../../nbs/storage/table_file.ipynb #5b710d08
 def feature_row(
     feature: Any,
@@ -151,6 +163,9 @@ def feature_row(
     if not isinstance(feature, dict): raise ValueError(f"row {number} is no feature")
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict): raise ValueError(f"row {number} has properties without names")
+    for key, value in properties.items():
+        if isinstance(value, str) and not is_whole(value):
+            raise ValueError(f"row {number} has half of a character in {key}: write whole ones")
     try: point = point_of(feature.get("geometry"))
     except ValueError as e: raise ValueError(f"row {number} {e}: give every store one point") from e
     return properties | dict(zip(("lon", "lat"), point or (None, None), strict=True))
