@@ -233,7 +233,7 @@ def _update_company(
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
     taken, rejected = list[Taken](), list[str]()
     folder, settings = workspace.path, workspace.settings
-    with workspace.begin() as session:
+    with workspace.read() as session:
         company = workspace.company(session, name)
         known = _known(session, company, files)
     for file in _watched(files, name) if progress else files:
@@ -275,7 +275,7 @@ def update_db(
     at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
         names = [company] if company else workspace.companies()
-        with workspace.begin() as session: stores = every_store(session)
+        with workspace.read() as session: stores = every_store(session)
         files, rejected = find_files(workspace.path, stores, company)
         files, closed = reject_retired(workspace.path, files, stores)
         rejected += closed

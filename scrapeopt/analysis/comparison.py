@@ -195,7 +195,7 @@ def compare_stores(
 ) -> StoreComparison:
     "Lay the newest snapshots of two stores side by side; `InputError` for what cannot be compared at all."
     stores = first.strip(), second.strip()
-    with workspace.begin() as session:
+    with workspace.read() as session:
         row = company_of(session, asked_companies(workspace, session, company), stores)
         newest = newest_of(session, row, stores)
         paths, times = [workspace.path / path for path in newest["path"]], newest["scraped_at"].tolist()
