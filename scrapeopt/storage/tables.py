@@ -330,12 +330,14 @@ def connect(
     "An engine that has been tried; raises `InputError` when the URL or the database is no good."
     try:
         parsed, file = make_url(url), state_file(url, folder)
+        if "@" in (parsed.host or ""): raise ArgumentError("the end of a password was taken for a host")
         engine = _open_server(parsed, schema) if file is None or schema is not None else open_file(file)
         with engine.connect(): return engine
     except InputError: raise
     except (ArgumentError, NoSuchModuleError, ValueError):  # their words may hold a part of the URL
         raise InputError("db_url is not an SQLAlchemy URL: write it like sqlite:///state.db "
-                         "or postgresql+psycopg://user:password@host/database") from None
+                         "or postgresql+psycopg://user:password@host/database, with %40 for an @ in the password, "
+                         "%3A for a : and %2F for a /") from None
     except ModuleNotFoundError as e:
         raise InputError(f"db_url needs the Python package '{e.name}': install it, or use sqlite:///state.db") from e
     except DBAPIError as e: raise InputError(f"the database of db_url cannot be opened: it {database_reason(e)}") from e
