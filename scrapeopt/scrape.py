@@ -350,7 +350,7 @@ def _run_all(
             processes.stop()
             raise
 
-
+# %% ../nbs/08_scrape.ipynb #001526c6
 def _tell(
     workspace: HasInbox,
     known: dict[tuple[str, str], bool],  # (company, store id) -> whether it was scraped
@@ -408,5 +408,4 @@ def scrape_queue(
         results, untold = _run_and_tell(workspace, mine, plan, workers, progress)
     done = tuple(t for t in mine if results[t] is None)
     failed = tuple(f for t in mine if (f := results[t]) is not None)
-    elsewhere = tuple(t for t in queue if t not in mine)
-    return ScrapeReport(done, failed, time.monotonic() - started, elsewhere, untold)
+    return ScrapeReport(done, failed, time.monotonic() - started, tuple(t for t in queue if t not in mine), untold)

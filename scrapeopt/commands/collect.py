@@ -83,7 +83,6 @@ def scrape(
     as_json: JsonOption = False,
 ) -> None:
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
-    from scrapeopt.core.errors import InputError
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
     own, watched = ws.settings, not as_json and sys.stderr.isatty()
@@ -101,13 +100,7 @@ def scrape(
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
-    _tell_scrapes(report, updated, as_json)
-    if report.untold: raise InputError(report.untold)
-    if updated and as_json: _tell_problems(updated)
-    elif updated: _tell_update(updated, as_json)
-    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
-    if report.failed: raise typer.Exit(1)
-    if updated and updated.problems: raise typer.Exit(2)
+    _tell_run(report, updated, as_json)
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def _scraper(command: str | None, spider: str | None) -> str:
@@ -163,6 +156,18 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s{left}")
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
+
+# %% ../../nbs/commands/collect.ipynb #fc0c2aaf
+def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool) -> None:
+    "Print what a run did, and end with the exit code that says what is left to do."
+    from scrapeopt.core.errors import InputError
+    _tell_scrapes(report, updated, as_json)
+    if report.untold: raise InputError(report.untold)
+    if updated and as_json: _tell_problems(updated)
+    elif updated: _tell_update(updated, as_json)
+    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
+    if report.failed: raise typer.Exit(1)
+    if updated and updated.problems: raise typer.Exit(2)
 
 # %% ../../nbs/commands/collect.ipynb #86d3c8fb
 @app.command()

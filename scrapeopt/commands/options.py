@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'Opened', 'workspace_folder', 'with_notes', 'open_workspace',
-           'find_home', 'show', 'records', 'utc_moment', 'plain_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'show',
+           'records', 'utc_moment', 'plain_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -87,7 +87,7 @@ def workspace_folder(
     from_environment = typed is not None and typed.name == "ENVIRONMENT"
     return (context.obj if from_environment else workspace) or workspace or context.obj or Path()
 
-
+# %% ../../nbs/commands/options.ipynb #9e11d43f
 Opened = TypeVar("Opened", bound="Home")
 
 
@@ -96,7 +96,7 @@ def with_notes(home: Opened) -> Opened:
     for note in home.notes: typer.echo(f"scrapeopt: {note}", err=True)
     return home
 
-
+# %% ../../nbs/commands/options.ipynb #4f4eab23
 def open_workspace(context: typer.Context, workspace: Path | None) -> "Workspace":
     "The workspace of this call; `InputError` when its folder is none."
     from scrapeopt.workspace import Workspace
