@@ -18,17 +18,8 @@ from typing import Any
 
 import typer
 
-from .commands import collect, health, inspect, setup, simulate, upkeep  # noqa: F401 - each has commands
+from .commands import collect, database, health, inspect, setup, simulate, upkeep  # noqa: F401 - commands
 from .commands.options import app
-
-# %% ../nbs/12_cli.ipynb #35c3bc46
-def sentence_of(error: Exception) -> str | None:
-    "What to tell of something that went wrong outside of the program; None of what went wrong inside."
-    from scrapeopt.core.errors import InputError
-    if isinstance(error, InputError | OSError): return str(error)
-    database = sys.modules.get("sqlalchemy.exc")  # not loaded: then it was not that
-    if database is None or not isinstance(error, database.DBAPIError): return None
-    return f"the database of the state: {str(error.orig).strip().splitlines()[0]}"
 
 # %% ../nbs/12_cli.ipynb #ef0d1637
 @contextmanager
@@ -61,7 +52,8 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as e:
-        if (sentence := sentence_of(e)) is None: raise
+        from scrapeopt.storage.faults import fault_sentence
+        if (sentence := fault_sentence(e)) is None: raise
         typer.echo(f"scrapeopt: {sentence}", err=True)
         raise SystemExit(2) from None
 

@@ -26,6 +26,7 @@ import pandas as pd
 
 from .core.errors import InputError
 from .discovery import ScrapeTask
+from .storage.faults import fault_sentence
 from .storage.folders import inbox_name
 from .storage.snapshots import TIME_NAME
 
@@ -265,11 +266,12 @@ class ScrapeReport:
     failed: tuple[ScrapeFailure, ...]
     seconds: float
     elsewhere: tuple[ScrapeTask, ...] = ()  # another run had these stores in hand
+    untold: str = ""  # why the state could not be told of this, empty when it was
 
     def __add__(self, other: ScrapeReport) -> ScrapeReport:
         "Both, as one."
         return ScrapeReport(self.done + other.done, self.failed + other.failed, self.seconds + other.seconds,
-                            self.elsewhere + other.elsewhere)
+                            self.elsewhere + other.elsewhere, self.untold or other.untold)
 
     def table(self) -> pd.DataFrame:
         "One row a store; its `result` is done, or what went wrong."
@@ -287,6 +289,7 @@ class ScrapeReport:
             said = f": {f.detail.splitlines()[-1]}" if f.detail else ""
             lines.append(f"  {f.task.company} {f.task.store_id}: {f.reason}, {times}{said}")
         if self.elsewhere: lines.append(f"  left to another run: {len(self.elsewhere)}")
+        if self.untold: lines.append(f"  {self.untold}")
         return "\n".join(lines)
 
 # %% ../nbs/08_scrape.ipynb #e3c9b9ef
@@ -348,6 +351,19 @@ def _run_all(
             processes.stop()
             raise
 
+# %% ../nbs/08_scrape.ipynb #001526c6
+def _tell(
+    workspace: HasInbox,
+    known: dict[tuple[str, str], bool],  # (company, store id) -> whether it was scraped
+    now: pd.Timestamp | None,
+) -> str:  # why it could not hear it, empty when it did
+    "Tell the workspace how scrapes ended; what has landed has landed, be the state out of reach."
+    try: workspace.record_failures(known, now)
+    except Exception as e:
+        if (sentence := fault_sentence(e)) is None: raise
+        return sentence
+    return ""
+
 
 def _run_and_tell(
     workspace: HasInbox,
@@ -355,14 +371,15 @@ def _run_and_tell(
     plan: _Plan,
     workers: int,
     progress: bool,
-) -> dict[ScrapeTask, ScrapeFailure | None]:
+) -> tuple[dict[ScrapeTask, ScrapeFailure | None], str]:  # and why the workspace could not be told
     "Scrape all `tasks`; whatever happens, the workspace hears how those ended that did."
     results: dict[ScrapeTask, ScrapeFailure | None] = {}
+    untold = ""
     try: _run_all(tasks, plan, workers, progress, results)
     finally:
         known = {(t.company, t.store_id): f is None for t, f in results.items() if f is None or f.reason != INTERRUPTED}
-        if known: workspace.record_failures(known, plan.now)
-    return results
+        if known: untold = _tell(workspace, known, plan.now)
+    return results, untold
 
 # %% ../nbs/08_scrape.ipynb #02502636
 def scrape_queue(
@@ -389,7 +406,7 @@ def scrape_queue(
     started = time.monotonic()
     with workspace.lease({(t.company, t.store_id) for t in queue}) as free:
         mine = [t for t in queue if (t.company, t.store_id) in free]
-        results = _run_and_tell(workspace, mine, plan, workers, progress)
+        results, untold = _run_and_tell(workspace, mine, plan, workers, progress)
     done = tuple(t for t in mine if results[t] is None)
     failed = tuple(f for t in mine if (f := results[t]) is not None)
-    return ScrapeReport(done, failed, time.monotonic() - started, tuple(t for t in queue if t not in mine))
+    return ScrapeReport(done, failed, time.monotonic() - started, tuple(t for t in queue if t not in mine), untold)

@@ -234,7 +234,7 @@ def lost_now(
     seen: list[LostSnapshot],  # what reading has shown
 ) -> list[str]:  # a sentence each
     "Which of a company's newest snapshots are lost, after all that was taken in: a new one heals."
-    with workspace.begin() as session:
+    with workspace.read() as session:
         return [lost.words() for lost in find_lost(session, workspace.path, workspace.company(session, name), seen)]
 
 # %% ../nbs/07_update.ipynb #c03ca145
@@ -260,7 +260,7 @@ def read_files(
     progress: bool,
 ) -> FilesRead:
     "Make snapshots of a company's files."
-    with workspace.begin() as session: known = _known(session, workspace.company(session, name), files)
+    with workspace.read() as session: known = _known(session, workspace.company(session, name), files)
     folder, settings = workspace.path, workspace.settings
 
     def read(file: InboxFile) -> ReadFile:
@@ -343,7 +343,7 @@ def update_db(
     than `lock_wait_s`, or for an unknown company."""
     at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
-        with workspace.begin() as session:
+        with workspace.read() as session:
             names = [workspace.company(session, company).name] if company else workspace.companies()
             stores = every_store(session)
         found, unknown = find_files(workspace.path, stores, company)

@@ -196,7 +196,7 @@ def serve_prices(
     names = [company] if company else workspace.companies()
     if not names: raise InputError(f"{workspace.path} has no stores yet: import some first")
     at = now or as_of or pd.Timestamp.now("UTC")
-    with workspace.begin() as session:
+    with workspace.read() as session:
         rows = [workspace.company(session, name) for name in names]
         wanted = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
         if store is not None and not session.scalar(wanted.limit(1)):
@@ -261,7 +261,7 @@ def company_scheduler(
 ) -> ScrapeScheduler:
     "The scheduler of a company, built from the state; `InputError` while its stores are not clustered."
     chosen, at = find_policy(policy or workspace.settings.policy), now or pd.Timestamp.now("UTC")
-    with workspace.begin() as session:
+    with workspace.read() as session:
         row = workspace.company(session, company)
         if row.clustering is None:
             raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
@@ -297,7 +297,7 @@ def schedulers(
     bucket: TokenBucket | None,
 ) -> list[ScrapeScheduler]:
     "The schedulers of the companies that are asked; `InputError` when the workspace has no stores."
-    with workspace.begin() as session: stores = store_table(session)
+    with workspace.read() as session: stores = store_table(session)
     if stores.empty: raise InputError(f"{workspace.path} has no stores yet: import some first")
     asked = {company: clusters} if company else pilot_of(stores, clusters)
     return [company_scheduler(workspace, name, now, found, policy, bucket) for name, found in asked.items()]
@@ -311,7 +311,7 @@ def budget_day(session: Session, at: pd.Timestamp) -> int:
 
 def todays_bucket(workspace: Home, now: pd.Timestamp | None = None) -> TokenBucket | None:
     "What the budget of the settings allows at a UTC time, None where there is no budget."
-    with workspace.begin() as session:
+    with workspace.read() as session:
         return load_bucket(session, workspace.settings, budget_day(session, now or pd.Timestamp.now("UTC")))
 
 # %% ../nbs/06_workspace.ipynb #3c3c0449
@@ -370,16 +370,17 @@ class Workspace(Home):
         path: str | Path,  # a new or an ordinary folder
         db_url: str | None = None,  # SQLAlchemy URL of the state; None: SQLite inside the folder
         policy: str = DEFAULT_POLICY,  # who judges, and whom to scrape next
+        schema: str | None = None,  # of the database on a server that workspaces share
     ) -> Self:
         "Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that is no good."
-        home = create_home(path, db_url, policy)
-        return cls(home.path, home.settings, home.engine)
+        home = create_home(path, db_url, policy, schema)
+        return cls(home.path, home.settings, home.engine, home.notes)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
         "Open a workspace; `InputError` when `path` is none, or its settings or its state cannot be used."
         home = open_home(path)
-        return cls(home.path, home.settings, home.engine)
+        return cls(home.path, home.settings, home.engine, home.notes)
 
     import_stores, cluster = import_stores, cluster_companies
     serve, prices, write_prices = serve_prices, served_prices, write_served_prices
@@ -388,11 +389,11 @@ class Workspace(Home):
     def stores(self, company: str | None = None) -> pd.DataFrame:
         """The open stores: company, store_id, name, lat, lon (NaN: not known), state, format, address, cluster (-1: in
         none), cluster_name, last_scraped (UTC, NaT: never), failures (in a row)."""
-        with self.begin() as session: return store_table(session, self.company(session, company) if company else None)
+        with self.read() as session: return store_table(session, self.company(session, company) if company else None)
 
     def groups(self, company: str) -> GroupState:
         "The groups of a company as they are now."
-        with self.begin() as session: return read_groups(session, self.company(session, company))
+        with self.read() as session: return read_groups(session, self.company(session, company))
 
     def events(
         self,
@@ -400,7 +401,7 @@ class Workspace(Home):
         store: str | None = None,  # a store id: only the events that name it
     ) -> pd.DataFrame:  # company, at (UTC), kind, group, store, overlap, words
         "What happened to the groups, oldest first."
-        with self.begin() as session:
+        with self.read() as session:
             return event_table(session, self.company(session, company) if company else None, store)
 
     def record_failures(
@@ -422,12 +423,12 @@ class Workspace(Home):
         since: pd.Timestamp | None = None,  # leave out older snapshots
     ) -> "PriceMatrix":
         "The newest usable snapshots of a company, side by side."
-        with self.begin() as session: return newest_prices(session, self.path, self.company(session, company), since)
+        with self.read() as session: return newest_prices(session, self.path, self.company(session, company), since)
 
     def audits(self, company: str) -> pd.DataFrame:
         """What scrapes found of the prices that had been inferred (R10), oldest first: store_id, at (UTC), group,
         source, prices, right, timely (the view could be compared with the scrape), confidence (mean, as served)."""
-        with self.begin() as session: return audit_table(session, self.company(session, company))
+        with self.read() as session: return audit_table(session, self.company(session, company))
 
     def window_of(self, row: Company) -> SyncWindow:
         "Which snapshots of a company may be compared."
@@ -435,11 +436,11 @@ class Workspace(Home):
 
     def window(self, company: str) -> SyncWindow:
         "Which snapshots of a company may be compared."
-        with self.begin() as session: return self.window_of(self.company(session, company))
+        with self.read() as session: return self.window_of(self.company(session, company))
 
     def known_window(self, company: str) -> SyncWindow:
         "The window, with the changeover that was learned where the settings name none."
-        with self.begin() as session:
+        with self.read() as session:
             row = self.company(session, company)
             window = self.window_of(row)
             return sync_window(learned_week(session, row, window), window)
@@ -450,4 +451,4 @@ class Workspace(Home):
 
     def rule(self, company: str) -> "MatchRule":
         "When two of its stores match: with the threshold of the settings, or else the learned one."
-        with self.begin() as session: return self.rule_of(self.company(session, company))
+        with self.read() as session: return self.rule_of(self.company(session, company))

@@ -82,7 +82,7 @@ def why_no_prices(
     as_of: datetime | None,  # UTC; None: now
 ) -> str:
     "Why a table of served prices is empty, in a sentence; `InputError` for an unknown store or product."
-    with home.begin() as session:
+    with home.read() as session:
         companies = asked_companies(home, session, company)
         if store is not None: companies = with_store(session, companies, store)
         of = select(func.min(plain_time(Snapshot.scraped_at))).join(Store, Store.id == Snapshot.store_pk).where(

@@ -205,7 +205,7 @@ def compare_stores(
 ) -> StoreComparison:
     "Lay the newest snapshots of two stores side by side; `InputError` for what cannot be compared at all."
     stores = first.strip(), second.strip()
-    with workspace.begin() as session:
+    with workspace.read() as session:
         row = company_of(session, asked_companies(workspace, session, company), stores)
         newest = newest_of(session, row, stores)
         kept, times = list(kept_snapshots(newest)), newest["scraped_at"].tolist()

@@ -47,7 +47,7 @@ def scrape_log(
     company: str,
 ) -> pd.DataFrame:  # store_id, at (UTC), rows, bad_lines, partial, oldest first
     "The scrapes of a company."
-    with workspace.begin() as session:
+    with workspace.read() as session:
         row = workspace.company(session, company)
         return query_frame(session, select(
             Store.store_id, Snapshot.scraped_at.label("at"), Snapshot.rows, Snapshot.bad_lines, Snapshot.partial)
@@ -243,6 +243,6 @@ def find_out(
 
 def _clustered(workspace: Workspace, companies: Iterable[str]) -> bool:
     "Whether it is known where the stores of all these companies are."
-    with workspace.begin() as session:
+    with workspace.read() as session:
         return all(workspace.company(session, name).clustering is not None for name in companies)
 

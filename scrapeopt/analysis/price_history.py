@@ -140,7 +140,7 @@ def price_history(
 ) -> PriceHistory:
     "What a product cost in a store, from when to when; `InputError` for an unknown product, store or company."
     unread, spans, product = list[str](), list[PriceSpan](), product.strip()
-    with workspace.begin() as session:
+    with workspace.read() as session:
         companies = asked_companies(workspace, session, company)
         if store is not None: companies = with_store(session, companies, store)
         for row in with_product(session, companies, product):

@@ -24,6 +24,7 @@ from .odd_places import WIDE_KM, how_to_cut, misplaced
 from ..core.defaults import MAX_FAILURES
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
+from ..storage.faults import hide_passwords
 from ..storage.folders import spellings
 from ..storage.home import Home, company_threshold
 from ..storage.inbox import shown_path, shown_text, strays
@@ -38,7 +39,7 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person
     "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True, "lost": True,
     "same_bytes": True, "weak": True, "inaccurate": True, "diverged": False, "no_ambassador": False, "no_group": False,
     "changeover_differs": True, "changeover_untold": False, "swapped": True, "far_away": False, "wide_cluster": False,
-    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "workspace": True}
+    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "password": True, "workspace": True}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
 @dataclass(frozen=True)
@@ -357,6 +358,19 @@ def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:
         todo = f"{todo[0].upper()}{todo[1:]}."
         yield Problem("not_taken", company or "", "Not taken from the inbox", tuple(files), todo)
 
+# %% ../../nbs/analysis/problems.ipynb #30481cdb
+OTHERS = 0o044  # the permissions by which others than the owner read
+
+
+def open_secrets(home: Home) -> Iterator[Problem]:
+    "A password that others can read."
+    file = home.path / FILE
+    if not file.stat().st_mode & OTHERS: return
+    text = file.read_text("utf-8")
+    if hide_passwords(text) != text: yield Problem(
+        "password", "", f"{FILE} holds a database password, and others can read it", (FILE,),
+        f"Run chmod 600 {file}, or move it to SCRAPEOPT_DB_URL or a PGPASSFILE; then change the password.")
+
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
 CHECKS = (old_prices, silent_stores, lost_snapshots, same_bytes, inaccurate, group_problems, no_group,
           changeover_problems, place_problems, wide_clusters)
@@ -370,13 +384,14 @@ def find_problems(
     "Everything that is odd, what waits for a person first; `InputError` for an unknown company."
     names, found = [company] if company else home.companies(), list[Problem]()
     moment = now or datetime.now(UTC)
-    with home.begin() as session:
+    with home.read() as session:
         for name in names:
             view = view_of(home, session, name, moment)
             view = replace(view, now=max([moment, *view.scraped]))
             found += [problem for check in CHECKS for problem in check(view)]
     found += quarantine_problems(home, names, company is None, moment)
     found += stray_problems(home, company)
+    found += open_secrets(home)
     return sorted(found, key=lambda p: (not p.needs_person, p.company))
 
 
@@ -392,7 +407,7 @@ def cluster_problems(
 ) -> list[Problem]:
     "Stores that lie where they can hardly be, and clusters that have grown together with what would cut them."
     found, now = list[Problem](), datetime.now(UTC)
-    with home.begin() as session:
+    with home.read() as session:
         for name in [company] if company else home.companies():
             view = view_of(home, session, name, now)
             found += place_problems(view)

@@ -453,7 +453,7 @@ def synchrony_section(
     rows = []
     for name in companies:
         window = workspace.known_window(name)
-        with workspace.begin() as session:
+        with workspace.read() as session:
             found = cluster_synchrony(session, workspace.company(session, name), window.hours, window.changeover)
         rows += [(name, c.cluster, f"{c.stores:,}", f"{c.scraped:,}", f"{c.comparable:,}",
                   "" if c.pairs is None else f"{100 * c.pairs:.0f} %", c.within) for c in found if c.scraped]

@@ -43,7 +43,7 @@ def status_rows(
 
 def _status_row(home: Home, name: str) -> dict[str, Any]:
     "How far one company is."
-    with home.begin() as session:
+    with home.read() as session:
         company = home.company(session, name)
         counts, state = count_stores(session, company), group_overview(session, company)
         audited, right = audited_prices(session, company)
@@ -111,7 +111,7 @@ def group_rows(
 ) -> list[dict[str, Any]]:
     "One row a group: company, name, category, status, is_active, ambassador, members, candidates (sorted lists)."
     rows = []
-    with home.begin() as session:
+    with home.read() as session:
         for name in [company] if company else home.companies():
             for g in by_name(group_overview(session, home.company(session, name)).groups.values()):
                 if g.is_active or not active_only:
@@ -155,7 +155,7 @@ def store_story(
 ) -> list[Chapter]:
     "The story of a store, a chapter a company; `InputError` when there is no such store."
     chapters = []
-    with home.begin() as session:
+    with home.read() as session:
         for row in [home.company(session, name) for name in ([company] if company else home.companies())]:
             query = select(Store.name, plain_time(Store.last_scraped), plain_time(Store.retired_at)).where(
                 Store.company_id == row.id, Store.store_id == store)

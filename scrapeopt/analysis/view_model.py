@@ -75,7 +75,7 @@ def view_of_workspace(
     world: World | None = None,  # what backtests replay; None: a twin of the company's size
 ) -> CompanyView:
     "A company as a workspace knows it; `InputError` for an unknown one."
-    with workspace.begin() as session:
+    with workspace.read() as session:
         row = workspace.company(session, company)
         query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
         scraped = query_frame(session, query, ["scraped_at"])["scraped_at"]

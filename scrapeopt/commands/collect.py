@@ -9,6 +9,7 @@ __all__ = []
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,19 @@ def queue(
     tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=utc_moment(now))
     show(_tasks(tasks), as_json, "nothing to scrape")
 
+# %% ../../nbs/commands/collect.ipynb #8f59c79a
+@dataclass
+class Remembered:
+    "Scrapes queues, and keeps the account of all of them."
+    scrape: "Callable[[list[ScrapeTask]], ScrapeReport]"
+    report: "ScrapeReport | None" = None  # None: nothing was scraped yet
+
+    def __call__(self, tasks: "list[ScrapeTask]") -> "ScrapeReport":
+        "Scrape a queue."
+        report = self.scrape(tasks)
+        self.report = report if self.report is None else self.report + report
+        return report
+
 # %% ../../nbs/commands/collect.ipynb #0c94327e
 @app.command()
 def scrape(
@@ -72,21 +86,21 @@ def scrape(
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
     own, watched = ws.settings, not as_json and sys.stderr.isatty()
-    run = partial(scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-                  retries=own.retries if retries is None else retries, now=at, progress=watched)
+    run = Remembered(partial(
+        scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
+        retries=own.retries if retries is None else retries, now=at, progress=watched))
     updated: UpdateReport | None
-    if update and n is None and own.budget is not None and mode == "auto":
-        report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
-    else:
-        report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None,
-                                       now=at), n)
-        updated = _update(ws, company, at, progress=not as_json) if update else None
-    _tell_scrapes(report, updated, as_json)
-    if updated and as_json: _tell_problems(updated)
-    elif updated: _tell_update(updated, as_json)
-    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
-    if report.failed: raise typer.Exit(1)
-    if updated and updated.problems: raise typer.Exit(2)
+    try:
+        if update and n is None and own.budget is not None and mode == "auto":
+            report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
+        else:
+            report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy,
+                                           clusters=cluster or None, now=at), n)
+            updated = _update(ws, company, at, progress=not as_json) if update and not report.untold else None
+    except Exception:  # the database went away, say; what has landed is told first
+        if run.report is not None: _tell_scrapes(run.report, None, as_json)
+        raise
+    _tell_run(report, updated, as_json)
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def _scraper(command: str | None, spider: str | None) -> str:
@@ -125,6 +139,7 @@ def _rounds(
     while tasks := [t for t in ws.next_round(at, company, clusters, policy) if (t.company, t.store_id) not in asked]:
         asked |= {(t.company, t.store_id) for t in tasks}
         report += run(tasks)
+        if report.untold: break
         updated += _update(ws, company, at, progress)
     return report, updated
 
@@ -141,6 +156,18 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s{left}")
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
+
+# %% ../../nbs/commands/collect.ipynb #fc0c2aaf
+def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool) -> None:
+    "Print what a run did, and end with the exit code that says what is left to do."
+    from scrapeopt.core.errors import InputError
+    _tell_scrapes(report, updated, as_json)
+    if report.untold: raise InputError(report.untold)
+    if updated and as_json: _tell_problems(updated)
+    elif updated: _tell_update(updated, as_json)
+    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
+    if report.failed: raise typer.Exit(1)
+    if updated and updated.problems: raise typer.Exit(2)
 
 # %% ../../nbs/commands/collect.ipynb #86d3c8fb
 @app.command()

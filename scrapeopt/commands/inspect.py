@@ -136,13 +136,14 @@ def prices(
 ) -> None:
     "Serve prices: each with its source, its age and its confidence."
     from scrapeopt.analysis.asked_for import why_no_prices
+    from scrapeopt.storage.faults import hide_passwords
     ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
     if at is not None and past is not None and at < past: raise InputError(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
     store, product = store and store.strip(), product and product.strip()
     if out is not None:
         rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
-        typer.echo(f"wrote {rows:,} prices to {out}")
+        typer.echo(f"wrote {rows:,} prices to {hide_passwords(out)}")
         return
     table = ws.prices(company=company, store=store, product=product, now=at, as_of=past)
     shown = table if as_json else table.head(40)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "explain", "compare", "prices", "history", "report", "doctor", "reanalyse", "tidy", "backtest",
+         "status", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy", "backtest",
          "tune", "twin", "demo", "dashboard")
 
 
@@ -87,17 +87,26 @@ def workspace_folder(
     from_environment = typed is not None and typed.name == "ENVIRONMENT"
     return (context.obj if from_environment else workspace) or workspace or context.obj or Path()
 
+# %% ../../nbs/commands/options.ipynb #9e11d43f
+Opened = TypeVar("Opened", bound="Home")
 
+
+def with_notes(home: Opened) -> Opened:
+    "A workspace, once what whoever opened it should know is on standard error."
+    for note in home.notes: typer.echo(f"scrapeopt: {note}", err=True)
+    return home
+
+# %% ../../nbs/commands/options.ipynb #4f4eab23
 def open_workspace(context: typer.Context, workspace: Path | None) -> "Workspace":
     "The workspace of this call; `InputError` when its folder is none."
     from scrapeopt.workspace import Workspace
-    return Workspace.open(workspace_folder(context, workspace))
+    return with_notes(Workspace.open(workspace_folder(context, workspace)))
 
 
 def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
-    return open_home(workspace_folder(context, workspace))
+    return with_notes(open_home(workspace_folder(context, workspace)))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:

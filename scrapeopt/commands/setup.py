@@ -32,12 +32,14 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     db: Annotated[str | None, typer.Option(
         metavar="URL", help="An SQLAlchemy URL for the state.", show_default="SQLite in DIR")] = None,
+    schema: Annotated[str | None, typer.Option(
+        help="The schema of that database, where workspaces share a server.", show_default="the server's")] = None,
     policy: Annotated[str, typer.Option(
         help="Who judges, and whom to scrape next: delegated, document, or package.module:policy.")] = DEFAULT_POLICY,
 ) -> None:
     "Make an empty workspace: settings, state, inbox, prices, quarantine."
     from scrapeopt.storage.home import create_home
-    home = create_home(folder, db, policy)
+    home = create_home(folder, db, policy, schema)
     typer.echo(f"made {home.path}, settings in {home.path / 'scrapeopt.toml'}. "
                f"Next: scrapeopt import-stores FILE -w {home.path}")
 
@@ -98,7 +100,7 @@ def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[Stor
     from sqlalchemy import select
 
     from scrapeopt.storage.tables import Company
-    with ws.begin() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
+    with ws.read() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
     counts = ", ".join(counted(c) for c in changes if c.stores)
     then = "" if clustered else " Next: scrapeopt cluster-stores"
     typer.echo(f"imported {report['stores']} store{'s' * (report['stores'] != 1)}: {counts}.{then}")

@@ -8,6 +8,7 @@ __all__ = ['whole_file', 'write_whole', 'move_file', 'refusal']
 # %% ../../nbs/core/files.ipynb #7313ba25
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,15 @@ from typing import BinaryIO
 @contextmanager
 def whole_file(
     path: Path,  # its folder is made when there is none
+    mode: int | None = None,  # its permissions; None: those of the file that is there, or the usual ones
 ) -> Iterator[BinaryIO]:  # open for writing
     "A file that appears at `path` when the block ends, complete and on the disk; nothing is left when it fails."
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
+    if mode is None and path.exists(): mode = stat.S_IMODE(path.stat().st_mode)
     try:
-        with part.open("wb") as file:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode)) as file:
+            if mode is not None: os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -39,9 +43,10 @@ def whole_file(
 def write_whole(
     path: Path,  # its folder is made when there is none
     content: bytes | str,  # text is written as UTF-8
+    mode: int | None = None,  # its permissions; None: those of the file that is there, or the usual ones
 ) -> None:
     "Write `path` so that a reader sees all of `content` or the file as it was."
-    with whole_file(path) as file: file.write(content.encode() if isinstance(content, str) else content)
+    with whole_file(path, mode) as file: file.write(content.encode() if isinstance(content, str) else content)
 
 # %% ../../nbs/core/files.ipynb #46afe7b5
 def move_file(

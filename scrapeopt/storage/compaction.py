@@ -146,7 +146,7 @@ def disk_use(files: Iterable[Path]) -> Files:
 
 def put_together(home: Home, bundle: Bundle) -> Files:  # what is freed
     "Make a bundle one file; `InputError` when one of its snapshots cannot be read, and then nothing has changed."
-    with home.begin() as session:
+    with home.read() as session:
         now = dict(session.execute(select(Snapshot.id, Snapshot.path).where(Snapshot.id.in_(list(bundle.paths)))).all())
     if now != dict(bundle.paths): return Files()  # somebody was here since it was planned
     target = home.path / bundle.file
@@ -166,7 +166,7 @@ def compaction_jobs(
     ended: pd.Timestamp,  # UTC; months and years that ended by then are put together
 ) -> Iterator[Job]:
     "A job for each file to be."
-    with home.begin() as session: bundles = due_bundles(session, company, ended)
+    with home.read() as session: bundles = due_bundles(session, company, ended)
     for bundle in bundles:
         files = {split_place(home.path / path)[0] for path in bundle.paths.values()}
         yield Job(bundle.file, disk_use(files), partial(put_together, home, bundle))

@@ -74,7 +74,7 @@ def examine(
     at = pd.Timestamp.now("UTC") if now is None else now
     try:
         if found := list(check_schema(home.engine)): return found
-        with home.begin() as session:
+        with home.read() as session:
             if found := list(check_database(session)): return found
             return list(examine_all(session, home, at, progress))
     except DatabaseError as e:

@@ -94,9 +94,9 @@ def lease_stores(
     finally:
         over.set()
         alive.join()
-        with workspace.begin() as session: end_leases(session, run)
+        with suppress(DBAPIError), workspace.begin() as session: end_leases(session, run)
 
 # %% ../../nbs/storage/leases.ipynb #f56c0b25
 def in_the_works(workspace: Home) -> set[tuple[str, str]]:  # company, store id
     "The stores that some run is scraping at this moment (R19)."
-    with workspace.begin() as session: return leased_stores(session, pd.Timestamp.now("UTC"))
+    with workspace.read() as session: return leased_stores(session, pd.Timestamp.now("UTC"))

@@ -101,7 +101,7 @@ def drop_archived(
     "Remove a scraped file whose prices are safe; `InputError` where they are not."
     if not path.exists(): return Files()
     digest, size = text_digest(ScrapedFile(path)), one_file(path)
-    with home.begin() as session:
+    with home.read() as session:
         kept = list(session.scalars(select(Snapshot.path).where(Snapshot.digest == digest, Snapshot.scraped_at == at)))
     if not kept: raise InputError("the state has no snapshot of it")
     try:
@@ -240,7 +240,7 @@ def fate(
 def named_in(home: Home, folder: Path) -> list[str]:
     "The paths that the state names in a folder of prices."
     own = f"{inside(home, folder)}/"
-    with home.begin() as session:
+    with home.read() as session:
         found = list(session.scalars(select(Snapshot.path).where(Snapshot.path.startswith(own, autoescape=True))))
     return [path for path in found if path.startswith(own)]  # SQLite's own comparison takes "a" for "A"
 
@@ -270,7 +270,7 @@ def sort_out(home: Home, folder: Path, until: pd.Timestamp) -> Files:  # what is
 # %% ../../nbs/storage/retention.ipynb #f2caf679
 def orphan_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each store with files of prices that nobody needs."
-    with home.begin() as session: paths = list(session.scalars(select(Snapshot.path)))
+    with home.read() as session: paths = list(session.scalars(select(Snapshot.path)))
     named = {split_place(Path(path))[0] for path in paths}
     for folder in (store for tree in price_folders(home, company) for store in sorted(tree.glob("store=*"))):
         if {Path(inside(home, file)) for file in folder.glob("*.parquet")} <= named: continue

@@ -23,6 +23,7 @@ from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
 from ..core.policy_names import OLD_DEFAULT_POLICY, policy_path
 from ..core.price_text import NumberFormat, PriceFormat
+from .faults import hide_passwords
 
 # %% ../../nbs/storage/settings.ipynb #3fbbd50a
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -63,7 +64,8 @@ class CompanySettings(BaseModel):
 class Settings(BaseSettings):
     "Every choice of a workspace: defaults, then `scrapeopt.toml`, then environment variables `SCRAPEOPT_...`."
     model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid")
-    db_url: str = "sqlite:///state.db"  # SQLAlchemy URL of the state; a relative SQLite path is inside the workspace
+    db_url: str = Field(default="sqlite:///state.db", repr=False)  # an SQLAlchemy URL; it may hold a password
+    db_schema: str | None = None  # of the database on a server that several workspaces share
     cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"  # hdbscan finds dense places of any size
     eps_km: float = Field(default=EPS_KM, gt=0)  # reach of a store, km
     min_samples: int = Field(default=MIN_SAMPLES, ge=1)  # stores within reach that start a cluster
@@ -133,7 +135,7 @@ def settings_complaint(error: ValidationError, file: Path) -> str:
     where = f"environment variable {variable}" if variable in os.environ else f"{file}: {'.'.join(path)}"
     messages = [e["msg"] for e in error.errors() if keys(e["loc"]) == path]
     reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in messages]
-    return f"{where} = {first['input']!r}: {' or '.join(reasons)}"
+    return f"{where} = {hide_passwords(repr(first['input']))}: {' or '.join(reasons)}"
 
 
 def read_settings(
@@ -151,6 +153,8 @@ TEMPLATE = '''\
 # Each key also has an environment variable that wins over this file: SCRAPEOPT_EPS_KM for eps_km.
 
 db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psycopg://user@host/database
+# db_schema = "perth"          # a schema of the server's database, where workspaces share it
+# A password is better kept out of this file: in SCRAPEOPT_DB_URL, or in the file that PGPASSFILE names.
 
 # Where the stores are (scrapeopt cluster-stores)
 # cluster_method = "dbscan"    # or "hdbscan", which finds dense places of any size

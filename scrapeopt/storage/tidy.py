@@ -74,7 +74,7 @@ def tidy(
     Safe to repeat, and to kill at any moment: the next run carries on. Others change the workspace in between. What
     fails is told in the report, and the rest is done. `InputError` for an unknown company."""
     if company is not None:
-        with home.begin() as session: home.company(session, company)
+        with home.read() as session: home.company(session, company)
     at, done = pd.Timestamp.now("UTC") if now is None else now, dict[str, Done]()
     for chore in CHORES:
         if not (age := getattr(home.settings, chore.setting)): continue
