@@ -46,11 +46,21 @@ def main(
         raise SystemExit(2) from None
 
 # %% ../nbs/12_cli.ipynb #9404fb93
+ENDS = (signal.SIGTERM, signal.SIGHUP)  # a service manager's, and that of a terminal that was closed
+
+
+def end_process(number: int, _: object) -> None:
+    "End as on Ctrl-C, so that what was started ends, too; a second signal does not cut that short."
+    for other in ENDS: signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def be_a_process() -> None:
-    "End on SIGTERM as on Ctrl-C; look for garbage seldom while libraries are loaded, and not once more at the end."
+    "End on `ENDS` as on Ctrl-C; look for garbage seldom while libraries are loaded, and not once more at the end."
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so what was started is ended, too
+    for number in ENDS:
+        if signal.getsignal(number) is signal.SIG_DFL: signal.signal(number, end_process)  # nohup ignores SIGHUP
 
 
 if __name__ == "__main__" and "__file__" in globals(): main()  # python -m scrapeopt.cli; a notebook has no file
