@@ -62,7 +62,7 @@ def script_after(
         elif word[:1] not in ("-", "+"): return [*read, word] if follows else []
         else:
             read.append(word)
-            follows |= word.startswith("--command") or word[:2] != "--" and any(c in word.lower() for c in letters)
+            follows |= word.startswith("--command") or (word[:2] != "--" and any(c in word.lower() for c in letters))
             is_value = word in with_value
     return read if follows else []
 

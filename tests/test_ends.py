@@ -18,6 +18,12 @@ kernel = subprocess.Popen(["sleep", "60"])
 pathlib.Path({pids!r}).write_text(f"{{os.getpid()}} {{kernel.pid}}")
 time.sleep(60)
 """
+PROGRAM = """
+import signal
+from scrapeopt import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+cli.main()
+"""
 COMMAND = """
 import signal, sys
 from scrapeopt import cli
@@ -83,8 +89,7 @@ def test_twin_serve_ends(end, tmp_path):
     from scrapeopt.twin import Twin, save_twins
     stores = pd.DataFrame({"store_id": ["a"], "lat": -31.9, "lon": 115.9})
     save_twins(tmp_path, Twin(stores, company="Coles", n_products=5, start=pd.Timestamp("2026-11-02", tz="UTC")))
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import scrapeopt.cli as c; c.main()"
-    words = [sys.executable, "-c", program, "twin", "serve", str(tmp_path), "--port", "0"]
+    words = [sys.executable, "-c", PROGRAM, "twin", "serve", str(tmp_path), "--port", "0"]
     shop = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "the shop is open" in shop.stdout.readline()
     shop.send_signal(end)
@@ -96,9 +101,8 @@ def test_twin_serve_ends(end, tmp_path):
 def test_scrape_ends_its_scrapers(end, tmp_path):
     ws = new_workspace(tmp_path / "ws")
     pid = tmp_path / "pid"
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import scrapeopt.cli as c; c.main()"
-    command = f"sh -c 'echo $$ > {pid}; exec sleep 60 \"$1\"' sh {{output}}".replace(' "$1"', "")
-    words = [sys.executable, "-c", program, "scrape", "-w", str(ws.path), "-n", "1", "--command", command]
+    command = f"sh -c 'echo $$ > {pid}; exec sleep 60' sh {{output}}"
+    words = [sys.executable, "-c", PROGRAM, "scrape", "-w", str(ws.path), "-n", "1", "--command", command]
     run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert wait_for(lambda: pid.exists() and pid.read_text().strip())
     run.send_signal(end)

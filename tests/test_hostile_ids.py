@@ -13,6 +13,9 @@ HOSTILE = ("$(touch x)", "`touch x`", "a; touch x", "a\ntouch x", "'; touch x; '
            "{output}", "{0}", "}{", "{{store_id}}", "%s", "$1", "a b", "*", "~", "\\", "a#b")
 
 
+WRITE = "import sys; open(sys.argv[-1], 'w').write(' '.join(sys.argv[1:-1]))"
+
+
 class Folder:
     "What scrape_queue needs of a workspace."
     def __init__(self, path): self.path = path
@@ -27,7 +30,7 @@ def scrape(folder, ids, command):
 
 @pytest.mark.parametrize("command", [
     """sh -c 'printf %s "$1" > "$2"' sh {store_id} {output}""",
-    shlex.join([sys.executable, "-c", "import sys; open(sys.argv[2], 'w').write(sys.argv[1])"]) + " {store_id} {output}",
+    shlex.join([sys.executable, "-c", WRITE]) + " {store_id} {output}",
     """env A=1 bash -o pipefail -ec 'printf %s "$1" | cat > "$2"' bash {store_id} {output}"""])
 def test_an_id_arrives_as_it_is_and_nothing_of_it_runs(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,11 +47,14 @@ def test_an_id_arrives_as_it_is_and_nothing_of_it_runs(command, tmp_path, monkey
     "env -i A=b /usr/bin/env bash -c 'x {store_id} {output}'", "nice -n 5 dash -c 'x {company} {output}'",
     "timeout 9 zsh -c 'x {store_id}' zsh {output}", "ksh -o errexit -c 'x {store_id}' ksh {output}",
     "bash -O extglob +o posix -c 'x {store_id}' bash {output}", "sh -c -e 'x {store_id} {output}'",
-    "sh -c '{store_id}' {output}", "bash --norc -c 'x {store_id} {output}'", "bash --rcfile y -c 'x {store_id} {output}'",
+    "sh -c '{store_id}' {output}", "bash --norc -c 'x {store_id} {output}'",
+    "bash --rcfile y -c 'x {store_id} {output}'",
     "python3 -c 'open(\"{output}\", \"w\")'", "python -u -W ignore -c 'x(\"{store_id}\")' {output}",
     "perl -we 'system \"{store_id}\"' {output}", "node -e 'x({store_id})' {output}", "php -r 'x({store_id});' {output}",
     "env -S 'x {store_id} {output}'", "env '-Sx {store_id} {output}'", "ssh shop x {store_id} {output}",
-    "fish '--command=x {store_id}' {output}", "su shop -c 'x {store_id} {output}'", "flock lock -c 'x {store_id} {output}'", "fish --command 'x {store_id}' {output}",
+    "fish '--command=x {store_id}' {output}",
+    "su shop -c 'x {store_id} {output}'", "flock lock -c 'x {store_id} {output}'",
+    "fish --command 'x {store_id}' {output}",
     "sh -c 'eval \"$1\" > \"$2\"' sh {store_id} {output}", "sh -c 'x; eval $@' sh {store_id} {output}"])
 def test_a_placeholder_inside_a_script_is_refused(template):
     with pytest.raises(InputError, match="part of a script") as error: parse_command(template)
@@ -56,9 +62,11 @@ def test_a_placeholder_inside_a_script_is_refused(template):
 
 
 @pytest.mark.parametrize("template", [
-    "sh spider.sh -c {store_id} {output}", "python3 -u spider.py -c {store_id} {output}", "python3 -m spider {store_id} {output}",
+    "sh spider.sh -c {store_id} {output}", "python3 -u spider.py -c {store_id} {output}",
+    "python3 -m spider {store_id} {output}",
     "env SHOP={company} sh spider.sh {store_id} {output}", "timeout 9 sh spider.sh {store_id} {output}",
-    "python3 spider.py --script sh --store={store_id} {output}", "sh -c 'eval \"$(x)\"; y \"$1\" \"$2\"' sh {store_id} {output}"])
+    "python3 spider.py --script sh --store={store_id} {output}",
+    "sh -c 'eval \"$(x)\"; y \"$1\" \"$2\"' sh {store_id} {output}"])
 def test_a_placeholder_outside_of_scripts_is_not(template):
     assert parse_command(template) == shlex.split(template)
 
@@ -71,9 +79,9 @@ def test_an_id_with_a_leading_dash_becomes_no_option(store, words, tmp_path):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-@pytest.mark.parametrize("words", ["-- {store_id} {output}", "--store={store_id} -- {output}", "id:{store_id} {output}"])
+@pytest.mark.parametrize("words", [
+    "-- {store_id} {output}", "--store={store_id} -- {output}", "id:{store_id} {output}"])
 def test_it_is_handed_over_where_it_cannot_be_one(words, tmp_path):
-    write = "import sys; open(sys.argv[-1], 'w').write(' '.join(sys.argv[1:-1]))"
-    assert scrape(tmp_path / "ws", ["-rf"], shlex.join([sys.executable, "-c", write]) + f" {words}").done
+    assert scrape(tmp_path / "ws", ["-rf"], shlex.join([sys.executable, "-c", WRITE]) + f" {words}").done
     [landed] = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert "-rf" in landed.read_text()
