@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import typer
 
@@ -27,6 +28,31 @@ def sentence_of(error: Exception) -> str | None:
     if database is None or not isinstance(error, database.DBAPIError): return None
     return f"the database of the state: {str(error.orig).strip().splitlines()[0]}"
 
+# %% ../nbs/12_cli.ipynb #ab5bd948
+def check_typed(
+    words: Sequence[str],  # behind `scrapeopt`
+) -> None:
+    "`InputError` for a word that is empty, or is neither text nor a file."
+    from scrapeopt.core.errors import InputError
+    for before, word in pairwise(["", *words]):
+        option, _, value = word.rpartition("=") if word[:2] == "--" else (before, "", word)
+        if not value.strip():
+            whose = option if option[:1] == "-" else "an argument"
+            raise InputError(f"{whose} is empty: give it a value, or leave it out")
+        if "\0" in value or (not value.isascii() and not is_text(value) and not os.path.exists(value)):
+            raise InputError(f"{shown(word)} is no text in UTF-8, and no file is named so")
+
+
+def is_text(word: str) -> bool:
+    "Whether a word is made of characters, and not of stray bytes."
+    try: return bool(word.encode())
+    except UnicodeEncodeError: return False
+
+
+def shown(text: str) -> str:
+    "A text on one line, without what a terminal could take for a command."
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+
 # %% ../nbs/12_cli.ipynb #de15ae00
 COLLECT_AFTER = 100_000  # new objects between two looks for garbage; Python's own 700 suits programs that load little
 
@@ -36,13 +62,15 @@ def main(
 ) -> None:
     "The `scrapeopt` command."
     if arguments is None: be_a_process()
-    try: app(args=arguments, prog_name="scrapeopt")
+    try:
+        check_typed(sys.argv[1:] if arguments is None else arguments)
+        app(args=arguments, prog_name="scrapeopt")
     except BrokenPipeError:  # somebody closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as e:
         if (sentence := sentence_of(e)) is None: raise
-        typer.echo(f"scrapeopt: {sentence}", err=True)
+        typer.echo(f"scrapeopt: {shown(sentence)}", err=True)
         raise SystemExit(2) from None
 
 # %% ../nbs/12_cli.ipynb #9404fb93

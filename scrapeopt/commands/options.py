@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'show',
-           'records', 'utc_moment', 'plain_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'YEARS', 'workspace_folder', 'open_workspace', 'find_home',
+           'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -132,29 +132,30 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     "The rows of `frame` as dicts of plain values; missing ones are None."
     return [{str(k): None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
 
-# %% ../../nbs/commands/options.ipynb #3aa0ecef
-def utc_moment(
-    given: str | None,  # as it was typed
-    option: str = "--now",  # where
-) -> "pd.Timestamp | None":
-    "A time that was typed, in UTC; `InputError` for what is none."
-    if given is None: return None
-    import pandas as pd
+# %% ../../nbs/commands/options.ipynb #86b888c2
+YEARS = range(1970, 2200)  # of which there may be prices
 
-    from scrapeopt.core.errors import InputError
-    try: at = pd.Timestamp(given)
-    except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
-    if pd.isna(at): raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z")
-    return at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
 
-# %% ../../nbs/commands/options.ipynb #005a8fd7
 def plain_moment(
     given: str | None,  # as it was typed
     option: str = "--now",  # where
 ) -> datetime | None:
-    "A time that was typed, in UTC, read without pandas; `InputError` for what is none."
+    "A time that was typed, in UTC; `InputError` for what is none."
     if given is None: return None
     from scrapeopt.core.errors import InputError
     try: at = datetime.fromisoformat(given.strip())
     except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
+    if at.year not in YEARS:
+        raise InputError(f"{option} {given!r}: the year must lie between {YEARS[0]} and {YEARS[-1]}")
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+# %% ../../nbs/commands/options.ipynb #b5f4862b
+def utc_moment(
+    given: str | None,  # as it was typed
+    option: str = "--now",  # where
+) -> "pd.Timestamp | None":
+    "As `plain_moment`, for commands that work with tables."
+    at = plain_moment(given, option)
+    if at is None: return None
+    import pandas as pd
+    return pd.Timestamp(at)
