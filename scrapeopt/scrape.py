@@ -5,6 +5,7 @@
 # %% ../nbs/08_scrape.ipynb #3d27e14f
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -432,7 +433,7 @@ def scrape_queue(
     progress: bool = True,  # show a bar on the error output
 ) -> ScrapeReport:
     "Run `command` once a store and land its files in the inbox; `InputError` when a setting makes no sense."
-    if workers < 1 or timeout_s <= 0 or retries < 0 or pause_s < 0:
+    if workers < 1 or not 0 < timeout_s < math.inf or retries < 0 or not 0 <= pause_s < math.inf:
         raise InputError("scrape_queue needs workers >= 1, timeout_s > 0, retries >= 0 and pause_s >= 0, "
                          f"got {workers}, {timeout_s:g}, {retries} and {pause_s:g}")
     if now is not None: now = now.tz_localize("UTC") if now.tz is None else now.tz_convert("UTC")

@@ -16,6 +16,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from .core.arguments import NAMES_SHOWN
 from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
 from .core.policy_names import DEFAULT_POLICY
@@ -42,7 +43,7 @@ from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, company_rule, company_window, count_failures, event_table
 from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table
 from .storage.repository import upsert_stores
-from .storage.tables import Company, Store
+from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
 if TYPE_CHECKING:
@@ -227,6 +228,9 @@ def write_served_prices(
     as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
 ) -> int:  # rows written
     "Write the served prices, whole or not at all; `InputError` when `out` cannot be written."
+    if "://" in str(out) and (file := state_file(str(out), Path())) is not None and file == state_file(
+            workspace.settings.db_url, workspace.path):
+        raise InputError(f"{file} holds the state of the workspace: write the prices into another database")
     write = price_writer(out)
     with serve_prices(workspace, company, store, product, now, as_of) as reader: return write(reader)
 
@@ -270,9 +274,12 @@ def pilot_of(
     stores: pd.DataFrame,  # company, cluster_name
     clusters: Collection[str] | None,  # names; None: all
 ) -> dict[str, Collection[str] | None]:  # by company, in the order of their names
-    "The clusters that each company of a queue is restricted to; all are asked where none has any, and will say so."
+    "The clusters that each company of a queue is restricted to; `InputError` for one that no company has."
     names: dict[str, Collection[str] | None] = dict.fromkeys(sorted(set(stores["company"])), clusters)
     if clusters is None: return names
+    known = sorted(set(stores["cluster_name"]) - {""})
+    if known and (unknown := sorted(set(clusters) - set(known))):
+        raise InputError(f"no cluster is named {unknown[0]!r}; there are {', '.join(known[:NAMES_SHOWN])}")
     there = {str(name): sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
     restricted: dict[str, Collection[str] | None] = {name: found for name, found in there.items() if found}
     return restricted or names

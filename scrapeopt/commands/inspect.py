@@ -141,6 +141,7 @@ def prices(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
     store, product = store and store.strip(), product and product.strip()
     if out is not None:
+        if product is not None: why_no_prices(ws, company, store, product, past)  # names one that nobody sells
         rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
         typer.echo(f"wrote {rows:,} prices to {out}")
         return
