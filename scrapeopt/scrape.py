@@ -28,6 +28,7 @@ import pandas as pd
 
 from .core.errors import InputError
 from .discovery import ScrapeTask
+from .storage.run_log import is_alive
 from .storage.snapshots import TIME_NAME, folder_name
 
 # %% auto #0
@@ -222,14 +223,6 @@ def _land(
 def unfinished(final: Path) -> Path:
     "The name of a file while this process writes it."
     return final.with_name(f"{final.name}.{socket.gethostname()}-{os.getpid()}.part")
-
-
-def is_alive(process: int) -> bool:
-    "Whether a process of this machine runs."
-    try: os.kill(process, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True  # it is another user's
-    return True
 
 
 def is_abandoned(

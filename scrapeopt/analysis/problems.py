@@ -28,6 +28,7 @@ from ..storage.home import Home, company_threshold
 from ..storage.inbox import strays
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import read_learned_days, weak_now
+from ..storage.run_log import ago, last_of_each, past_runs, silence
 from ..storage.settings import FILE, WEEKDAYS
 from ..storage.tables import Cluster, Company, InferenceAudit, Snapshot, Store
 
@@ -36,7 +37,8 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person
     "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True,
     "same_bytes": True, "weak": True, "inaccurate": True, "diverged": False, "no_ambassador": False, "no_group": False,
     "changeover_differs": True, "changeover_untold": False, "swapped": True, "far_away": False, "wide_cluster": False,
-    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "workspace": True}
+    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "killed": False, "silence": True,
+    "workspace": True}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
 @dataclass(frozen=True)
@@ -344,6 +346,18 @@ def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:
         todo = f"{todo[0].upper()}{todo[1:]}."
         yield Problem("not_taken", company or "", "Not taken from the inbox", tuple(files), todo)
 
+# %% ../../nbs/analysis/problems.ipynb #7b14c3c9
+def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
+    "Commands whose last run was killed, and an `update-db` that does not come any more."
+    for run in last_of_each(past_runs(home)):
+        if run.state(now) == "killed": yield Problem(
+            "killed", "", f"{run.command} was killed {ago(run.started_at, now)}, or its machine was", (),
+            "Run it again: nothing is lost, and what was half done is done then.")
+    updates = past_runs(home, command="update-db")
+    if (days := silence(updates, now)) is not None: yield Problem(
+        "silence", "", f"No update-db for {days} day{'s' * (days > 1)}; the last one began {updates[0].started_at:%Y-%m-%d %H:%M} UTC",
+        (), "Is the scheduler still running? Start with scrapeopt update-db.")
+
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
 CHECKS = (old_prices, silent_stores, same_bytes, inaccurate, group_problems, no_group, changeover_problems,
           place_problems, wide_clusters)
@@ -364,6 +378,7 @@ def find_problems(
             found += [problem for check in CHECKS for problem in check(view)]
     found += quarantine_problems(home, names, company is None, moment)
     found += stray_problems(home, company)
+    if now is None: found += run_problems(home, moment)
     return sorted(found, key=lambda p: (not p.needs_person, p.company))
 
 

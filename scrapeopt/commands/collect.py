@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
-from .options import NumberOption, PolicyOption, WorkspaceOption, app, open_workspace, show
+from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, open_workspace, show
 from .options import utc_moment
 
 if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask
     from scrapeopt.scrape import ScrapeReport
+    from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.update import UpdateReport
     from scrapeopt.workspace import Workspace
 
@@ -71,6 +72,7 @@ def scrape(
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
+    counts = log_run(context, ws)
     own, watched = ws.settings, not as_json and sys.stderr.isatty()
     run = partial(scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
                   retries=own.retries if retries is None else retries, now=at, progress=watched)
@@ -81,6 +83,8 @@ def scrape(
         report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None,
                                        now=at), n)
         updated = _update(ws, company, at, progress=not as_json) if update else None
+    counts.scraped, counts.failed = len(report.done), len(report.failed)
+    _count_update(counts, updated)
     _tell_scrapes(report, updated, as_json)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
@@ -152,9 +156,17 @@ def update_db(
     as_json: JsonOption = False,
 ) -> None:
     "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
-    report = _update(open_workspace(context, workspace), company, utc_moment(now), progress=not as_json)
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    counts = log_run(context, ws)
+    report = _update(ws, company, at, progress=not as_json)
+    _count_update(counts, report)
     _tell_update(report, as_json)
     if report.problems: raise typer.Exit(2)
+
+
+def _count_update(counts: "RunCounts", report: "UpdateReport | None") -> None:
+    "Write into the run log what an update did, if there was one."
+    if report: counts.files, counts.rows, counts.quarantined = report.files, report.rows, report.quarantined
 
 
 def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":
@@ -196,7 +208,9 @@ def reanalyse(
     from scrapeopt.core.errors import InputError
     try: span = None if every is None else pd.Timedelta(f"{every[:-1]}D" if every.endswith("d") else every)
     except ValueError: raise InputError(f"--every {every!r} is no span of time: write it like 28d") from None
-    events = run(open_workspace(context, workspace), company, span, utc_moment(now))
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    log_run(context, ws)
+    events = run(ws, company, span, at)
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
              "words": e.words()} for e in events]
     if as_json or not rows: return show(rows, as_json, "nothing to analyse")

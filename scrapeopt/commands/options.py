@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
            'ClusterOption', 'ModeOption', 'PolicyOption', 'YEARS', 'workspace_folder', 'open_workspace', 'find_home',
-           'show', 'records', 'plain_moment', 'utc_moment']
+           'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scrapeopt.storage.home import Home
+    from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
@@ -98,6 +99,12 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
     return open_home(workspace_folder(context, workspace))
+
+# %% ../../nbs/commands/options.ipynb #b299ec44
+def log_run(context: typer.Context, home: "Home") -> "RunCounts":
+    "Keep this run in the run log until the command ends; what it has done is to be filled in."
+    from scrapeopt.storage.run_log import logged_run
+    return context.with_resource(logged_run(home, str(context.info_name)))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:
