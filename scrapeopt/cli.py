@@ -17,6 +17,7 @@ from itertools import pairwise
 import typer
 
 from .commands import collect, inspect, setup, simulate  # noqa: F401 - each registers its commands
+from .commands.logs import log_words_first
 from .commands.options import app
 
 # %% ../nbs/12_cli.ipynb #35c3bc46
@@ -63,8 +64,9 @@ def main(
     "The `scrapeopt` command."
     if arguments is None: be_a_process()
     try:
-        check_typed(sys.argv[1:] if arguments is None else arguments)
-        app(args=arguments, prog_name="scrapeopt")
+        words = log_words_first(sys.argv[1:] if arguments is None else arguments)
+        check_typed(words)
+        app(args=words, prog_name="scrapeopt")
     except BrokenPipeError:  # somebody closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

@@ -27,6 +27,7 @@ from typing import IO, Protocol
 import pandas as pd
 
 from .core.errors import InputError
+from .core.logger import log_event
 from .discovery import ScrapeTask
 from .storage.run_log import is_alive
 from .storage.snapshots import TIME_NAME, folder_name
@@ -298,6 +299,8 @@ def _scrape(
     "Scrape `task`, again and again if need be."
     for attempt in range(1, plan.retries + 2):
         problem, detail = _attempt(task, plan, processes)
+        log_event("store failed" if problem else "store scraped", company=task.company, store=task.store_id,
+                  attempt=attempt, why=problem or None)
         if not problem: return None
         pause_s = plan.pause_s * 2 ** (attempt - 1)
         if attempt <= plan.retries and processes.stopped.wait(pause_s): problem = INTERRUPTED

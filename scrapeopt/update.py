@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .core.errors import InputError
+from .core.logger import log_event
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
@@ -241,8 +242,11 @@ def _update_company(
             check_time(file.at, now)
             taken.append(take_in(folder, settings, known.money[file.path], file, known.history[file.store_id],
                                  known.first_seen, known.sizes))
+            log_event("file taken", company=name, store=file.store_id, file=file.path.name,
+                      known_already=taken[-1].kept is None or None)
         except InputError as e: rejected.append(reject(folder, file.path, str(e)))
     events = _learn_from(workspace, name, taken, now)
+    for event in events: log_event("group event", company=name, kind=type(event).__name__, words=event.words())
     for t in taken: _clear(workspace, t.file.path)
     kept = [t.kept for t in taken if t.kept is not None]
     complaints = [complaint for t in taken if (complaint := _complaint(workspace, t))]

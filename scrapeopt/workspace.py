@@ -7,6 +7,7 @@ __all__ = ['load_stores', 'Workspace']
 
 # %% ../nbs/06_workspace.ipynb #03e10866
 import dataclasses
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from .core.arguments import NAMES_SHOWN
 from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
+from .core.logger import log_event
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.store_changes import StoreChanges, change_table, compare_lists, refuse_to_retire_all
@@ -324,7 +326,9 @@ def free_tasks(
     "The next `n` stores that no run is scraping at this moment (R19)."
     taken = in_the_works(workspace)
     offered = joint_queue(asked, n + len(taken), mode)
-    return [task for task in offered if (task.company, task.store_id) not in taken][:n]
+    given = [task for task in offered if (task.company, task.store_id) not in taken][:n]
+    log_event("queue given", logging.DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
+    return given
 
 
 def scrape_tasks(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .logs import FORMATS, show_logs
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -70,12 +72,19 @@ def root(
     context: typer.Context,
     workspace: WorkspaceOption = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[int, typer.Option(
+        "--verbose", "-v", count=True, help="Log what happens, on standard error; twice: all of it.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors alone.")] = False,
+    log_format: Annotated[str, typer.Option(metavar="text|json", help="How the log is written.")] = "text",
 ) -> None:
     "Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo"
     if version:
         from scrapeopt import __version__
         typer.echo(__version__)
         raise typer.Exit()
+    if log_format not in FORMATS:
+        raise typer.BadParameter(f"{log_format!r} is not text or json", param_hint="--log-format")
+    show_logs(verbose, quiet, log_format)
     context.obj = workspace
 
 # %% ../../nbs/commands/options.ipynb #a9abdab2
@@ -103,8 +112,9 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
 # %% ../../nbs/commands/options.ipynb #b299ec44
 def log_run(context: typer.Context, home: "Home") -> "RunCounts":
     "Keep this run in the run log until the command ends; what it has done is to be filled in."
+    from scrapeopt import __version__
     from scrapeopt.storage.run_log import logged_run
-    return context.with_resource(logged_run(home, str(context.info_name)))
+    return context.with_resource(logged_run(home, str(context.info_name), __version__))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:

@@ -7,7 +7,9 @@ __all__ = ['Home', 'create_home', 'apply_company_settings', 'open_home', 'compan
 
 # %% ../../nbs/storage/home.ipynb #8d16dc8c
 import json
+import logging
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from ..core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from ..core.errors import InputError
+from ..core.logger import log_event
 from ..core.policy_names import DEFAULT_POLICY, policy_path
 from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings
 from .tables import BACKUP, STATE_VERSION, Company, Snapshot, Store, connect, migrate
@@ -46,11 +49,13 @@ class Home:
     ) -> Iterator[None]:
         "Keep others from changing the workspace; `InputError` when another holds it for longer than `wait_s`."
         from filelock import FileLock, Timeout
-        wait = self.settings.lock_wait_s if wait_s is None else wait_s
+        wait, begun = self.settings.lock_wait_s if wait_s is None else wait_s, time.monotonic()
         try: held = FileLock(self.path / ".lock").acquire(timeout=wait)
         except Timeout:
             raise InputError(f"{self.path} is being changed by another scrapeopt; "
                              f"gave up after {wait:g} s, try again later") from None
+        waited = round(time.monotonic() - begun)
+        if waited: log_event("lock waited for", logging.WARNING, seconds=waited)
         with held: yield
 
     def inbox(self, company: str, store_id: str) -> Path:
@@ -131,6 +136,7 @@ def bring_up_to_date(home: Home) -> None:
             raise InputError(f"the state of {home.path} holds none of its tables: {BACKUP}")
         if version != STATE_VERSION:
             with home.lock(): migrate(home.engine, home.path)
+            log_event("state migrated", before=version, after=STATE_VERSION)
         with home.begin() as session:
             for row in session.scalars(select(Company)):
                 apply_company_settings(session, row, home.settings.company(row.name))

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
 from ..core.files import write_whole
+from ..core.logger import log_event
 from ..core.usual_size import UsualSizes
 from .currencies import Money
 from .inbox import inbox_files, scrape_stem, shown_path
@@ -80,6 +81,7 @@ def reject(
     said = {"file": shown_path(path, folder), "line": None, "reason": reason}
     write_whole(kept.with_suffix(".reason.json"), json.dumps(said).encode() + b"\n")
     shutil.move(path, kept)
+    log_event("file put aside", file=shown_path(path, folder), why=reason)
     return f"{shown_path(path, folder)} was put into quarantine: {reason}"
 
 

@@ -19,7 +19,6 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .. import __version__
 from ..core.errors import InputError
 from .home import Home
 from .overview import as_utc, plain_time
@@ -32,10 +31,11 @@ KEPT = 1000  # runs
 def begin_run(
     home: Home,
     command: str,
+    version: str = "",  # of the package
 ) -> int:  # the key of its row
     "Write down that a command has begun, and forget runs of long ago."
     row = Run(command=command, started_at=datetime.now(UTC), machine=socket.gethostname(), process=os.getpid(),
-              version=__version__)
+              version=version)
     with home.begin() as session:
         session.add(row)
         session.flush()
@@ -83,10 +83,11 @@ def ending(error: BaseException | None) -> tuple[int, str]:  # exit code; in wor
 def logged_run(
     home: Home,
     command: str,
+    version: str = "",  # of the package
 ) -> Iterator[RunCounts]:  # to be filled in
     "Write down when the block began and how it ended, in the state; where that cannot be written, go on without."
     key, counts, error = None, RunCounts(), None
-    with suppress(SQLAlchemyError): key = begin_run(home, command)
+    with suppress(SQLAlchemyError): key = begin_run(home, command, version)
     try: yield counts
     except BaseException as e:
         error = e
