@@ -219,7 +219,7 @@ def served_prices(
     group, scraped_at (UTC), confidence (0 to 1). `InputError` for an unknown company or store."""
     with serve_prices(workspace, company, store, product, now, as_of) as reader: return as_frame(reader)
 
-
+# %% ../nbs/06_workspace.ipynb #8e89ebf9
 def write_served_prices(
     workspace: Home,
     out: str | Path,  # .parquet, .csv, or the SQLAlchemy URL of a database, whose table `prices` is replaced

@@ -356,7 +356,8 @@ def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
     updates = past_runs(home, command="update-db")
     if (days := silence(updates, now)) is not None: yield Problem(
         "silence", "", f"No update-db for {days} day{'s' * (days > 1)}; the last one began "
-        f"{updates[0].started_at:%Y-%m-%d %H:%M} UTC", (), "Is the scheduler still running? Start with scrapeopt update-db.")
+        f"{updates[0].started_at:%Y-%m-%d %H:%M} UTC", (),
+        "Is the scheduler still running? Start with scrapeopt update-db.")
 
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
 CHECKS = (old_prices, silent_stores, same_bytes, inaccurate, group_problems, no_group, changeover_problems,

@@ -72,8 +72,7 @@ def scrape(
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
-    counts = log_run(context, ws)
-    own, watched = ws.settings, not as_json and sys.stderr.isatty()
+    own, counts, watched = ws.settings, log_run(context, ws), not as_json and sys.stderr.isatty()
     run = partial(scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
                   retries=own.retries if retries is None else retries, now=at, progress=watched)
     updated: UpdateReport | None
@@ -83,8 +82,7 @@ def scrape(
         report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None,
                                        now=at), n)
         updated = _update(ws, company, at, progress=not as_json) if update else None
-    counts.scraped, counts.failed = len(report.done), len(report.failed)
-    _count_update(counts, updated)
+    _count(counts, report, updated)
     _tell_scrapes(report, updated, as_json)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
@@ -159,14 +157,15 @@ def update_db(
     ws, at = open_workspace(context, workspace), utc_moment(now)
     counts = log_run(context, ws)
     report = _update(ws, company, at, progress=not as_json)
-    _count_update(counts, report)
+    _count(counts, None, report)
     _tell_update(report, as_json)
     if report.problems: raise typer.Exit(2)
 
 
-def _count_update(counts: "RunCounts", report: "UpdateReport | None") -> None:
-    "Write into the run log what an update did, if there was one."
-    if report: counts.files, counts.rows, counts.quarantined = report.files, report.rows, report.quarantined
+def _count(counts: "RunCounts", scraped: "ScrapeReport | None", updated: "UpdateReport | None") -> None:
+    "Fill in what a run did."
+    if scraped: counts.scraped, counts.failed = len(scraped.done), len(scraped.failed)
+    if updated: counts.files, counts.rows, counts.quarantined = updated.files, updated.rows, updated.quarantined
 
 
 def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":

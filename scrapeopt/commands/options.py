@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'YEARS', 'workspace_folder', 'open_workspace', 'find_home',
-           'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'log_run',
+           'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -152,7 +152,7 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
 # %% ../../nbs/commands/options.ipynb #86b888c2
 YEARS = range(1970, 2200)  # of which there may be prices
 
-
+# %% ../../nbs/commands/options.ipynb #c25b8144
 def plain_moment(
     given: str | None,  # as it was typed
     option: str = "--now",  # where
