@@ -7,7 +7,6 @@ __all__ = ['load_stores', 'Workspace']
 
 # %% ../nbs/06_workspace.ipynb #03e10866
 import dataclasses
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,9 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .core.arguments import NAMES_SHOWN
 from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
-from .core.logger import log_event
+from .core.logger import DEBUG, log_event
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.store_changes import StoreChanges, change_table, compare_lists, refuse_to_retire_all
@@ -281,7 +279,7 @@ def pilot_of(
     if clusters is None: return names
     known = sorted(set(stores["cluster_name"]) - {""})
     if known and (unknown := sorted(set(clusters) - set(known))):
-        raise InputError(f"no cluster is named {unknown[0]!r}; there are {', '.join(known[:NAMES_SHOWN])}")
+        raise InputError(f"no cluster is named {unknown[0]!r}; there are {', '.join(known[:20])}")
     there = {str(name): sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
     restricted: dict[str, Collection[str] | None] = {name: found for name, found in there.items() if found}
     return restricted or names
@@ -327,7 +325,7 @@ def free_tasks(
     taken = in_the_works(workspace)
     offered = joint_queue(asked, n + len(taken), mode)
     given = [task for task in offered if (task.company, task.store_id) not in taken][:n]
-    log_event("queue given", logging.DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
+    log_event("queue given", DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
     return given
 
 

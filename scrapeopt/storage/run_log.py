@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -184,7 +185,7 @@ def silence(
     "For how long a command that came regularly has not come."
     if not runs: return None
     starts = [run.started_at.timestamp() for run in runs]
-    gaps = [later - earlier for later, earlier in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for later, earlier in pairwise(starts)]
     limit = max(2.0, 3 * statistics.median(gaps) / 86_400) if len(gaps) > 1 else 8.0
     days = (now.timestamp() - starts[0]) / 86_400
     return int(days) if days > limit else None

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=4, ge=1, le=1000)  # scrapes at the same time
     timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # a scrape that takes longer has failed
     retries: int = Field(default=2, ge=0, le=1000)  # tries after a failed scrape
-    lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # how long to wait for another scrapeopt on the same workspace
+    lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # wait for another scrapeopt
     seed: int = Field(default=0, ge=0, lt=2**32)  # of every random choice
     defaults: CompanySettings = Field(default_factory=CompanySettings)  # of all companies
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name

@@ -57,7 +57,8 @@ def check_named_once(
     for column in columns:
         name = letters_of(column)
         if name in known and name in seen:
-            raise ValueError(f"it has two columns of one name, {str(seen[name])!r} and {str(column)!r}: keep one of them")
+            both = f"{str(seen[name])!r} and {str(column)!r}"
+            raise ValueError(f"it has two columns of one name, {both}: keep one of them")
         seen[name] = column
 
 # %% ../../nbs/storage/table_file.ipynb #cb56ab8c
