@@ -95,7 +95,8 @@ def test_one_sentence_and_nothing_made(words, here, capfd):
     ("backtest", "--budget", "inf"), ("backtest", "--window-hours", "nan"), ("backtest", "--window-hours", "inf"),
     ("backtest", "--save-days", "nan"), ("backtest", "--save-days", "inf"), ("backtest", "--threshold", "nan"),
     ("backtest", "--out", "none/x.csv"), ("backtest", "--panel", "panel.csv", "--out", "panel.csv"),
-    ("tune", "--plot", "none/x.png"), ("tune", "--budgets", "nan"), ("tune", "--jobs", "0"), ("tune", "--target", "nan"),
+    ("tune", "--plot", "none/x.png"), ("tune", "--budgets", "nan"), ("tune", "--jobs", "0"),
+    ("tune", "--target", "nan"),
     ("twin", "create", "twins", "--products", 10**20), ("twin", "create", "stores.csv"), ("twin", "serve", "none")])
 def test_a_simulation_that_makes_no_sense_is_refused_at_once(words, here, capfd):
     rows = {"store": "a", "product": "1", "date": ["2026-01-01", "2026-01-02"], "price": "1.00"}
