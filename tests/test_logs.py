@@ -1,4 +1,4 @@
-"""The log of a command: on standard error, a line an event, as much as was asked for. The library shows nothing itself."""
+"""The log of a command: on standard error, a line an event, as much as was asked for; the library is silent."""
 import json
 import logging
 import subprocess
