@@ -292,6 +292,8 @@ def tune(
 ) -> None:
     "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
     _checked_suffix(plot, ".png", ".svg", ".pdf")
+    if jobs == 0 or (target is not None and not isfinite(target)):
+        raise typer.BadParameter("--jobs must not be 0, and --target is a share between 0 and 1")
     make = _makes_world(twin, panel, places, n_stores, n_products)
     world = make(0)
     options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days}
