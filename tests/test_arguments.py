@@ -52,6 +52,7 @@ def files(folder: Path) -> set[str]:
     return {str(p) for p in folder.rglob("*") if not p.name.startswith(("state.db", ".lock"))}
 
 
+@pytest.mark.drill  # some ten minutes
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
 def test_no_value_of_an_option_gives_a_traceback(command, option, here, capfd):
     for value in ODD:
