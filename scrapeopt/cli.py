@@ -14,11 +14,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import typer
 
 from .commands import collect, database, health, inspect, setup, simulate, upkeep  # noqa: F401 - commands
+from .commands.logs import log_words_first
 from .commands.options import app
 
 # %% ../nbs/12_cli.ipynb #ef0d1637
@@ -37,6 +39,31 @@ def told_in_sentences() -> Iterator[None]:
         warnings.showwarning = tell  # type: ignore[assignment]
         yield
 
+# %% ../nbs/12_cli.ipynb #ab5bd948
+def check_typed(
+    words: Sequence[str],  # behind `scrapeopt`
+) -> None:
+    "`InputError` for a word that is empty, or is neither text nor a file."
+    from scrapeopt.core.errors import InputError
+    for before, word in pairwise(["", *words]):
+        option, _, value = word.rpartition("=") if word[:2] == "--" else (before, "", word)
+        if not value.strip():
+            whose = option if option[:1] == "-" else "an argument"
+            raise InputError(f"{whose} is empty: give it a value, or leave it out")
+        if "\0" in value or (not value.isascii() and not is_text(value) and not os.path.exists(value)):
+            raise InputError(f"{shown(word)} is no text in UTF-8, and no file is named so")
+
+
+def is_text(word: str) -> bool:
+    "Whether a word is made of characters, and not of stray bytes."
+    try: return bool(word.encode())
+    except UnicodeEncodeError: return False
+
+
+def shown(text: str) -> str:
+    "A text on one line, without what a terminal could take for a command."
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+
 # %% ../nbs/12_cli.ipynb #de15ae00
 COLLECT_AFTER = 100_000  # new objects between two looks for garbage; Python's own 700 suits programs that load little
 
@@ -47,22 +74,34 @@ def main(
     "The `scrapeopt` command."
     if arguments is None: be_a_process()
     try:
-        with told_in_sentences(): app(args=arguments, prog_name="scrapeopt")
+        words = log_words_first(sys.argv[1:] if arguments is None else arguments)
+        check_typed(words)
+        with told_in_sentences(): app(args=words, prog_name="scrapeopt")
     except BrokenPipeError:  # somebody closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as e:
         from scrapeopt.storage.faults import fault_sentence
         if (sentence := fault_sentence(e)) is None: raise
-        typer.echo(f"scrapeopt: {sentence}", err=True)
+        typer.echo(f"scrapeopt: {shown(sentence)}", err=True)
         raise SystemExit(2) from None
 
 # %% ../nbs/12_cli.ipynb #9404fb93
+ENDS = (signal.SIGTERM, signal.SIGHUP)  # a service manager's, and that of a terminal that was closed
+
+
+def end_process(number: int, _: object) -> None:
+    "End as on Ctrl-C, so that what was started ends, too; a second signal does not cut that short."
+    for other in ENDS: signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def be_a_process() -> None:
-    "End on SIGTERM as on Ctrl-C; look for garbage seldom while libraries are loaded, and not once more at the end."
+    "End on `ENDS` as on Ctrl-C; look for garbage seldom while libraries are loaded, and not once more at the end."
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so what was started is ended, too
+    for number in ENDS:
+        if signal.getsignal(number) is signal.SIG_DFL: signal.signal(number, end_process)  # nohup ignores SIGHUP
 
 
 if __name__ == "__main__" and "__file__" in globals(): main()  # python -m scrapeopt.cli; a notebook has no file

@@ -5,7 +5,9 @@
 # %% ../nbs/08_scrape.ipynb #3d27e14f
 from __future__ import annotations
 
+import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,9 +27,11 @@ from typing import IO, Protocol
 import pandas as pd
 
 from .core.errors import InputError
+from .core.logger import log_event
 from .discovery import ScrapeTask
 from .storage.faults import fault_sentence
 from .storage.folders import inbox_name
+from .storage.run_log import is_alive
 from .storage.snapshots import TIME_NAME
 
 # %% auto #0
@@ -42,41 +46,95 @@ def output_path(
     "Where the scrape of `task` at the time `stamp` lands."
     return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.jsonl"
 
-# %% ../nbs/08_scrape.ipynb #b09fb43b
+# %% ../nbs/08_scrape.ipynb #162b18b1
+SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
+    r"(?:ba|da|z|k|mk|a|fi|c|tc)?sh|pwsh|powershell": ("c", ("-o", "+o", "-O", "+O", "--rcfile", "--init-file")),
+    r"python[\d.]*|pypy[\d.]*": ("c", ("-W", "-X")), "su|runuser|flock|script": ("c", ()),
+    r"perl|ruby|lua|node|nodejs|Rscript|osascript": ("ep", ("-I", "-M", "-r")), "php": ("r", ("-d",)),
+    "env": ("s", ("-u", "-C"))}
+TAKES_OTHERS_FIRST = ("su", "runuser", "flock", "script")
+
+
+def script_after(
+    words: Iterable[str],  # behind the name of a program
+    letters: str,  # of `SCRIPT_OPTIONS`
+    with_value: Collection[str],  # of `SCRIPT_OPTIONS`
+) -> list[str]:
+    "The options of a program, and the script if one of them asks for it."
+    read, follows, is_value = list[str](), False, False
+    for word in words:
+        if is_value: is_value = False
+        elif word[:1] not in ("-", "+"): return [*read, word] if follows else []
+        else:
+            read.append(word)
+            follows |= word.startswith("--command") or (word[:2] != "--" and any(c in word.lower() for c in letters))
+            is_value = word in with_value
+    return read if follows else []
+
+# %% ../nbs/08_scrape.ipynb #8fc27b49
+def script_words(
+    words: list[str],  # of a command
+) -> list[str]:
+    "The words of a command that some program of it reads as a script."
+    found = list[str]()
+    for i, word in enumerate(words):
+        name, rest = Path(word).name, words[i + 1 :]
+        if name == "ssh": found += rest
+        if name in TAKES_OTHERS_FIRST:
+            rest = rest[next((k for k, option in enumerate(rest) if option.startswith("-")), 0) :]
+        for names, (letters, with_value) in SCRIPT_OPTIONS.items():
+            if re.fullmatch(names, name): found += script_after(rest, letters, with_value)
+    return found
+
+# %% ../nbs/08_scrape.ipynb #1c47dad7
 PLACEHOLDERS = ("company", "store_id", "output", "time")  # time: UTC, as 20261123T020000Z
 SHELL = (">", ">>", "<", "|", "||", "&&", "&", ";")  # words that only a shell understands
+EVALUATED = r"\beval\b[^;&|\n]*\$[\d@*{]"  # a script that runs its words after all
+AS_WORDS = """sh -c '... "$1" > "$2"' sh {store_id} {output}"""
 
 
+def placeholders(word: str) -> list[str]:
+    "What a word of a template wants filled in."
+    return [f"{field}{'!' if change else ''}{change or ''}{':' if spec else ''}{spec}"
+            for _, field, spec, change in Formatter().parse(word) if field is not None]
+
+# %% ../nbs/08_scrape.ipynb #b09fb43b
 def parse_command(
     template: str,  # e.g. "python spider.py {store_id} {output}"; {{ and }} are braces
 ) -> list[str]:  # its words, not yet filled in
     "The words of a command template; `InputError` when it cannot work."
     try:
         words = shlex.split(template)
-        parts = [part for word in words for part in Formatter().parse(word)]
+        fields = {field for word in words for field in placeholders(word)}
     except ValueError as e:
         raise InputError(f"command {template!r} cannot be read: {e}") from None
-    fields = {f"{field}{'!' if change else ''}{change or ''}{':' if spec else ''}{spec}"
-              for _, field, spec, change in parts if field is not None}
     known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     if unknown := sorted(fields - set(PLACEHOLDERS)):
         raise InputError(f"command {template!r}: placeholder {{{unknown[0]}}} is not known, use {known}")
     if "output" not in fields:
         raise InputError(f"command {template!r} has no {{output}}, the file that the scraper must write")
     if meant := next((word for word in words if word in SHELL), ""):
-        raise InputError(f"command {template!r}: no shell runs it, so {meant} means nothing; "
-                         f"write sh -c '...'")
+        raise InputError(f"command {template!r}: no shell runs it, so {meant} means nothing; write {AS_WORDS}")
+    for script in script_words(words):
+        if inside := [f"{{{name}}}" for name in placeholders(script)] or re.findall(EVALUATED, script):
+            raise InputError(f"command {template!r}: {inside[0]} is made part of a script, where an id such as $(rm x) "
+                             f"would run; hand it over as a word: {AS_WORDS}")
     if "{" not in words[0] and shutil.which(words[0]) is None:
         raise InputError(f"command {template!r}: there is no program {words[0]!r}")
     return words
 
-
+# %% ../nbs/08_scrape.ipynb #e24b3bd9
 def fill_command(
     words: list[str],  # of `parse_command`
     values: Mapping[str, str],  # by placeholder
 ) -> list[str]:
-    "The words with their placeholders filled in."
-    return [word.format_map(values) for word in words]
+    "The words with their placeholders filled in; `InputError` where an id would be taken for an option."
+    filled = [word.format_map(values) for word in words]
+    for word, value in zip(words, filled, strict=True):
+        if word == "--": break  # what follows are no options
+        if word[:1] == "{" != word[1:2] and value[:1] == "-":
+            raise InputError(f"{value!r} would be an option of the scraper: write --store={word} or -- {word}")
+    return filled
 
 # %% ../nbs/08_scrape.ipynb #a2e33ea4
 GRACE_S = 2.0  # seconds between asking a process group to end and killing it
@@ -170,14 +228,6 @@ def unfinished(final: Path) -> Path:
     return final.with_name(f"{final.name}.{socket.gethostname()}-{os.getpid()}.part")
 
 
-def is_alive(process: int) -> bool:
-    "Whether a process of this machine runs."
-    try: os.kill(process, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True  # it is another user's
-    return True
-
-
 def is_abandoned(
     part: Path,
     timeout_s: float,  # nobody writes to a file for longer
@@ -251,6 +301,8 @@ def _scrape(
     "Scrape `task`, again and again if need be."
     for attempt in range(1, plan.retries + 2):
         problem, detail = _attempt(task, plan, processes)
+        log_event("store failed" if problem else "store scraped", company=task.company, store=task.store_id,
+                  attempt=attempt, why=problem or None)
         if not problem: return None
         pause_s = plan.pause_s * 2 ** (attempt - 1)
         if attempt <= plan.retries and processes.stopped.wait(pause_s): problem = INTERRUPTED
@@ -395,7 +447,7 @@ def scrape_queue(
     progress: bool = True,  # show a bar on the error output
 ) -> ScrapeReport:
     "Run `command` once a store and land its files in the inbox; `InputError` when a setting makes no sense."
-    if workers < 1 or timeout_s <= 0 or retries < 0 or pause_s < 0:
+    if workers < 1 or not 0 < timeout_s < math.inf or retries < 0 or not 0 <= pause_s < math.inf:
         raise InputError("scrape_queue needs workers >= 1, timeout_s > 0, retries >= 0 and pause_s >= 0, "
                          f"got {workers}, {timeout_s:g}, {retries} and {pause_s:g}")
     if now is not None: now = now.tz_localize("UTC") if now.tz is None else now.tz_convert("UTC")

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .core.files import move_file
+from .core.logger import log_event
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch, BeliefState
@@ -269,8 +270,11 @@ def read_files(
 
     def take(content: ReadFile) -> Taken:
         file = content.file
-        return take_in(folder, settings, known.money[file.path], content, known.history[file.store_id], known.seen,
-                       known.sizes)
+        taken = take_in(folder, settings, known.money[file.path], content, known.history[file.store_id], known.seen,
+                        known.sizes)
+        log_event("file taken", company=name, store=file.store_id, file=file.path.name,
+                  known_already=taken.kept is None or None)
+        return taken
 
     reading = read_ahead(files, read)
     return read_each(folder, files, _watched(reading, len(files), name) if progress else reading, take)
@@ -312,6 +316,7 @@ def company_steps(
     reading = read_files(workspace, name, files, now, progress)
     yield refused_report(workspace.path, reading.refused)
     events = _learn_from(workspace, name, list(reading.taken), now, lost := list[LostSnapshot]())
+    for event in events: log_event("group event", company=name, kind=type(event).__name__, words=event.words())
     yield taken_report(workspace, reading.taken, events)
     stay = clear_inbox(workspace, [t.file.path for t in reading.taken])
     waiting = [reading.waiting] if reading.waiting else []

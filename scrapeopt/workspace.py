@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from .core.calendar import SyncWindow, local_day
 from .core.errors import InputError
+from .core.logger import DEBUG, log_event
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.store_changes import StoreChanges, change_table, compare_lists, refuse_to_retire_all
@@ -43,7 +44,7 @@ from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, company_rule, company_window, count_failures, event_table
 from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table
 from .storage.repository import upsert_stores
-from .storage.tables import Company, Store
+from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def served_prices(
     group, scraped_at (UTC), confidence (0 to 1). `InputError` for an unknown company or store."""
     with serve_prices(workspace, company, store, product, now, as_of) as reader: return as_frame(reader)
 
-
+# %% ../nbs/06_workspace.ipynb #8e89ebf9
 def write_served_prices(
     workspace: Home,
     out: str | Path,  # .parquet, .csv, or the SQLAlchemy URL of a database, whose table `prices` is replaced
@@ -228,6 +229,9 @@ def write_served_prices(
     as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
 ) -> int:  # rows written
     "Write the served prices, whole or not at all; `InputError` when `out` cannot be written."
+    if "://" in str(out) and (file := state_file(str(out), Path())) is not None and file == state_file(
+            workspace.settings.db_url, workspace.path):
+        raise InputError(f"{file} holds the state of the workspace: write the prices into another database")
     write = price_writer(out)
     with serve_prices(workspace, company, store, product, now, as_of) as reader: return write(reader)
 
@@ -280,9 +284,12 @@ def pilot_of(
     stores: pd.DataFrame,  # company, cluster_name
     clusters: Collection[str] | None,  # names; None: all
 ) -> dict[str, Collection[str] | None]:  # by company, in the order of their names
-    "The clusters that each company of a queue is restricted to; all are asked where none has any, and will say so."
+    "The clusters that each company of a queue is restricted to; `InputError` for one that no company has."
     names: dict[str, Collection[str] | None] = dict.fromkeys(sorted(set(stores["company"])), clusters)
     if clusters is None: return names
+    known = sorted(set(stores["cluster_name"]) - {""})
+    if known and (unknown := sorted(set(clusters) - set(known))):
+        raise InputError(f"no cluster is named {unknown[0]!r}; there are {', '.join(known[:20])}")
     there = {str(name): sorted(set(part) & set(clusters)) for name, part in stores.groupby("company")["cluster_name"]}
     restricted: dict[str, Collection[str] | None] = {name: found for name, found in there.items() if found}
     return restricted or names
@@ -327,7 +334,9 @@ def free_tasks(
     "The next `n` stores that no run is scraping at this moment (R19)."
     taken = in_the_works(workspace)
     offered = joint_queue(asked, n + len(taken), mode)
-    return [task for task in offered if (task.company, task.store_id) not in taken][:n]
+    given = [task for task in offered if (task.company, task.store_id) not in taken][:n]
+    log_event("queue given", DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
+    return given
 
 
 def scrape_tasks(

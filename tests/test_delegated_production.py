@@ -259,6 +259,7 @@ def step_back(ws: Workspace, version: str) -> None:
     with ws.engine.begin() as c:
         for table in ("company_beliefs", "snapshot_agreement", "token_bucket"): c.exec_driver_sql(f"DROP TABLE {table}")
         c.exec_driver_sql("DROP TABLE lease")
+        c.exec_driver_sql("DROP TABLE run")
         c.exec_driver_sql("ALTER TABLE company DROP COLUMN range_threshold")
         for column in ("tried_at", "retired_at"): c.exec_driver_sql(f"ALTER TABLE store DROP COLUMN {column}")
         if version == "0001": c.exec_driver_sql("DROP TABLE inference_audit")

@@ -297,6 +297,7 @@ def test_an_older_state_keeps_stores_and_links_and_may_then_lose_a_store(tmp_pat
     before, served = ws.stores(), ws.prices()
     with ws.engine.begin() as c:
         c.exec_driver_sql("DROP TABLE lease")
+        c.exec_driver_sql("DROP TABLE run")
         c.exec_driver_sql("ALTER TABLE store DROP COLUMN retired_at")
         for column in ("currency", "decimals"): c.exec_driver_sql(f"ALTER TABLE snapshot DROP COLUMN {column}")
         c.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")

@@ -87,9 +87,9 @@ def why_no_prices(
         if store is not None: companies = with_store(session, companies, store)
         of = select(func.min(plain_time(Snapshot.scraped_at))).join(Store, Store.id == Snapshot.store_pk).where(
             Store.company_id.in_([c.id for c in companies]), ~Snapshot.partial)
+        if product is not None: companies = with_product(session, companies, product)
         if (first := as_utc(session.scalar(of))) is None:
             return "no prices yet: scrapeopt scrape, then scrapeopt update-db"
-        if product is not None: companies = with_product(session, companies, product)
     if as_of is not None and as_of < first:
         return f"nothing was known at {as_of:%Y-%m-%d %H:%M} UTC: the first scrape is of {first:%Y-%m-%d %H:%M} UTC"
     if store is None: return "no price is served: nobody was seen to sell it in the time asked for"

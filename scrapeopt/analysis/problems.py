@@ -31,6 +31,7 @@ from ..storage.inbox import shown_path, shown_text, strays
 from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import read_learned_days, weak_now
+from ..storage.run_log import ago, last_of_each, past_runs, silence
 from ..storage.settings import FILE, WEEKDAYS
 from ..storage.tables import Cluster, Company, InferenceAudit, Snapshot, Store
 
@@ -39,7 +40,8 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person
     "stale": True, "old_prices": False, "unreachable": True, "never_scraped": False, "partial": True, "lost": True,
     "same_bytes": True, "weak": True, "inaccurate": True, "diverged": False, "no_ambassador": False, "no_group": False,
     "changeover_differs": True, "changeover_untold": False, "swapped": True, "far_away": False, "wide_cluster": False,
-    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "password": True, "workspace": True}
+    "quarantine": True, "earlier_quarantine": False, "not_taken": True, "password": True, "killed": False,
+    "silence": True, "workspace": True}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
 @dataclass(frozen=True)
@@ -371,6 +373,19 @@ def open_secrets(home: Home) -> Iterator[Problem]:
         "password", "", f"{FILE} holds a database password, and others can read it", (FILE,),
         f"Run chmod 600 {file}, or move it to SCRAPEOPT_DB_URL or a PGPASSFILE; then change the password.")
 
+# %% ../../nbs/analysis/problems.ipynb #7b14c3c9
+def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
+    "Commands whose last run was killed, and an `update-db` that does not come any more."
+    for run in last_of_each(past_runs(home)):
+        if run.state(now) == "killed": yield Problem(
+            "killed", "", f"{run.command} was killed {ago(run.started_at, now)}, or its machine was", (),
+            "Run it again: nothing is lost, and what was half done is done then.")
+    updates = past_runs(home, command="update-db")
+    if (days := silence(updates, now)) is not None: yield Problem(
+        "silence", "", f"No update-db for {days} day{'s' * (days > 1)}; the last one began "
+        f"{updates[0].started_at:%Y-%m-%d %H:%M} UTC", (),
+        "Is the scheduler still running? Start with scrapeopt update-db.")
+
 # %% ../../nbs/analysis/problems.ipynb #8f3bb85c
 CHECKS = (old_prices, silent_stores, lost_snapshots, same_bytes, inaccurate, group_problems, no_group,
           changeover_problems, place_problems, wide_clusters)
@@ -392,6 +407,7 @@ def find_problems(
     found += quarantine_problems(home, names, company is None, moment)
     found += stray_problems(home, company)
     found += open_secrets(home)
+    if now is None: found += run_problems(home, moment)
     return sorted(found, key=lambda p: (not p.needs_person, p.company))
 
 

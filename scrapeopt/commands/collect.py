@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
-from .options import NumberOption, PolicyOption, WorkspaceOption, app, open_workspace, show
+from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, open_workspace, show
 from .options import utc_moment
 
 if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask
     from scrapeopt.scrape import ScrapeReport
+    from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.update import UpdateReport
     from scrapeopt.workspace import Workspace
 
@@ -85,7 +86,7 @@ def scrape(
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
-    own, watched = ws.settings, not as_json and sys.stderr.isatty()
+    own, counts, watched = ws.settings, log_run(context, ws), not as_json and sys.stderr.isatty()
     run = Remembered(partial(
         scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
         retries=own.retries if retries is None else retries, now=at, progress=watched))
@@ -100,6 +101,7 @@ def scrape(
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
+    _count(counts, report, updated)
     _tell_run(report, updated, as_json)
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
@@ -179,9 +181,18 @@ def update_db(
     as_json: JsonOption = False,
 ) -> None:
     "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
-    report = _update(open_workspace(context, workspace), company, utc_moment(now), progress=not as_json)
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    counts = log_run(context, ws)
+    report = _update(ws, company, at, progress=not as_json)
+    _count(counts, None, report)
     _tell_update(report, as_json)
     if report.problems: raise typer.Exit(2)
+
+
+def _count(counts: "RunCounts", scraped: "ScrapeReport | None", updated: "UpdateReport | None") -> None:
+    "Fill in what a run did."
+    if scraped: counts.scraped, counts.failed = len(scraped.done), len(scraped.failed)
+    if updated: counts.files, counts.rows, counts.quarantined = updated.files, updated.rows, updated.quarantined
 
 
 def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":
@@ -223,7 +234,9 @@ def reanalyse(
     from scrapeopt.core.errors import InputError
     try: span = None if every is None else pd.Timedelta(f"{every[:-1]}D" if every.endswith("d") else every)
     except ValueError: raise InputError(f"--every {every!r} is no span of time: write it like 28d") from None
-    done = reanalyse_each(open_workspace(context, workspace), company, span, utc_moment(now))
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    log_run(context, ws)
+    done = reanalyse_each(ws, company, span, at)
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
              "words": e.words()} for e in done.events]
     if as_json or not rows: show(rows, as_json, "nothing to analyse")

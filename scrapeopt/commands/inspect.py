@@ -44,13 +44,13 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     "Say how far each company is, and what is odd; exit code 2 when something needs a person."
-    from scrapeopt.analysis.status import problem_lines, problems_of, status_rows, synchrony_lines
+    from scrapeopt.analysis.status import problem_lines, problems_of, run_lines, status_rows, synchrony_lines
     home = find_home(context, workspace)
     rows = status_rows(home, company, plain_moment(now))
-    aside = ("synchronised", "problems")
+    aside = ("synchronised", "problems", "runs")
     show(rows if as_json else [{k: v for k, v in row.items() if k not in aside} for row in rows], as_json,
          "no stores yet: scrapeopt import-stores FILE")
-    for line in [] if as_json else synchrony_lines(rows) + problem_lines(rows): typer.echo(line)
+    for line in [] if as_json else synchrony_lines(rows) + run_lines(home) + problem_lines(rows): typer.echo(line)
     known = home.companies()
     for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",
@@ -142,6 +142,7 @@ def prices(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
     store, product = store and store.strip(), product and product.strip()
     if out is not None:
+        if product is not None: why_no_prices(ws, company, store, product, past)  # names one that nobody sells
         rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
         typer.echo(f"wrote {rows:,} prices to {hide_passwords(out)}")
         return
@@ -194,5 +195,7 @@ def report(
     from scrapeopt.analysis.problems import find_problems
     from scrapeopt.analysis.report import report_folder
     folder, at = workspace_folder(context, workspace), utc_moment(now)
+    if out is not None and (out.suffix.lower() not in (".html", ".htm") or out.is_dir()):
+        raise InputError(f"{out}: the report is a page, name it like report.html")
     typer.echo(str(report_folder(folder, company, out, at)))
     if any(p.needs_person for p in find_problems(find_home(context, workspace), company, at)): raise typer.Exit(2)

@@ -8,9 +8,12 @@ __all__ = ['CELL', 'dashboard_notebook', 'lab_command', 'start_lab']
 # %% ../../nbs/commands/jupyter.ipynb #89bd7789
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -59,9 +62,26 @@ def lab_command(
     return [sys.executable, "-m", "jupyterlab", str(notebook), f"--port={port}", quiet, *shown, *more]
 
 # %% ../../nbs/commands/jupyter.ipynb #2ebdc846
-def start_lab(command: Sequence[str]) -> int:  # exit code
-    "Run JupyterLab until it is stopped; Ctrl+C is a good end."
-    with subprocess.Popen(command) as lab:
-        while True:
-            try: return lab.wait()
-            except KeyboardInterrupt: continue  # JupyterLab got it, too, and asks
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def end_with_parent() -> None:
+    "Let this process be asked to end as soon as its parent has died; on Linux alone."
+    import ctypes
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
+
+# %% ../../nbs/commands/jupyter.ipynb #a65399d4
+LAB_ENDS_S = 20.0  # seconds in which JupyterLab shuts down its kernels
+
+# %% ../../nbs/commands/jupyter.ipynb #922908e1
+def start_lab(command: Sequence[str]) -> int:  # exit code; 0 after Ctrl+C
+    "Run JupyterLab until it ends, or this command does: neither outlives the other."
+    lab = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
+    try: return lab.wait()
+    except KeyboardInterrupt: return 0
+    finally:
+        lab.terminate()
+        with suppress(subprocess.TimeoutExpired): lab.wait(LAB_ENDS_S)
+        with suppress(ProcessLookupError): os.killpg(lab.pid, signal.SIGKILL)
+        lab.wait()

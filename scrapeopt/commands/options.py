@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'show',
-           'records', 'utc_moment', 'plain_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'log_run',
+           'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from .logs import FORMATS, show_logs
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from scrapeopt.storage.home import Home
+    from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
@@ -69,12 +72,19 @@ def root(
     context: typer.Context,
     workspace: WorkspaceOption = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[int, typer.Option(
+        "--verbose", "-v", count=True, help="Log what happens, on standard error; twice: all of it.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors alone.")] = False,
+    log_format: Annotated[str, typer.Option(metavar="text|json", help="How the log is written.")] = "text",
 ) -> None:
     "Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo"
     if version:
         from scrapeopt import __version__
         typer.echo(__version__)
         raise typer.Exit()
+    if log_format not in FORMATS:
+        raise typer.BadParameter(f"{log_format!r} is not text or json", param_hint="--log-format")
+    show_logs(verbose, quiet, log_format)
     context.obj = workspace
 
 # %% ../../nbs/commands/options.ipynb #a9abdab2
@@ -107,6 +117,13 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
     return with_notes(open_home(workspace_folder(context, workspace)))
+
+# %% ../../nbs/commands/options.ipynb #b299ec44
+def log_run(context: typer.Context, home: "Home") -> "RunCounts":
+    "Keep this run in the run log until the command ends; what it has done is to be filled in."
+    from scrapeopt import __version__
+    from scrapeopt.storage.run_log import logged_run
+    return context.with_resource(logged_run(home, str(context.info_name), __version__))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:
@@ -141,29 +158,30 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     "The rows of `frame` as dicts of plain values; missing ones are None."
     return [{str(k): None if v is None or v != v else v for k, v in row.items()} for row in frame.to_dict("records")]
 
-# %% ../../nbs/commands/options.ipynb #3aa0ecef
-def utc_moment(
-    given: str | None,  # as it was typed
-    option: str = "--now",  # where
-) -> "pd.Timestamp | None":
-    "A time that was typed, in UTC; `InputError` for what is none."
-    if given is None: return None
-    import pandas as pd
+# %% ../../nbs/commands/options.ipynb #86b888c2
+YEARS = range(1970, 2200)  # of which there may be prices
 
-    from scrapeopt.core.errors import InputError
-    try: at = pd.Timestamp(given)
-    except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
-    if pd.isna(at): raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z")
-    return at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC")
-
-# %% ../../nbs/commands/options.ipynb #005a8fd7
+# %% ../../nbs/commands/options.ipynb #c25b8144
 def plain_moment(
     given: str | None,  # as it was typed
     option: str = "--now",  # where
 ) -> datetime | None:
-    "A time that was typed, in UTC, read without pandas; `InputError` for what is none."
+    "A time that was typed, in UTC; `InputError` for what is none."
     if given is None: return None
     from scrapeopt.core.errors import InputError
     try: at = datetime.fromisoformat(given.strip())
     except ValueError: raise InputError(f"{option} {given!r} is no time: write it like 2026-11-23T02:00Z") from None
+    if at.year not in YEARS:
+        raise InputError(f"{option} {given!r}: the year must lie between {YEARS[0]} and {YEARS[-1]}")
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+# %% ../../nbs/commands/options.ipynb #b5f4862b
+def utc_moment(
+    given: str | None,  # as it was typed
+    option: str = "--now",  # where
+) -> "pd.Timestamp | None":
+    "As `plain_moment`, for commands that work with tables."
+    at = plain_moment(given, option)
+    if at is None: return None
+    import pandas as pd
+    return pd.Timestamp(at)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
-from .options import open_workspace, records, show, utc_moment
+from .options import log_run, open_workspace, records, show, utc_moment
 from ..core.errors import InputError
 from ..core.files import write_whole
 from ..core.policy_names import DEFAULT_POLICY
@@ -128,10 +128,11 @@ def import_stores(
     from scrapeopt.storage.settings import defaults_notice
     from scrapeopt.storage.store_file import read_stores
     from scrapeopt.workspace import load_stores
-    ws, placed = open_workspace(context, workspace), not without_coordinates
+    ws, placed, at = open_workspace(context, workspace), not without_coordinates, utc_moment(now)
+    log_run(context, ws)
     stores, bad = good_rows(file, placed, company) if keep_good else (read_stores(file, placed, company), None)
     aside = listed_stores(bad) if bad is not None else ()
-    changes = load_stores(ws, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=utc_moment(now))
+    changes = load_stores(ws, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=at)
     report = import_report(file, changes, bad)
     if as_json: typer.echo(json.dumps(report, indent=1))
     else: tell_import(ws, report, changes)
@@ -152,6 +153,7 @@ def cluster_stores(
     from scrapeopt.analysis.odd_places import cluster_rows
     from scrapeopt.analysis.problems import cluster_problems, problem_line
     ws = open_workspace(context, workspace)
+    log_run(context, ws)
     rows = cluster_rows(ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples))
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]

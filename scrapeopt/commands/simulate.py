@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def twin_create(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the twin.")],
     stores: Annotated[Path | None, typer.Option(
         metavar="FILE", help="A store file.", show_default="Woolworths and Coles around Perth")] = None,
-    products: Annotated[int, typer.Option(min=1, help="Products per company.")] = 2000,
+    products: Annotated[int, typer.Option(min=1, max=1_000_000, help="Products per company.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed, another chain.")] = 0,
 ) -> None:
     "Make a twin of each company in a store file, and say how to scrape it."
@@ -98,10 +99,10 @@ PanelOption = Annotated[Path | None, typer.Option(
     show_default="a twin")]
 PlacesOption = Annotated[Path | None, typer.Option(
     "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon.", show_default="unknown")]
-StoresOption = Annotated[int, typer.Option(min=2, help="Stores of the twin.")]
-ProductsOption = Annotated[int, typer.Option(min=1, help="Products of the twin.")]
+StoresOption = Annotated[int, typer.Option(min=2, max=100_000, help="Stores of the twin.")]
+ProductsOption = Annotated[int, typer.Option(min=1, max=1_000_000, help="Products of the twin.")]
 DaysOption = Annotated[int | None, typer.Option(
-    min=1, help="Days to replay.", show_default="56, or all that the panel has")]
+    min=1, max=36_500, help="Days to replay.", show_default="56, or all that the panel has")]
 WarmupOption = Annotated[int | None, typer.Option(
     min=0, help="First days that do not count.", show_default="28, or half of a shorter run")]
 BaselineOption = Annotated[str, typer.Option(
@@ -122,6 +123,8 @@ def _checked_suffix(path: Path | None, *allowed: str) -> None:
     from scrapeopt.core.errors import InputError
     if path and path.suffix not in allowed:
         raise InputError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use {', '.join(allowed)}")
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise InputError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'no such folder'}")
 
 
 def _listed(text: str, what: str) -> list[str]:
@@ -224,6 +227,9 @@ def backtest(
     "Replay a twin or recorded prices under one policy or several: what would they have got right?"
     _checked_suffix(out, ".parquet", ".csv")
     _checked_suffix(plot, ".png", ".svg", ".pdf")
+    if out and panel and out.resolve() == panel.resolve(): raise typer.BadParameter(f"{out} is the panel that is read")
+    for option in (budget, save_days, window_hours):
+        if option is not None and not isfinite(option): raise typer.BadParameter(f"{option} is no number of anything")
     world = _makes_world(twin, panel, places, n_stores, n_products)(seed)
     options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days, "seed": seed}
     options["settings"] = _known(world, match_threshold=_threshold(threshold), window_hours=window_hours,
@@ -289,6 +295,8 @@ def tune(
 ) -> None:
     "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
     _checked_suffix(plot, ".png", ".svg", ".pdf")
+    if jobs == 0 or (target is not None and not isfinite(target)):
+        raise typer.BadParameter("--jobs must not be 0, and --target is a share between 0 and 1")
     make = _makes_world(twin, panel, places, n_stores, n_products)
     world = make(0)
     options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days}

@@ -8,8 +8,10 @@ __all__ = ['lock_folder', 'Home', 'apply_company_settings', 'home_at', 'open_hom
 
 # %% ../../nbs/storage/home.ipynb #8d16dc8c
 import json
+import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from ..core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from ..core.errors import InputError
+from ..core.logger import log_event
 from ..core.policy_names import DEFAULT_POLICY, policy_path
 from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings
 from ..core.files import write_whole
@@ -37,12 +40,14 @@ def lock_folder(
 ) -> Iterator[None]:
     "Keep others from changing a workspace; `InputError` when another holds it for longer, or nobody may change it."
     from filelock import FileLock, Timeout
+    begun = time.monotonic()
     try: held = FileLock(path / ".lock").acquire(timeout=wait_s)
     except Timeout:
         raise InputError(f"{path} is being changed by another scrapeopt; "
                          f"gave up after {wait_s:g} s, try again later") from None
     except OSError as e:
         raise InputError(f"{path} cannot be changed: {e.strerror or e} ({path / '.lock'})") from e
+    if waited := round(time.monotonic() - begun): log_event("lock waited for", logging.WARNING, seconds=waited)
     with held: yield
 
 
@@ -216,11 +221,11 @@ def bring_up_to_date(home: Home) -> list[str]:  # what whoever opened it should 
                 raise InputError(f"the state of {home.path} has version {version} and has to be brought to "
                                  f"{STATE_VERSION} where it may be written: scrapeopt db upgrade")
             with home.lock(): migrate(home.engine, home.path)
+            log_event("state migrated", before=version, after=STATE_VERSION)
         return take_settings_over(home)
     except DBAPIError as e:
         raise InputError(f"the state of {home.path} cannot be used: the database {database_reason(e)}; "
                          "nothing was changed") from e
-
 
 # %% ../../nbs/storage/home.ipynb #072f3163
 def home_at(path: str | Path) -> Home:

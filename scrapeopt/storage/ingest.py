@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
 from ..core.files import move_file, refusal, whole_file, write_whole
+from ..core.logger import log_event
 from ..core.usual_size import UsualSizes
 from .containment import unforeseen
 from .currencies import Money
@@ -182,6 +183,7 @@ def put_aside(
                         f"{shown} is gone, somebody removed it: {file.reason}")
             continue
         moved += 1
+        log_event("file put aside", file=shown, why=file.reason)
         said.append(f"{shown} was put into quarantine: {file.reason}")
     if failed: said.append(stay_sentence(folder, list(failed.values())[-1], list(failed)))
     return Aside(moved, tuple(said))

@@ -19,6 +19,7 @@ from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from ..core.logger import log_event
 from .home import Home
 from .tables import Company, Lease, Store
 
@@ -88,6 +89,7 @@ def lease_stores(
                 renew_leases(session, run, pd.Timestamp.now("UTC"))
 
     with workspace.begin() as session: free = take_leases(session, stores, run, pd.Timestamp.now("UTC"))
+    log_event("lease taken", stores=len(free), elsewhere=len(stores) - len(free), run=run)
     alive = threading.Thread(target=live, daemon=True)
     alive.start()
     try: yield free
@@ -95,6 +97,7 @@ def lease_stores(
         over.set()
         alive.join()
         with suppress(DBAPIError), workspace.begin() as session: end_leases(session, run)
+        log_event("lease ended", run=run)
 
 # %% ../../nbs/storage/leases.ipynb #f56c0b25
 def in_the_works(workspace: Home) -> set[tuple[str, str]]:  # company, store id

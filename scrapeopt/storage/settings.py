@@ -33,7 +33,7 @@ Days = Annotated[float, Field(ge=0, le=36_500)]  # a century; more is a slip
 
 class CompanySettings(BaseModel):
     "How the prices of one company are read."
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     currency: str = Field(default="AUD", pattern="^[A-Z]{3}$")  # three letters that label served prices
     timezone: str = "UTC"  # where its price changeover is at midnight
     decimals: int = Field(default=2, ge=0, le=4)  # prices are kept in units of 10^-decimals
@@ -63,31 +63,31 @@ class CompanySettings(BaseModel):
 # %% ../../nbs/storage/settings.ipynb #f20cf978
 class Settings(BaseSettings):
     "Every choice of a workspace: defaults, then `scrapeopt.toml`, then environment variables `SCRAPEOPT_...`."
-    model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid", allow_inf_nan=False)
     db_url: str = Field(default="sqlite:///state.db", repr=False)  # an SQLAlchemy URL; it may hold a password
     db_schema: str | None = None  # of the database on a server that several workspaces share
     cluster_method: Literal["dbscan", "hdbscan"] = "dbscan"  # hdbscan finds dense places of any size
-    eps_km: float = Field(default=EPS_KM, gt=0)  # reach of a store, km
-    min_samples: int = Field(default=MIN_SAMPLES, ge=1)  # stores within reach that start a cluster
+    eps_km: float = Field(default=EPS_KM, gt=0, le=20_000)  # reach of a store, km
+    min_samples: int = Field(default=MIN_SAMPLES, ge=1, le=10**6)  # stores within reach that start a cluster
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
-    window_hours: float = Field(default=48.0, gt=0)  # snapshots further apart are not compared
+    window_hours: float = Field(default=48.0, gt=0, le=8760)  # snapshots further apart are not compared
     match_threshold: Literal["auto"] | ShareField = "auto"  # True Overlap of a match; auto: learned from data
     range_threshold: Literal["auto"] | ShareField = "auto"  # Range Overlap of a new home; auto: learned from data
-    min_shared: int = Field(default=20, ge=1)  # products that a comparison needs
+    min_shared: int = Field(default=20, ge=1, le=10**9)  # products that a comparison needs
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
     policy: str = OLD_DEFAULT_POLICY  # who judges, and whom to scrape next; `init` writes another one into the file
-    budget: float | None = Field(default=None, gt=0)  # scrapes a day, all companies together
-    save_days: float = Field(default=1.0, ge=0)  # how many days' unspent scrapes may wait for the changeover
+    budget: float | None = Field(default=None, gt=0, le=10**9)  # scrapes a day, all companies together
+    save_days: float = Field(default=1.0, ge=0, le=3660)  # how many days' unspent scrapes may wait for the changeover
     accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
     max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
     min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of last time's, too
-    max_file_mb: float = Field(default=4000.0, gt=0, allow_inf_nan=False)  # text of one file, unpacked
+    max_file_mb: float = Field(default=4000.0, gt=0, le=10**6)  # text of one file, unpacked
     after_ingest: Literal["archive", "delete"] = "archive"  # what becomes of a scraped file
-    workers: int = Field(default=4, ge=1)  # scrapes at the same time
-    timeout_s: float = Field(default=600.0, gt=0)  # a scrape that takes longer has failed
-    retries: int = Field(default=2, ge=0)  # tries after a failed scrape
-    lock_wait_s: float = Field(default=60.0, ge=0)  # how long to wait for another scrapeopt on the same workspace
-    seed: int = Field(default=0, ge=0)  # of every random choice
+    workers: int = Field(default=4, ge=1, le=1000)  # scrapes at the same time
+    timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # a scrape that takes longer has failed
+    retries: int = Field(default=2, ge=0, le=1000)  # tries after a failed scrape
+    lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # wait for another scrapeopt
+    seed: int = Field(default=0, ge=0, lt=2**32)  # of every random choice
     archive_days: Days = 400  # how long scraped files are kept; 0: for ever
     gzip_days: Days = 7  # from when on they, and files in quarantine, are packed; 0: never
     quarantine_days: Days = 180  # how long what was put aside waits for somebody; 0: for ever

@@ -48,6 +48,20 @@ def renamed_columns(
         if fits: found[min(fits, key=lambda c: spelt.index(letters_of(c)))] = ours
     return found
 
+# %% ../../nbs/storage/table_file.ipynb #e2ba15e1
+def check_named_once(
+    columns: Sequence[object],  # as the file has them
+    names: Names,
+) -> None:
+    "`ValueError` where two columns have one name, for a name that we know."
+    known, seen = {letters_of(name) for ours in names for name in (ours, *names[ours])}, dict[str, object]()
+    for column in columns:
+        name = letters_of(column)
+        if name in known and name in seen:
+            both = f"{str(seen[name])!r} and {str(column)!r}"
+            raise ValueError(f"it has two columns of one name, {both}: keep one of them")
+        seen[name] = column
+
 # %% ../../nbs/storage/table_file.ipynb #cb56ab8c
 def as_utf8(content: bytes) -> bytes:
     "Some text in UTF-8 without a mark, whatever wrote it; `ValueError` when it is none."
@@ -111,6 +125,7 @@ def delimited(
     lines = content[:HEAD].splitlines(keepends=True)[:FIRST_LINES]
     if not any(line.strip() for line in lines): raise ValueError("the file is empty")
     at, separator = find_header([line.decode(errors="replace") for line in lines], names)
+    check_named_once(cells_of(lines[at].decode(errors="replace"), separator), names)  # pandas would rename the second
     rest = content[sum(map(len, lines[:at])):] if at else content
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would cut such rows to size
@@ -220,7 +235,9 @@ def read_table(
     "Read a table; `InputError` names the file and says what is wrong with it."
     path = Path(path)
     kind = kind_of(path, KINDS)
-    try: table = parsed(path, kind, names)
+    try:
+        table = parsed(path, kind, names)
+        check_named_once(list(table.columns), names)
     except (OSError, ValueError, EOFError, zlib.error, OverflowError, csv.Error) as e:
         raise InputError(f"{path} cannot be read as {kind}: {str(e).strip().splitlines()[0]}") from e
     used = renamed_columns(list(table.columns), names)

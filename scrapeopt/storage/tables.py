@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['candidate_link', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot', 'Product',
            'StoreGroupMembership', 'StoreGroupRow', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs',
-           'SnapshotAgreement', 'TokenBucketRow', 'Lease', 'reading', 'state_file', 'open_file', 'connect',
+           'SnapshotAgreement', 'TokenBucketRow', 'Lease', 'Run', 'reading', 'state_file', 'open_file', 'connect',
            'state_version', 'holds_state', 'run_migrations', 'migrate']
 
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
@@ -219,6 +219,25 @@ class Lease(Base):
     run: Mapped[str]  # whose it is
     until: Mapped[Timestamp]  # UTC, when it ends unless the run gives a sign of life
 
+# %% ../../nbs/storage/tables.ipynb #335b465d
+class Run(Base):
+    "A run of a command that changes the workspace; it changes nothing of what is known of stores and prices."
+    __tablename__ = "run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    command: Mapped[str]  # update-db
+    started_at: Mapped[Timestamp]
+    ended_at: Mapped[Timestamp | None]  # None: it runs, or was killed
+    exit_code: Mapped[int | None]
+    outcome: Mapped[str] = mapped_column(default="")  # how it ended, in words
+    files: Mapped[int] = mapped_column(default=0)  # taken in
+    rows: Mapped[int] = mapped_column(default=0)  # products in them
+    quarantined: Mapped[int] = mapped_column(default=0)  # lines and whole files
+    scraped: Mapped[int] = mapped_column(default=0)  # stores
+    failed: Mapped[int] = mapped_column(default=0)  # stores
+    machine: Mapped[str]
+    process: Mapped[int]
+    version: Mapped[str]  # of the package
+
 # %% ../../nbs/storage/tables.ipynb #5f1f44ea
 BUSY_TIMEOUT_S = 30  # how long one process waits for another to release the database
 
@@ -343,7 +362,7 @@ def connect(
     except DBAPIError as e: raise InputError(f"the database of db_url cannot be opened: it {database_reason(e)}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0007"  # the newest migration
+STATE_VERSION = "0008"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:
