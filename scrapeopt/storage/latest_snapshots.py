@@ -8,7 +8,7 @@ __all__ = ['load_beliefs', 'list_snapshots', 'read_batches']
 # %% ../../nbs/storage/latest_snapshots.ipynb #e0831eb6
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,11 @@ from .belief_tables import restore_beliefs, unpack_agreement
 from .currencies import in_currency
 from .event_log import change_counts
 from .queries import newest_snapshots, query_frame, snapshots_of
-from .snapshots import read_snapshot
+from .snapshots import read_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #328a823d
 def product_table(
@@ -44,19 +47,27 @@ def product_table(
 
 def read_over(
     path: Path,  # of a snapshot
-    products: pd.Index,  # ids
+    products: "pa.Array",  # ids, string
     whole: bool = True,  # the ids are all there are; False: a part of them
 ) -> tuple[np.ndarray, np.ndarray]:  # (products,) int32 prices, -1 = not sold; (products,) rows of them, -1 = none
     "The prices of a snapshot over some products; `InputError` when it has one that is not in a whole list."
-    (ids, cents, _), prices = read_snapshot(path), np.full(len(products), NOT_SOLD, np.int32)
-    row, at = np.full(len(products), -1), products.get_indexer(pd.Index(ids))
+    import pyarrow.compute as pc
+    prices, row = np.full(len(products), NOT_SOLD, np.int32), np.full(len(products), -1)
+    ids, cents, first = read_prices(path, products[0].as_py() if len(products) == 1 and not whole else None)
+    at = pc.fill_null(pc.index_in(ids, value_set=products), -1).to_numpy()
     known = at >= 0
     if whole and not known.all():
-        raise InputError(f"{path} has product {ids[~known][0]}, which the state does not know")
-    prices[at[known]], row[at[known]] = cents[known], np.flatnonzero(known)
+        raise InputError(f"{path} has product {ids[int(known.argmin())]}, which the state does not know")
+    prices[at[known]], row[at[known]] = cents[known], first + np.flatnonzero(known)
     return prices, row
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #99bd173c
+def product_ids(latest: LatestSnapshots) -> "pa.Array":  # string
+    "The ids of the products as Arrow has them."
+    import pyarrow as pa
+    return pa.array(latest.products, pa.string())
+
+
 def fill_in(
     latest: LatestSnapshots,  # changed in place
     folder: Path,  # the workspace
@@ -65,7 +76,7 @@ def fill_in(
     whole: bool,  # the products of `latest` are all there are; False: a part of them
 ) -> None:
     "Read the prices of some stores, and how they agreed with their groups'."
-    products = pd.Index(latest.products, dtype=object)
+    products = product_ids(latest)
     for store, path, key in zip(newest["store_id"], newest["path"], newest["key"], strict=True):
         i = latest.row[store]
         latest.prices[i], row = read_over(folder / path, products, whole)
@@ -78,7 +89,7 @@ def mark_sold(
     snapshots: pd.DataFrame,  # in another currency, as `newest_snapshots` gives them
 ) -> None:
     "Note what some stores sold, or may sell since, whose prices are known in another currency only."
-    products, latest.sold_elsewhere = pd.Index(latest.products, dtype=object), latest.sold_elsewhere.copy()
+    products, latest.sold_elsewhere = product_ids(latest), latest.sold_elsewhere.copy()
     for store, path, at in zip(snapshots["store_id"], snapshots["path"], snapshots["scraped_at"], strict=True):
         shown = read_over(folder / path, products, len(products) != 1)[0]
         latest.sold_elsewhere[latest.row[store]] = (shown != NOT_SOLD) | (latest.first_seen > utc_times(at))
@@ -160,7 +171,7 @@ def read_batches(
     latest: LatestSnapshots,  # tells products and time zone
 ) -> Iterator[Batch]:
     "The batches of an update, a local day each; `InputError` when a snapshot cannot be read."
-    products, order = pd.Index(latest.products, dtype=object), new.sort_values("scraped_at", kind="stable")
+    products, order = product_ids(latest), new.sort_values("scraped_at", kind="stable")
     days = local_day(order["scraped_at"], latest.window.timezone)
     for day in np.unique(days):
         part = order[days == day].drop_duplicates("store_id", keep="last")

@@ -9,19 +9,21 @@ __all__ = ['Source', 'price_reader', 'as_frame']
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import BeliefState, ServedPrices
+from ..grouping.belief_state import KEPT_VIEWS, BeliefState, ServedPrices, in_parts
 from ..policies.base import Policy
 from .currencies import newest_currency
 from .latest_snapshots import load_beliefs
-from .tables import Company
+from .tables import Company, Product
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,14 +101,15 @@ def store_rows(
     k: int,  # which of its stores
     store: str,  # its id
     places: int,  # decimals of the table
-    witnesses: np.ndarray,  # (views, products) row of the store that showed each view's price last
+    witnesses: Sequence[np.ndarray],  # of each view (products,) row of the store that showed its price last
 ) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
     "The served prices of one store."
     import pyarrow as pa
     latest, at, company = beliefs.latest, np.flatnonzero(served.prices[k] != NOT_SOLD), source.company
     decimals = int(source.newest["decimals"].iloc[0])
     group = served.group[k][at]
-    shown = np.where(group < 0, latest.row[store], witnesses[group, at] if len(witnesses) else -1)
+    shown = np.full(len(at), latest.row[store])
+    for v in np.unique(group[group >= 0]): shown[group == v] = witnesses[v][at[group == v]]
     kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
     which = pa.array(group.astype(np.int64) + 1)
     return pa.RecordBatch.from_pydict({
@@ -129,26 +132,39 @@ def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch"
     return pa.concat_batches([new, left]).sort_by("product_id")
 
 # %% ../../nbs/storage/price_query.ipynb #6ca2a748
-CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
+CHUNK_CELLS = 2 ** 25  # prices of the stores that are read at a time, beside those who speak for their groups
+PART_CELLS = 2 ** 19  # prices of the stores that are served at a time
+
+
+def product_count(
+    session: Session,
+    company: Company,
+    product: str | None,  # only this one
+) -> int:
+    "How many products a company was ever seen to sell, of those that are asked for."
+    if product is not None: return 1
+    return session.scalar(select(func.count()).select_from(Product).where(Product.company_id == company.id)) or 0
 
 
 def chunk_rows(
     session: Session,
     folder: Path,  # the workspace
     source: Source,
-    stores: Sequence[str],  # a few of its stores
+    stores: Sequence[str],  # some of its stores, in the order of their ids
     product: str | None,  # only this one
     places: int,  # decimals of the table
-) -> dict[str, "pa.RecordBatch"]:  # by store
-    "The served prices of some stores of a company."
+) -> Iterator["pa.RecordBatch"]:
+    "The served prices of some stores of a company, one batch a store."
     beliefs = source.read(session, folder, stores, product)
-    found = source.policy.serve(beliefs, stores, source.now)
-    shape = len(found.views), found.prices.shape[1]
-    witnesses = np.array([view.witness(beliefs.latest) for view in found.views], np.int64).reshape(shape)
-    rows = {s: store_rows(source, beliefs, found, k, s, places, witnesses) for k, s in enumerate(stores)}
-    if source.before is None or not (unseen := sorted(set(stores) & set(source.before.stores))): return rows
-    older = chunk_rows(session, folder, source.before, unseen, product, places)
-    return rows | {s: with_older(rows[s], older[s]) for s in unseen}
+    unseen = set(stores).intersection([] if source.before is None else source.before.stores)
+    older = chunk_rows(session, folder, source.before, sorted(unseen), product, places) if source.before else iter(())
+    witness = lru_cache(KEPT_VIEWS)(lambda view: view.witness(beliefs.latest))
+    parts = in_parts(stores, PART_CELLS, len(beliefs.latest.products))
+    for part, served in zip(parts, source.policy.serve_parts(beliefs, parts, source.now), strict=True):
+        witnesses = [witness(view) for view in served.views]
+        for k, store in enumerate(part):
+            rows = store_rows(source, beliefs, served, k, store, places, witnesses)
+            yield with_older(rows, next(older)) if store in unseen else rows
 
 
 def source_rows(
@@ -161,8 +177,8 @@ def source_rows(
 ) -> Iterator["pa.RecordBatch"]:
     "The served prices of a company, one batch a store."
     served = [s for s in source.stores if store in (None, s)]
-    for start in range(0, len(served), CHUNK):
-        yield from chunk_rows(session, folder, source, served[start:start + CHUNK], product, places).values()
+    for stores in in_parts(served, CHUNK_CELLS, product_count(session, source.company, product)):
+        yield from chunk_rows(session, folder, source, stores, product, places)
 
 # %% ../../nbs/storage/price_query.ipynb #4342290d
 BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below
