@@ -24,7 +24,7 @@ FIRST = pd.Timestamp("2026-11-19 02:00", tz="UTC")  # a Thursday: the day after 
 SECOND = FIRST + pd.Timedelta(days=7)
 SPREAD_MIN = 240  # minutes in which all stores are scraped
 SOLD = .96  # share of the products that a store sells
-OWN_PRICES = .02  # of them, at a price of its own
+OWN_PRICES = .02  # of them, at a price of its own; in a chain in which nobody prices alike, all of them
 CHANGED = .33  # of a zone's prices from one week to the next
 PITCH_DEG = .018  # of the lattice of stores: two kilometres
 
@@ -35,6 +35,7 @@ class BigChain:
     stores: int
     products: int  # that the company knows; a store sells most of them
     zones: int = 12
+    own_prices: float = OWN_PRICES  # share of its prices that a store makes itself
     seed: int = 0
 
     @cached_property
@@ -64,8 +65,8 @@ class BigChain:
         "The prices of a store: int32 (products,), -1 = not sold."
         rng, prices = np.random.default_rng((self.seed, 2, number)), self.price_list(number % self.zones, week).copy()
         prices[rng.random(self.products) >= SOLD] = NOT_SOLD
-        own = (rng.random(self.products) < OWN_PRICES) & (prices != NOT_SOLD)
-        prices[own] += 10 * rng.integers(1, 9, int(own.sum())).astype(np.int32)
+        own = (rng.random(self.products) < self.own_prices) & (prices != NOT_SOLD)
+        prices[own] += 10 * rng.integers(1, 99, int(own.sum())).astype(np.int32)
         return prices
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #328a823d
+NO_PRODUCTS = pd.DataFrame({"product_id": [], "category": [], "first_seen": pd.to_datetime([], utc=True)})
+
+
 def product_table(
     session: Session,
     company: Company,
@@ -126,7 +129,7 @@ def load_beliefs(
 ) -> BeliefState:
     "What is known of a company; `InputError` when a snapshot cannot be read."
     names = sorted(asked) if asked else sorted(stores_of(session, company) - state.retired)
-    table = product_table(session, company, product)[:0 if asked is not None and not asked else None]
+    table = NO_PRODUCTS if asked is not None and not asked else product_table(session, company, product)
     latest = LatestSnapshots.empty(names, len(table))
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
