@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def repeated(text: str, n: int) -> "pa.Array":
     return pa.repeat(pa.scalar(text, pa.string()), n)
 
 
-def chosen(texts: Sequence[str | None], which: np.ndarray) -> "pa.Array":
+def chosen(texts: Sequence[str | None] | np.ndarray, which: np.ndarray) -> "pa.Array":
     "Some texts by their positions."
     import pyarrow as pa
     return pa.array(texts, pa.string()).take(pa.array(which))
@@ -176,18 +177,21 @@ def chunk_rows(
     session: Session,
     folder: Path,  # the workspace
     source: Source,
-    parts: list[Sequence[str]],  # some of its stores, in the order of their ids, a few at a time
+    parts: Sequence[Sequence[str]],  # some of its stores, in the order of their ids, a few at a time
     product: str | None,  # only this one
     places: int,  # decimals of the table
 ) -> Iterator["pa.RecordBatch"]:
     "The served prices of some stores of a company, one batch for each part."
-    beliefs = source.read(session, folder, [store for part in parts for store in part], product)
+    beliefs = source.read(session, folder, [*chain(*parts)], product)
     witness = lru_cache(KEPT_VIEWS)(lambda view: view.witness(beliefs.latest))
-    unseen = [sorted({*part}.intersection(source.before.stores)) for part in parts] if source.before else []
-    older = chunk_rows(session, folder, source.before, unseen, product, places) if any(unseen) else None
+    older: Iterator[pa.RecordBatch] = iter(())
+    if source.before is not None and (old := set(source.before.stores).intersection(chain(*parts))):
+        unseen = [[s for s in part if s in old] for part in parts]
+        older = chunk_rows(session, folder, source.before, unseen, product, places)
     for part, served in zip(parts, source.policy.serve_parts(beliefs, parts, source.now), strict=True):
         rows = served_rows(source, beliefs.latest, part, served, [witness(view) for view in served.views], places)
-        yield rows if older is None else with_older(rows, next(older))
+        before = next(older, None)
+        yield rows if before is None else with_older(rows, before)
 
 
 def source_rows(
