@@ -119,7 +119,7 @@ def shown_by(
         shown[members] = np.where(served.group[members] == v, witness, shown[members])
     return shown
 
-
+# %% ../../nbs/storage/price_query.ipynb #9bbe96cb
 def served_rows(
     source: Source,
     latest: LatestSnapshots,
