@@ -172,7 +172,7 @@ def product_count(
     if product is not None: return 1
     return session.scalar(select(func.count()).select_from(Product).where(Product.company_id == company.id)) or 0
 
-
+# %% ../../nbs/storage/price_query.ipynb #fcda9fb0
 def chunk_rows(
     session: Session,
     folder: Path,  # the workspace
@@ -193,7 +193,7 @@ def chunk_rows(
         before = next(older, None)
         yield rows if before is None else with_older(rows, before)
 
-
+# %% ../../nbs/storage/price_query.ipynb #ae525a0b
 def source_rows(
     session: Session,
     folder: Path,  # the workspace
