@@ -3,7 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+from scrapeopt import overlap
+from scrapeopt.core.bitplanes import pair_counts_plain
+from scrapeopt.grouping import belief_state
+from scrapeopt.storage import price_query
 
 big = pytest.importorskip("benchmarks.big", reason="benchmarks/ is not part of the installed package")
 
@@ -35,6 +42,30 @@ def peaks(tmp_path: Path, policy: str, stores: int, products: int, suffix: str) 
     folder = tmp_path / f"{policy}-{stores}"
     big.make_workspace(folder, big.BigChain(stores, products, zones=4), policy)
     return {"update": peak_mb(UPDATE, folder, tmp_path), "prices": peak_mb(WRITE, folder, tmp_path / f"all{suffix}")}
+
+
+def test_counts_by_blocks_of_products_are_those_of_all(monkeypatch):
+    monkeypatch.setattr(overlap, "PACKED_CELLS", 20_000)
+    prices = np.random.default_rng(0).integers(-1, 6, (30, 5_000)).astype(np.int32)
+    names, at = np.arange(5_000).astype(str), np.zeros(30, "datetime64[ns]")
+    matrix = overlap.PriceMatrix(names[:30], at, prices, names, np.full(5_000, ""))
+    (shared, equal), found = pair_counts_plain(prices), overlap.overlap_matrix(prices)
+    assert len(matrix.planes) > 1
+    assert (found.shared == shared).all() and (found.equal == equal).all()
+    for others in (np.arange(30), np.array([3, 9])):  # itself among them
+        counts = matrix.counts(3, others)
+        assert (counts[0] == shared[3, others]).all() and (counts[1] == equal[3, others]).all()
+        assert (matrix.shared(3, others) == shared[3, others]).all()
+
+
+def test_prices_by_small_blocks_are_those_of_large_ones(tmp_path, monkeypatch):
+    workspace = big.make_workspace(tmp_path / "small", big.BigChain(9, 60, zones=2), "document")
+    now = pd.Timestamp("2026-11-26 12:00", tz="UTC")
+    whole = workspace.prices(now=now)
+    for module, name, cells in ((price_query, "CHUNK_CELLS", 240), (price_query, "PART_CELLS", 120),
+                                (belief_state, "FUSED_CELLS", 60), (price_query, "BATCH_ROWS", 100)):
+        monkeypatch.setattr(module, name, cells)
+        pd.testing.assert_frame_equal(workspace.prices(now=now), whole)
 
 
 @pytest.mark.slow
