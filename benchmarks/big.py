@@ -94,7 +94,7 @@ def write_baseline(workspace: Workspace, chain: BigChain) -> None:
     "Write the first week's snapshot of every store, and what the state knows of it."
     rows = []
     with workspace.begin() as session:
-        keys = {store: key for store, key in session.execute(select(Store.store_id, Store.id))}
+        keys = dict(session.execute(select(Store.store_id, Store.id)).all())
         for number, store in enumerate(sorted(keys)):
             at = FIRST + pd.Timedelta(minutes=number % SPREAD_MIN)
             path = snapshot_path(COMPANY, store, at)
