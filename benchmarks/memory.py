@@ -25,14 +25,16 @@ POLICIES = ("document", "delegated")
 Row = dict[str, Any]
 
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
 import pandas as pd
 from scrapeopt.workspace import Workspace
 workspace, out, now = Workspace.open(sys.argv[1]), sys.argv[2], pd.Timestamp("2026-11-26 12:00", tz="UTC")
 began = time.process_time()
 """
 CLOSE = """
-print(json.dumps({"mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu": time.process_time() - began}))
+cpu = time.process_time() - began
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))  # since it was started
+print(json.dumps({"mb": int(peak) / 1024, "cpu": cpu}))
 """
 OURS = {"update": "from scrapeopt.update import update_db; update_db(workspace, now=now)",
         "write": "workspace.write_prices(out, now=now)",
