@@ -129,6 +129,15 @@ def save(fig: Figure, path: Path) -> None:
         fig.savefig(path, metadata={"Date": None, "Creator": None})
 
 
+APPENDED = "Memory, as a company grows"  # the section of another benchmark, kept when this one writes the page anew
+
+
+def put_section(page: Path, title: str, text: str) -> None:
+    "Put the last section of a page in the place of the one before."
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    page.write_text(f"{before.split(f'## {title}')[0].rstrip()}\n\n## {title}\n\n{text}\n", encoding="utf-8")
+
+
 def write_page(results: dict[str, Any], folder: Path) -> None:
     "Write benchmarks.md and its charts under `folder`."
     pictures = folder / "_static"
@@ -148,4 +157,7 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
     for name, (title, text) in TEXTS.items():
         parts += [f"## {title}", text, table(results[name], COLUMNS.get(name, TIMED))]
     parts += ["![Time over the number of stores](_static/bench_growth.svg)"]
-    (folder / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    page = folder / "benchmarks.md"
+    _, there, kept = (page.read_text(encoding="utf-8") if page.exists() else "").partition(f"## {APPENDED}\n\n")
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    if there: put_section(page, APPENDED, kept.rstrip())

@@ -9,7 +9,7 @@ __all__ = ['BINS', 'HILL_GAP', 'LOWEST_FOOT', 'true_overlap', 'range_overlap', '
            'FingerprintIndex']
 
 # %% ../nbs/02_overlap.ipynb #e535fa3f
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .core.bitplane_kernels import ROUNDING
-from .core.bitplanes import PricePlanes, count_parts, pack, price_planes, row_counts
+from .core.bitplanes import PricePlanes, among_themselves, count_parts, pack, price_planes, row_counts
+from .core.bitplanes import row_shared
 from .core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
@@ -104,6 +105,21 @@ class OverlapMatrix:
             counts[at], counts[:, at] = row, row
         return OverlapMatrix(shared, equal, np.diagonal(shared).copy())
 
+# %% ../nbs/02_overlap.ipynb #db1ec296
+PACKED_CELLS = 2 ** 21  # prices that are packed at a time
+
+
+def packed_blocks(
+    prices: np.ndarray,  # (stores, products) int32, -1 = not sold
+    part: np.ndarray,  # (products,) int: 0, -1 = left out
+) -> Iterator[PricePlanes]:
+    "The prices packed, some products at a time: counts add up, so the memory for packing need not grow."
+    stores, products = prices.shape
+    step = max(PACKED_CELLS // max(stores, 1), stores, 1)  # fewer products than stores, and adding up costs more
+    for start in range(0, products, step):
+        some = slice(start, start + step)
+        yield price_planes(np.ascontiguousarray(prices[:, some]), part[some])
+
 # %% ../nbs/02_overlap.ipynb #230cebe6
 def _masked(prices: np.ndarray, mask: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     "The prices with single ones taken out, and the part of each product: 0, or -1 where it is left out."
@@ -123,8 +139,10 @@ def overlap_matrix(
 ) -> OverlapMatrix:
     "Overlaps of all pairs of stores; InputError for anything but whole numbers from -1 up, and for a wrong mask."
     prices, part = _masked(int_matrix(prices), mask)
-    shared, equal = count_parts(price_planes(prices, part), track)
-    return OverlapMatrix(shared[0], equal[0], np.diagonal(shared[0]).copy())  # a store shares with itself all it sells
+    shared, equal = np.zeros((2, len(prices), len(prices)), np.int32)
+    for planes in packed_blocks(prices, part):
+        for total, counts in zip((shared, equal), count_parts(planes, track), strict=True): total += counts[0]
+    return OverlapMatrix(shared, equal, np.diagonal(shared).copy())  # a store shares with itself all it sells
 
 # %% ../nbs/02_overlap.ipynb #ba252db9
 def overlap_by_category(
@@ -376,9 +394,27 @@ class PriceMatrix:
     categories: np.ndarray  # (p,) str, "" = none
 
     @cached_property
-    def planes(self) -> PricePlanes:
-        "The prices packed for counting; packed when they are first asked for."
-        return price_planes(self.prices)
+    def planes(self) -> list[PricePlanes]:
+        "The prices packed for counting among these stores, some products each; packed when they are first asked for."
+        part = np.zeros(self.prices.shape[1], int)
+        return [among_themselves(planes) for planes in packed_blocks(self.prices, part)]
+
+    @cached_property
+    def sold(self) -> np.ndarray:  # (n,) int64
+        "How many products each store sells."
+        return sum((planes.sold for planes in self.planes), np.zeros(len(self.stores), int))
+
+    def counts(self, row: int, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: (m,) int64
+        "What the store in a row has in common with those in others."
+        shared, equal = np.zeros((2, len(others)), int)
+        for planes in self.planes:
+            found = row_counts(planes, row, planes, others)
+            shared, equal = shared + found[0], equal + found[1]
+        return shared, np.where(others == row, shared, equal)
+
+    def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
+        "How many products the store in a row shares with those in others."
+        return sum((row_shared(planes, row, planes, others) for planes in self.planes), np.zeros(len(others), int))
 
     @cached_property
     def sketches(self) -> FingerprintIndex:

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['pair_counts_plain', 'Codebook', 'codebook', 'Leftovers', 'PricePlanes', 'join_planes', 'pack', 'price_planes',
-           'count_bands', 'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts', 'row_shared']
+           'count_bands', 'count_parts', 'pair_counts', 'Pairs', 'matching_pairs', 'row_counts', 'row_shared',
+           'among_themselves']
 
 # %% ../../nbs/core/bitplanes.ipynb #2bd354d4
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -353,3 +354,11 @@ def row_shared(
     shared = np.empty(len(others), np.int32)
     count_shared(one.records, i, many.records, others, many.book.starts, shared)
     return shared
+
+# %% ../../nbs/core/bitplanes.ipynb #3b0dc257
+def among_themselves(planes: PricePlanes) -> PricePlanes:
+    "The same stores, for comparing them with each other: without the prices that a single store has and nobody else."
+    keys, several = planes.left.keys, np.zeros(len(planes.left.keys), bool)
+    several[1:] = keys[1:] == keys[:-1]
+    several[:-1] |= several[1:]
+    return replace(planes, left=_leftovers(keys[several], planes.left.stores[several], len(planes)))

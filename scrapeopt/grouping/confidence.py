@@ -6,7 +6,7 @@
 __all__ = ['ConfidenceTable', 'audit_scrape', 'OwnPrices', 'more_likely', 'newer', 'fuse', 'calibration_gap']
 
 # %% ../../nbs/grouping/confidence.ipynb #57d4a842
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -206,7 +206,7 @@ def calibration_gap(
     before: float,
     offered: np.ndarray,  # (n, products) int32, what was served for the stores that were scraped
     sure: np.ndarray,  # (n, products) float32, with this confidence
-    shown: np.ndarray,  # (n, products) int32, what the scrapes showed
+    shown: Sequence[np.ndarray],  # n times (products,) int32, what the scrapes showed
 ) -> float:
     "By how much less was right than was promised, after some scrapes more."
     for promised, confidence, price in zip(offered, sure, shown, strict=True):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.bitplanes import row_counts, row_shared
 from ..core.calendar import SyncWindow
 from ..discovery import sync_cohorts
 from ..overlap import MatchRule, OverlapMatrix, PriceMatrix
@@ -46,8 +45,8 @@ def compare(
                      no.copy())
     if store is None or store not in prices or not known.any(): return out
     row, rows = prices.row(store), np.array([prices.row(o) for o in names if o in prices])
-    shared, equal = row_counts(prices.planes, row, prices.planes, rows)
-    own_sold, sold = int(prices.planes.sold[row]), prices.planes.sold[rows]
+    shared, equal = prices.counts(row, rows)
+    own_sold, sold = int(prices.sold[row]), prices.sold[rows]
     out.timely[known] = window.comparable(prices.times[row], prices.times[rows])
     out.comparable[known] = out.timely[known] & (shared > 0)
     out.shared[known] = shared
@@ -69,8 +68,8 @@ def suppliers(
     row, names = prices.row(store), [o for o in others if o in prices]
     rows = np.array([prices.row(o) for o in names], np.int64)
     timely = np.flatnonzero(window.comparable(prices.times[row], prices.times[rows]))
-    shared = row_shared(prices.planes, row, prices.planes, rows[timely])
-    return [names[i] for i in timely[rule.in_range(shared, int(prices.planes.sold[row]))]]
+    shared = prices.shared(row, rows[timely])
+    return [names[i] for i in timely[rule.in_range(shared, int(prices.sold[row]))]]
 
 # %% ../../nbs/grouping/linkage.ipynb #9fc45230
 def most_alike(

@@ -19,7 +19,7 @@ from ..core.errors import InputError
 from ..core.price_week import PriceWeek, expected_week
 from ..discovery import asleep, complete_clusters
 from ..grouping.belief_state import BY_VOTE, Batch, BeliefState, PriceAudit, Reading, ServedPrices
-from ..grouping.belief_state import departure_probs, learn, serve
+from ..grouping.belief_state import departure_probs, learn, serve, serve_parts
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import ClusterFormed, Event, GroupState, StoreGroup
 from ..grouping.evidence_context import LatestSnapshots
@@ -200,6 +200,12 @@ class Policy:
     def serve(self, beliefs: BeliefState, stores: Sequence[str], now: pd.Timestamp) -> ServedPrices:
         "The prices of some stores at a UTC time, how sure they are, and where they come from."
         return serve(beliefs, stores, now, self.reading)
+
+    def serve_parts(
+        self, beliefs: BeliefState, parts: Iterable[Sequence[str]], now: pd.Timestamp,
+    ) -> Iterator[ServedPrices]:
+        "As `serve`, for one part of the stores after the other: a large company does not fit into memory at once."
+        return serve_parts(beliefs, parts, now, self.reading)
 
     def reanalyse(
         self,

@@ -223,8 +223,8 @@ def comparable_snapshots(
     from scrapeopt.overlap import PriceMatrix  # here: a queue must not wait for it
     wanted = (latest.times >= since) | np.isin(latest.stores, list(always))
     rows = np.flatnonzero(wanted & ~np.isnat(latest.times))
-    return PriceMatrix(np.array(latest.stores)[rows], latest.times[rows], latest.prices[rows], latest.products,
-                       latest.categories)
+    prices = latest.prices if len(rows) == len(latest.prices) else latest.prices[rows]  # a large company is not copied
+    return PriceMatrix(np.array(latest.stores)[rows], latest.times[rows], prices, latest.products, latest.categories)
 
 
 def to_be_formed(

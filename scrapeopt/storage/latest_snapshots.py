@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,16 @@ from .currencies import in_currency
 from .event_log import change_counts
 from .queries import newest_snapshots, query_frame, snapshots_of
 from .lost_snapshots import LostSnapshot, damage_of
-from .snapshots import KeptSnapshot, kept_snapshots, read_kept
+from .snapshots import KeptSnapshot, kept_snapshots, read_kept_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # %% ../../nbs/storage/latest_snapshots.ipynb #328a823d
+NO_PRODUCTS = pd.DataFrame({"product_id": [], "category": [], "first_seen": pd.to_datetime([], utc=True)})
+
+
 def product_table(
     session: Session,
     company: Company,
@@ -50,15 +56,19 @@ def read_over(
     folder: Path,  # the workspace
     company: str,
     kept: KeptSnapshot,
-    products: pd.Index,  # ids
+    products: "pa.Array",  # ids, string
     whole: bool = True,  # the ids are all there are; False: a part of them
 ) -> tuple[np.ndarray, np.ndarray]:  # (products,) int32 prices, -1 = not sold; (products,) rows of them, -1 = none
     "The prices of a snapshot over some products; `InputError` with the reason when its file is not what it should be."
-    (ids, cents, _), prices = read_kept(folder, company, kept), np.full(len(products), NOT_SOLD, np.int32)
-    row, at = np.full(len(products), -1), products.get_indexer(pd.Index(ids))
+    import pyarrow.compute as pc
+    prices, row = np.full(len(products), NOT_SOLD, np.int32), np.full(len(products), -1)
+    alone = products[0].as_py() if len(products) == 1 and not whole else None
+    ids, cents, first = read_kept_prices(folder, company, kept, alone)
+    at = pc.fill_null(pc.index_in(ids, value_set=products), -1).to_numpy()
     known = at >= 0
-    if whole and not known.all(): raise InputError(f"the file has product {ids[~known][0]}, which the state has not")
-    prices[at[known]], row[at[known]] = cents[known], np.flatnonzero(known)
+    if whole and not known.all():
+        raise InputError(f"the file has product {ids[int(known.argmin())]}, which the state has not")
+    prices[at[known]], row[at[known]] = cents[known], first + np.flatnonzero(known)
     return prices, row
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #99bd173c
@@ -72,6 +82,12 @@ def agreement_in(
     return found if len(found) == rows else np.full(rows, UNKNOWN, np.int8)
 
 
+def product_ids(latest: LatestSnapshots) -> "pa.Array":  # string
+    "The ids of the products as Arrow has them."
+    import pyarrow as pa
+    return pa.array(latest.products, pa.string())
+
+
 def fill_in(
     latest: LatestSnapshots,  # changed in place
     folder: Path,  # the workspace
@@ -81,14 +97,13 @@ def fill_in(
     whole: bool,  # the products of `latest` are all there are; False: a part of them
 ) -> dict[KeptSnapshot, str]:  # what could not be read -> why
     "Read the prices of some stores, and how they agreed with their groups'."
-    products, lost = pd.Index(latest.products, dtype=object), dict[KeptSnapshot, str]()
+    products, lost = product_ids(latest), dict[KeptSnapshot, str]()
     for kept in kept_snapshots(newest):
         i = latest.row[kept.store_id]
         try: latest.prices[i], row = read_over(folder, company, kept, products, whole)
         except InputError as e: lost[kept] = str(e)
         else: latest.agreement[i, row >= 0] = agreement_in(marks.get(kept.key), kept.rows)[row[row >= 0]]
     return lost
-
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #883769cd
 def mark_sold(
@@ -98,7 +113,7 @@ def mark_sold(
     snapshots: pd.DataFrame,  # in another currency, as `newest_snapshots` gives them
 ) -> None:
     "Note what some stores sold, or may sell since, whose prices are known in another currency only, and not lost."
-    products, latest.sold_elsewhere = pd.Index(latest.products, dtype=object), latest.sold_elsewhere.copy()
+    products, latest.sold_elsewhere = product_ids(latest), latest.sold_elsewhere.copy()
     for kept in kept_snapshots(snapshots):
         try: shown = read_over(folder, company, kept, products, len(products) != 1)[0]
         except InputError: continue
@@ -198,7 +213,7 @@ def load_beliefs(
 ) -> BeliefState:
     "What is known of a company."
     names = sorted(asked) if asked else sorted(stores_of(session, company) - state.retired)
-    table = product_table(session, company, product)[:0 if asked is not None and not asked else None]
+    table = NO_PRODUCTS if asked is not None and not asked else product_table(session, company, product)
     latest = LatestSnapshots.empty(names, len(table))
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
@@ -245,7 +260,7 @@ def read_batches(
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read
 ) -> Iterator[Batch]:
     "The batches of an update, a local day each, of what can be read."
-    products, order = pd.Index(latest.products, dtype=object), new.sort_values("scraped_at", kind="stable")
+    products, order = product_ids(latest), new.sort_values("scraped_at", kind="stable")
     days = local_day(order["scraped_at"], latest.window.timezone)
     for day in np.unique(days):
         part = order[days == day].drop_duplicates("store_id", keep="last")

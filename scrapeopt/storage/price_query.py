@@ -9,21 +9,25 @@ __all__ = ['Source', 'price_reader', 'as_frame']
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import BeliefState, ServedPrices
+from ..grouping.belief_state import KEPT_VIEWS, BeliefState, ServedPrices, in_parts
+from ..grouping.evidence_context import LatestSnapshots
 from ..policies.base import Policy
-from .currencies import newest_currency
+from .currencies import Money, newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
 from .lost_snapshots import LostSnapshot, damage_of, tell_lost
-from .tables import Company
+from .tables import Company, Product
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,10 +45,15 @@ class Source:
     before: "Source | None" = None  # the same company in the currency before, of the stores not seen since
     counts: pd.DataFrame | None = None  # as `newest`, without what turned out to be lost; None: nothing did
 
+    @cached_property
+    def money(self) -> Money:
+        "How its prices are kept, but for those of the currencies before."
+        return Money(newest_currency(self.newest), int(self.newest["decimals"].max()) if len(self.newest) else 0)
+
     @property
     def decimals(self) -> int:
         "With how many decimals its prices are kept, those of the currencies before included."
-        own = int(self.newest["decimals"].max()) if len(self.newest) else 0
+        own = self.money.decimals
         return own if self.before is None else max(own, self.before.decimals)
 
     @property
@@ -108,65 +117,99 @@ def repeated(text: str, n: int) -> "pa.Array":
     return pa.repeat(pa.scalar(text, pa.string()), n)
 
 
-def store_rows(
-    source: Source,
-    beliefs: BeliefState,
-    served: ServedPrices,
-    k: int,  # which of its stores
-    store: str,  # its id
-    places: int,  # decimals of the table
-    witnesses: np.ndarray,  # (views, products) row of the store that showed each view's price last
-) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
-    "The served prices of one store."
+def chosen(texts: Sequence[str | None] | np.ndarray, which: np.ndarray) -> "pa.Array":
+    "Some texts by their positions."
     import pyarrow as pa
-    latest, at, company = beliefs.latest, np.flatnonzero(served.prices[k] != NOT_SOLD), source.company
-    decimals = int(source.newest["decimals"].iloc[0])
-    group = served.group[k][at]
-    shown = np.where(group < 0, latest.row[store], witnesses[group, at] if len(witnesses) else -1)
+    return pa.array(texts, pa.string()).take(pa.array(which))
+
+
+def shown_by(
+    served: ServedPrices,
+    own: np.ndarray,  # (stores,) row of each store
+    witnesses: Sequence[np.ndarray],  # of each view (products,) row of the store that showed its price last
+) -> np.ndarray:  # (stores, products) int32, row of the store that showed each price
+    "Who showed the prices that are served."
+    shown = np.repeat(own.astype(np.int32)[:, None], served.prices.shape[1], 1)
+    for v, witness in enumerate(witnesses):
+        members = np.flatnonzero((served.group == v).any(1))
+        shown[members] = np.where(served.group[members] == v, witness, shown[members])
+    return shown
+
+# %% ../../nbs/storage/price_query.ipynb #9bbe96cb
+def served_rows(
+    source: Source,
+    latest: LatestSnapshots,
+    stores: Sequence[str],
+    served: ServedPrices,  # for these stores
+    witnesses: Sequence[np.ndarray],  # of each view (products,) row of the store that showed its price last
+    places: int,  # decimals of the table
+) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
+    "The served prices of some stores."
+    import pyarrow as pa
+    cells = served.prices != NOT_SOLD
+    store, product = (at.astype(np.int32) for at in np.nonzero(cells))
+    shown = shown_by(served, np.array([latest.row[s] for s in stores], np.int64), witnesses)[cells]
+    group, units = served.group[cells] + np.int16(1), served.prices[cells].astype(np.int64)
     kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
-    which = pa.array(group.astype(np.int64) + 1)
     return pa.RecordBatch.from_pydict({
-        "company": repeated(company.name, len(at)), "store_id": repeated(store, len(at)),
-        "product_id": pa.array(latest.products[at], pa.string()),
-        "price": exact_decimals(served.prices[k][at].astype(np.int64) * 10 ** (places - decimals), places),
-        "currency": repeated(newest_currency(source.newest), len(at)),
-        "source": pa.array(["direct_scrape", *kinds]).take(which),
-        "source_store": pa.array(latest.stores, pa.string()).take(pa.array(shown)),
-        "group": pa.array([None, *(view.name for view in served.views)], pa.string()).take(which),
-        "scraped_at": pa.array(latest.times[shown].astype("datetime64[us]"), pa.timestamp("us", "UTC")),
-        "confidence": pa.array(served.confidence[k][at].astype(float))}, schema=price_schema(places))
+        "company": repeated(source.company.name, len(store)), "store_id": chosen(stores, store),
+        "product_id": chosen(latest.products, product),
+        "price": exact_decimals(units * 10 ** (places - source.money.decimals), places),
+        "currency": repeated(source.money.currency, len(store)), "source": chosen(["direct_scrape", *kinds], group),
+        "source_store": chosen(latest.stores, shown), "group": chosen([None, *(v.name for v in served.views)], group),
+        "scraped_at": pa.array(latest.times.astype("datetime64[us]")[shown], pa.timestamp("us", "UTC")),
+        "confidence": pa.array(served.confidence[cells].astype(float))}, schema=price_schema(places))
 
 # %% ../../nbs/storage/price_query.ipynb #98d4a826
+def row_keys(rows: "pa.RecordBatch") -> "pa.Array":  # string
+    "Store and product of each row as one text, in the order of the stores, then of the products."
+    import pyarrow.compute as pc
+    return pc.binary_join_element_wise(rows["store_id"], rows["product_id"], "\0")
+
+
 def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch":
-    "What is told of a store in the present currency, and what only older prices tell; by product."
+    "What is told of some stores in the present currency, and what only older prices tell; by store and product."
     import pyarrow as pa
     import pyarrow.compute as pc
-    left = old.filter(pc.invert(pc.is_in(old["product_id"], value_set=new["product_id"])))
-    return pa.concat_batches([new, left]).sort_by("product_id")
+    left = old.filter(pc.invert(pc.is_in(row_keys(old), value_set=row_keys(new))))
+    return pa.concat_batches([new, left]).sort_by([("store_id", "ascending"), ("product_id", "ascending")])
 
 # %% ../../nbs/storage/price_query.ipynb #6ca2a748
-CHUNK = 128  # stores whose snapshots are in memory at a time, beside those who speak for their groups
+CHUNK_CELLS = 2 ** 25  # prices of the stores that are read at a time, beside those who speak for their groups
+PART_CELLS = 2 ** 19  # prices of the stores that are served at a time
 
 
+def product_count(
+    session: Session,
+    company: Company,
+    product: str | None,  # only this one
+) -> int:
+    "How many products a company was ever seen to sell, of those that are asked for."
+    if product is not None: return 1
+    return session.scalar(select(func.count()).select_from(Product).where(Product.company_id == company.id)) or 0
+
+# %% ../../nbs/storage/price_query.ipynb #fcda9fb0
 def chunk_rows(
     session: Session,
     folder: Path,  # the workspace
     source: Source,
-    stores: Sequence[str],  # a few of its stores
+    parts: Sequence[Sequence[str]],  # some of its stores, in the order of their ids, a few at a time
     product: str | None,  # only this one
     places: int,  # decimals of the table
-) -> dict[str, "pa.RecordBatch"]:  # by store
-    "The served prices of some stores of a company."
-    beliefs = source.read(session, folder, stores, product)
-    found = source.policy.serve(beliefs, stores, source.now)
-    shape = len(found.views), found.prices.shape[1]
-    witnesses = np.array([view.witness(beliefs.latest) for view in found.views], np.int64).reshape(shape)
-    rows = {s: store_rows(source, beliefs, found, k, s, places, witnesses) for k, s in enumerate(stores)}
-    if source.before is None or not (unseen := sorted(set(stores) & set(source.before.stores))): return rows
-    older = chunk_rows(session, folder, source.before, unseen, product, places)
-    return rows | {s: with_older(rows[s], older[s]) for s in unseen}
+) -> Iterator["pa.RecordBatch"]:
+    "The served prices of some stores of a company, one batch for each part."
+    beliefs = source.read(session, folder, [*chain(*parts)], product)
+    witness = lru_cache(KEPT_VIEWS)(lambda view: view.witness(beliefs.latest))
+    older: Iterator[pa.RecordBatch] = iter(())
+    if source.before is not None and (old := set(source.before.stores).intersection(chain(*parts))):
+        unseen = [[s for s in part if s in old] for part in parts]
+        older = chunk_rows(session, folder, source.before, unseen, product, places)
+    for part, served in zip(parts, source.policy.serve_parts(beliefs, parts, source.now), strict=True):
+        rows = served_rows(source, beliefs.latest, part, served, [witness(view) for view in served.views], places)
+        before = next(older, None)
+        yield rows if before is None else with_older(rows, before)
 
-
+# %% ../../nbs/storage/price_query.ipynb #ae525a0b
 def source_rows(
     session: Session,
     folder: Path,  # the workspace
@@ -175,10 +218,10 @@ def source_rows(
     store: str | None,  # only this one
     product: str | None,  # only this one
 ) -> Iterator["pa.RecordBatch"]:
-    "The served prices of a company, one batch a store."
-    served = [s for s in source.stores if store in (None, s)]
-    for start in range(0, len(served), CHUNK):
-        yield from chunk_rows(session, folder, source, served[start:start + CHUNK], product, places).values()
+    "The served prices of a company, one batch for a few stores."
+    served, products = [s for s in source.stores if store in (None, s)], product_count(session, source.company, product)
+    for stores in in_parts(served, CHUNK_CELLS, products):
+        yield from chunk_rows(session, folder, source, in_parts(stores, PART_CELLS, products), product, places)
 
 # %% ../../nbs/storage/price_query.ipynb #4342290d
 BATCH_ROWS = 100_000  # rows of a batch, at least, but for the last one; see the table below

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TIME_NAME', 'snapshot_path', 'scrape_time', 'write_snapshot', 'read_snapshot', 'KeptSnapshot', 'kept_snapshots',
-           'read_kept']
+           'read_kept', 'read_kept_prices']
 
 # %% ../../nbs/storage/snapshots.ipynb #63b03533
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ from ..core.files import whole_file
 from .folders import folder_name
 from .inbox import scrape_stem, shown_text
 from .lost_snapshots import LostSnapshot, damage_of
-from .snapshot_places import read_place
+from .snapshot_places import Rows, read_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +60,9 @@ def scrape_time(
                          "the file after the time of the scrape")
     raise InputError(f"the file name '{shown}' is not a UTC time like 20261123T020000Z.jsonl")
 
+# %% ../../nbs/storage/snapshots.ipynb #3e0c85ef
+ROWS_TOGETHER = 4_096  # rows of a row group; see the table at the end
+
 # %% ../../nbs/storage/snapshots.ipynb #4bbc8940
 def write_snapshot(
     scrape: "Scrape",
@@ -71,7 +74,7 @@ def write_snapshot(
     table = scrape.rows.drop_columns("line").replace_schema_metadata(dict(about))
     repeated = [key for key in table.column_names if key != "product_id"]
     with whole_file(path) as file:
-        pq.write_table(table, file, compression="zstd", use_dictionary=repeated,
+        pq.write_table(table, file, compression="zstd", row_group_size=ROWS_TOGETHER, use_dictionary=repeated,
                        column_encoding={"product_id": "DELTA_BYTE_ARRAY"})
 
 # %% ../../nbs/storage/snapshots.ipynb #1ed6c32b
@@ -80,29 +83,32 @@ COLUMNS = {"product_id": ("string", "large_string"), "price": ("int32",), "categ
 
 def foreign_column(
     table: "pa.Table",
+    columns: Sequence[str],  # that it should have
 ) -> str | None:
     "The first column that is not as in a snapshot, None where all are."
-    for name, kinds in COLUMNS.items():
+    for name in columns:
         if name not in table.schema.names: return name
         kind = table.schema.field(name).type
-        if str(getattr(kind, "value_type", kind)) not in kinds or table[name].null_count: return name
+        if str(getattr(kind, "value_type", kind)) not in COLUMNS[name] or table[name].null_count: return name
     return None
 
 
-def snapshot_table(
+def checked_rows(
     path: Path,  # as the state has it
-) -> "pa.Table":  # product_id, price, category; its metadata is what the file says of the snapshot
+    columns: Sequence[str] = tuple(COLUMNS),
+    product: str | None = None,  # only rows among which it would be; None: all
+) -> Rows:
     "What a snapshot holds; `InputError` with the reason when it is missing, damaged, or none."
     import pyarrow as pa
     if why := damage_of(path): raise InputError(why)
     try:
-        table, about = read_place(path, list(COLUMNS))
-        table.validate(full=True)
+        found = read_place(path, columns, product)
+        found.table.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as e:  # damage may look like text in no encoding, too
         raise InputError(f"the file is damaged: {str(e).splitlines()[0]:.100}") from e
-    if (name := foreign_column(table)) is not None:
+    if (name := foreign_column(found.table, columns)) is not None:
         raise InputError(f"the file is no snapshot: its column {name} is missing, or not what it should be")
-    return table.replace_schema_metadata(about)
+    return found
 
 # %% ../../nbs/storage/snapshots.ipynb #ce19a7b3
 def columns_of(table: "pa.Table") -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `read_snapshot`
@@ -115,7 +121,7 @@ def read_snapshot(
     path: Path,  # as the state has it: a file of its own, or a place in one of several (`storage/snapshot_places`)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # product ids (k,) str, prices (k,) int32, categories (k,) str
     "The products, prices and categories of a snapshot; `InputError` when it is missing or damaged."
-    try: return columns_of(snapshot_table(path))
+    try: return columns_of(checked_rows(path).table)
     except InputError as e: raise InputError(f"the snapshot {path} cannot be read: {e}") from e
 
 # %% ../../nbs/storage/snapshots.ipynb #02a0efec
@@ -147,13 +153,13 @@ def kept_snapshots(
 
 
 # %% ../../nbs/storage/snapshots.ipynb #748a25e8
-def need_own(table: "pa.Table", company: str, kept: KeptSnapshot) -> None:
+def need_own(found: Rows, company: str, kept: KeptSnapshot) -> None:
     "`InputError` with the reason when a snapshot's file is not the one that the state means."
-    told = {key.decode(): value.decode(errors="replace") for key, value in (table.schema.metadata or {}).items()}
     for key, value in kept.about(company).items():
-        if key in told and told[key] != value: raise InputError(f"the file is another's: its {key} is {told[key]}")
-    if table.num_rows != kept.rows:
-        raise InputError(f"the file has {table.num_rows:,} products, the state says {kept.rows:,}")
+        told = found.about.get(key, value)
+        if told != value: raise InputError(f"the file is another's: its {key} is {told}")
+    if found.total != kept.rows:
+        raise InputError(f"the file has {found.total:,} products, the state says {kept.rows:,}")
 
 # %% ../../nbs/storage/snapshots.ipynb #4e05f959
 def read_kept(
@@ -162,7 +168,19 @@ def read_kept(
     kept: KeptSnapshot,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `read_snapshot`
     "As `read_snapshot`, of the file that the state means; `InputError` with the reason alone when it is another."
-    table = snapshot_table(folder / kept.path)
-    need_own(table, company, kept)
-    return columns_of(table)
+    found = checked_rows(folder / kept.path)
+    need_own(found, company, kept)
+    return columns_of(found.table)
 
+# %% ../../nbs/storage/snapshots.ipynb #fe5e62d3
+def read_kept_prices(
+    folder: Path,  # the workspace
+    company: str,
+    kept: KeptSnapshot,
+    product: str | None = None,  # only the group of rows that may hold it; None: all
+) -> tuple["pa.Array", np.ndarray, int]:  # product ids (k,) string, prices (k,) int32, number of the first row
+    "Products and prices of the file that the state means, in order; `InputError` with the reason as `read_kept`."
+    import pyarrow as pa
+    found = checked_rows(folder / kept.path, ["product_id", "price"], product)
+    need_own(found, company, kept)
+    return found.table["product_id"].combine_chunks().cast(pa.string()), found.table["price"].to_numpy(), found.first
