@@ -57,17 +57,23 @@ def tell_server(server: str, *commands: str) -> None:
         for command in commands: connection.execute(command)
 
 
+def make_database(folder: Path, server: str) -> None:
+    tell_server(server, f"CREATE DATABASE {database_name(folder)}")
+
+
 def make(folder: Path, server: str | None, policy: str = "document") -> Workspace:
     "A new workspace with the stores of the small chain, clustered."
-    if server: tell_server(server, f"CREATE DATABASE {database_name(folder)}")
+    if server: make_database(folder, server)
     return new_workspace(folder, state_url(folder, server), policy)
 
 
 def duplicate(before: Path, after: Path, server: str | None) -> Path:
-    "Copy a workspace that nobody has open, with its state."
+    "Copy a workspace with its state, once whoever had it open is gone."
     shutil.copytree(before, after)
     if server:
-        tell_server(server, f"CREATE DATABASE {database_name(after)} TEMPLATE {database_name(before)}")
+        tell_server(server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                            f"WHERE datname = '{database_name(before)}'",
+                    f"CREATE DATABASE {database_name(after)} TEMPLATE {database_name(before)}")
         settings = after / "scrapeopt.toml"
         settings.write_text(settings.read_text().replace(database_name(before), database_name(after)))
     return after
@@ -200,6 +206,7 @@ class Trap:
     "A call that writes, and what becomes of it."
     nth: int  # 1, 2, ... of all that a command makes; 0: none, they are only counted
     error: int | None = None  # errno; None: the process is killed before the call
+    server: int | None = None  # or this process, a server's, ends at once
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,10 @@ def set_trap(root: Path, trap: Trap, calls: list[int]) -> None:
     def call(path: object) -> None:
         calls[0] += 1
         if calls[0] != trap.nth: return
-        if trap.error is None: os.kill(os.getpid(), signal.SIGKILL)
+        if trap.server is not None:
+            os.kill(trap.server, signal.SIGQUIT)
+            time.sleep(0.5)
+        elif trap.error is None: os.kill(os.getpid(), signal.SIGKILL)
         else: raise OSError(trap.error, os.strerror(trap.error), str(path))
 
     def inside(path: object) -> bool:
