@@ -22,6 +22,7 @@ from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, s
 from sqlalchemy import Engine, MetaData, event, make_url, select
 
 from scrapeopt.core.errors import InputError
+from scrapeopt.storage.repository import read_groups
 from scrapeopt.storage.snapshots import read_snapshot
 from scrapeopt.storage.tables import Base, connect
 from scrapeopt.update import update_db
@@ -34,8 +35,12 @@ OF_A_RUN = {"alembic_version", "lease", "run"}  # tables that tell of runs, not 
 
 # Children are forked from a server that has loaded the package, so each starts in milliseconds.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["scrapeopt.cli", "scrapeopt.update", "scrapeopt.groups", "scrapeopt.reanalysis",
-                                 "scrapeopt.scrape", "pyarrow.parquet", "drill_world"])
+CHILDREN.set_forkserver_preload([
+    "scrapeopt.cli", "scrapeopt.update", "scrapeopt.groups", "scrapeopt.reanalysis", "scrapeopt.scrape",
+    "scrapeopt.clustering", "scrapeopt.analysis.status", "scrapeopt.analysis.problems", "scrapeopt.analysis.odd_places",
+    "scrapeopt.storage.store_file", "scrapeopt.core.map_drawing", "sklearn.cluster", "duckdb", "pyarrow.parquet",
+    "pyarrow.csv", "filelock", "rich.progress", "rich.table", "alembic.runtime.environment", "alembic.script",
+    "drill_world"])
 
 
 # --- workspaces, whose state lies in SQLite or on a server
@@ -138,8 +143,22 @@ def files_of(folder: Path) -> dict[str, bytes]:
             for p in sorted((folder / part).rglob("*")) if p.is_file()}
 
 
+def check_groups(ws: Workspace) -> None:
+    "A store is in one full group at most, titles and Candidates are members', and the log tells the same groups."
+    for company in ws.companies():
+        with ws.begin() as session:
+            row = ws.company(session, company)
+            state, told = read_groups(session, row), read_groups(session, row, pd.Timestamp("2200-01-01", tz="UTC"))
+        full = [g for g in state.groups.values() if g.is_active and g.category is None]
+        members = [store for g in full for store in g.members]
+        assert len(members) == len(set(members)) and not set(members) & state.retired
+        assert all(g.ambassador in {None, *g.members} and g.candidates <= g.members for g in full)
+        assert told.groups == state.groups, company
+
+
 def check_whole(ws: Workspace) -> None:
     "No hole, no orphan, nothing unfinished, and a doctor who finds nothing."
+    check_groups(ws)
     there = {str(p.relative_to(ws.path)) for p in (ws.path / "prices").rglob("*.parquet")}
     assert there == {row[1] for row in named_paths(ws)}
     assert not [p for part in ("inbox", "archive", "quarantine", "prices") for p in (ws.path / part).rglob("*.part")]
