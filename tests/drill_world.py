@@ -224,7 +224,7 @@ def older(ws: Workspace, server: str | None, version: str = "0004") -> None:
 @dataclass(frozen=True)
 class Trap:
     "A call that writes, and what becomes of it."
-    nth: int  # 1, 2, ... of all that a command makes; 0: none, they are only counted
+    nth: int  # 1, 2, ... of all that a command makes, commits among them if it kills; 0: none, they are counted
     error: int | None = None  # errno; None: the process is killed before the call
     server: int | None = None  # or this process, a server's, ends at once
 
@@ -294,15 +294,15 @@ def fill_database(pages: int) -> None:
     @event.listens_for(Engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         have = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {have + pages}")
+        connection.execute(f"PRAGMA max_page_count = {max(1, have + pages)}")
 
 
-def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None, started: Any) -> None:
+def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None, lease_s: float, started: Any) -> None:
     "The child: run a command of `scrapeopt`, with everything that it prints in a box."
     from scrapeopt.cli import main
     from scrapeopt.storage import leases
     for number, name in ((1, "out"), (2, "err")): os.dup2(os.open(box / name, os.O_CREAT | os.O_WRONLY), number)
-    leases.LEASE, calls = pd.Timedelta(seconds=0.3), [0]  # so nobody waits for what a killed run had
+    leases.LEASE, calls = pd.Timedelta(seconds=lease_s), [0]
     if pages is not None: fill_database(pages)
     set_trap(root, trap, calls)
     started.send(time.monotonic())
@@ -313,12 +313,12 @@ def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None,
 
 
 def run(words: list[str], box: Path, *, trap: Trap = Trap(0), seconds: float | None = None,
-        pages: int | None = None) -> Outcome:
+        pages: int | None = None, lease_s: float = 300.0) -> Outcome:
     "Run a command in a child; kill it after some seconds, or in a trap below the folder of the box."
     shutil.rmtree(box, ignore_errors=True)
     box.mkdir(parents=True)
     ours, its = CHILDREN.Pipe(duplex=False)
-    child = CHILDREN.Process(target=obey, args=(words, box, box.parent, trap, pages, its))
+    child = CHILDREN.Process(target=obey, args=(words, box, box.parent, trap, pages, lease_s, its))
     child.start()
     its.close()
     begin = ours.recv()

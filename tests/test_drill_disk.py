@@ -49,7 +49,7 @@ class Disk:
         "The state after a job that does not fail, and how many calls it made."
         if name not in self.known:
             folder = self.fresh()
-            outcome = self.run(name, folder)
+            outcome = self.run(name, folder, trap=Trap(0, errno.ENOSPC))
             assert outcome.code == 0, outcome
             self.known[name] = everything(folder), outcome.calls
         return self.known[name]
@@ -83,7 +83,8 @@ def test_a_write_that_fails_is_told_and_made_up_for(disk, name):
 
 @pytest.mark.drill
 @pytest.mark.parametrize("error", FAULTS, ids=[errno.errorcode[e] for e in FAULTS])
-@pytest.mark.parametrize("name", list(JOBS))
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", [name for name in JOBS if name != "prices to a table"])  # that writes no file itself
 def test_every_write_that_fails_is_told_and_made_up_for(disk, name, error):
     _, calls = disk.calm(name)
     codes = [disk.fail(name, trap=Trap(nth, error)).code for nth in range(1, calls + 1)]
@@ -101,11 +102,11 @@ def test_a_state_that_has_no_room_is_told_and_made_up_for(disk):
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("name", ["update", "import", "cluster", "reanalyse"])
+@pytest.mark.parametrize("name", ["update", "import", "cluster", "reanalyse", "prices to a table"])
 def test_a_state_that_has_no_room_at_any_page(disk, name):
     codes = full_at(disk, name, range(12))
     print(f"{name}: {codes}")
-    assert codes[-1] in (0, 2)
+    assert 2 in codes[:3]
 
 
 # --- scraping: a store that cannot be written failed, and says why; the others land
@@ -142,6 +143,7 @@ def test_a_scrape_that_cannot_be_written_is_a_failed_one(disk):
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("error", FAULTS, ids=[errno.errorcode[e] for e in FAULTS])
 def test_every_scrape_that_cannot_be_written_is_a_failed_one(disk, error):
     for nth in range(1, 65): check_scrape(disk, nth, error)
