@@ -59,10 +59,10 @@ class Disk:
         expected, _ = self.calm(name)
         folder = self.fresh()
         outcome = self.run(name, folder, **how)
-        if outcome.code != 0: assert one_sentence(outcome), (name, how, outcome)
-        else: assert everything(folder) == expected, (name, how)  # it could do without that call
-        again = self.run(name, folder)
-        assert again.code == 0, (name, how, outcome, again)
+        if outcome.code != 0:
+            assert one_sentence(outcome), (name, how, outcome)
+            again = self.run(name, folder)
+            assert again.code == 0, (name, how, outcome, again)
         assert everything(folder) == expected, (name, how, outcome)
         assert not list(folder.glob(".*.part"))
         return outcome
