@@ -46,6 +46,19 @@ def output_path(
     "Where the scrape of `task` at the time `stamp` lands."
     return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.jsonl"
 
+# %% ../nbs/08_scrape.ipynb #1b4c8ee3
+def free_path(
+    workspace: Path,
+    task: ScrapeTask,
+    at: pd.Timestamp,  # UTC
+) -> Path:  # as `output_path`
+    "Where a scrape that begins at a moment lands: at the first second from then on of which there is no file."
+    while True:
+        path = output_path(workspace, task, format(at, TIME_NAME))
+        archived = workspace / "archive" / path.relative_to(workspace / "inbox")
+        if not path.exists() and not archived.exists(): return path
+        at += pd.Timedelta(seconds=1)
+
 # %% ../nbs/08_scrape.ipynb #162b18b1
 SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
     r"(?:ba|da|z|k|mk|a|fi|c|tc)?sh|pwsh|powershell": ("c", ("-o", "+o", "-O", "+O", "--rcfile", "--init-file")),
@@ -266,10 +279,10 @@ def _attempt(
     processes: Processes,
 ) -> tuple[str, str]:  # what went wrong (empty = nothing), in the scraper's words
     "Scrape `task` once."
-    stamp = format(pd.Timestamp.now("UTC") if plan.now is None else plan.now, TIME_NAME)
-    final = output_path(plan.folder, task, stamp)
+    if plan.now is None: final = free_path(plan.folder, task, pd.Timestamp.now("UTC"))
+    else: final = output_path(plan.folder, task, format(plan.now, TIME_NAME))  # again what a killed replay wrote
     part = unfinished(final)
-    values = {"company": task.company, "store_id": task.store_id, "output": str(part), "time": stamp}
+    values = {"company": task.company, "store_id": task.store_id, "output": str(part), "time": final.stem}
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _clear_parts(final.parent, plan.timeout_s, part)

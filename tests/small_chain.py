@@ -65,9 +65,9 @@ def scrape_in_two_days(ws: Workspace, week: int) -> None:
     update_db(ws)
 
 
-def new_workspace(path: Path) -> Workspace:
+def new_workspace(path: Path, url: str | None = None, policy: str = "document") -> Workspace:
     "A workspace with the stores, clustered."
-    ws = Workspace.create(path, policy="document")
+    ws = Workspace.create(path, url, policy)
     ws.import_stores(stores())
     ws.cluster(min_samples=2)
     return ws

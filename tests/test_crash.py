@@ -1,6 +1,4 @@
 """R9: whatever kills update_db, and whenever: run it again, and the state is that of a run that nothing killed."""
-import gzip
-import multiprocessing
 import os
 import random
 import shutil
@@ -8,81 +6,14 @@ import signal
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
-from sqlalchemy import event, select
+from drill_world import CHILDREN, F, W, everything, template
+from sqlalchemy import event
 
 from scrapeopt import update as module
 from scrapeopt.storage import ingest
-from scrapeopt.storage.snapshots import read_snapshot
-from scrapeopt.storage.tables import Cluster, Company, GroupEvent, Product, Snapshot, Store, StoreGroupRow
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
-
-W, F = ZONES
-HOUR, WEEK = pd.Timedelta(hours=1), pd.Timedelta(days=7)
-NOW = THURSDAY + pd.Timedelta(days=9)
-
-# Children are forked from a server that has loaded the package, so each starts in milliseconds.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["scrapeopt.update", "scrapeopt.groups", "pyarrow.parquet"])
-
-
-def template(folder: Path) -> Workspace:
-    "A workspace whose next update has everything to do: checks, a formation, and every kind of trouble."
-    ws = new_workspace(folder)
-    scrape_all(ws, companies=[W])
-    update_db(ws)
-    scrape_all(ws, 1, companies=[W], only={"0001", "0002", "0005", "0006"})
-    land(ws, W, "0007", THURSDAY + WEEK + HOUR, lines(shelf(W, "0007", 1, zone=0)))  # it changed its zone
-    land(ws, W, "0003", THURSDAY - WEEK, lines(shelf(W, "0003")))  # history
-    land(ws, W, "0004", THURSDAY + WEEK, lines(shelf(W, "0004", 1), PRODUCTS[:9]))  # partial
-    land(ws, W, "0003", THURSDAY + 9 * HOUR, [*lines(shelf(W, "0003")), "broken", '{"product_id": "1", "price": "-1"}'])
-    land(ws, W, "0001", THURSDAY, lines(shelf(W, "0001") + 5))  # conflict
-    torn = land(ws, W, "0002", THURSDAY + 2 * WEEK, lines(shelf(W, "0002")))
-    torn.with_name(torn.name + ".gz").write_bytes(gzip.compress(torn.read_bytes())[:-9])
-    torn.unlink()
-    twice = ws.inbox(W, "0001") / f"{THURSDAY + WEEK:%Y%m%dT%H%M%SZ}.jsonl"
-    twice.with_name(twice.name + ".gz").write_bytes(gzip.compress(twice.read_bytes()))
-    stray = ws.path / "inbox" / W / "none" / twice.name
-    stray.parent.mkdir()
-    stray.write_text("{}\n")
-    scrape_all(ws, companies=[F])  # its groups are formed in this update
-    ws.engine.dispose()
-    return ws
-
-
-def everything(folder: Path) -> dict[str, object]:
-    "A workspace without its surrogate ids: all tables, all files with their content, and the prices that are served."
-    ws = Workspace.open(folder)
-    with ws.begin() as session:
-        def rows(model, *hidden, order=None):
-            columns = [c.key for c in model.__table__.columns if c.key not in {"id", "company_id", *hidden}]
-            found = session.scalars(select(model).order_by(model.id) if order else select(model))
-            table = [tuple(str(getattr(r, c)) for c in columns) for r in found]
-            return table if order else sorted(table)
-
-        stores = {s.id: s.store_id for s in session.scalars(select(Store))}
-        tables = {
-            "companies": rows(Company), "clusters": rows(Cluster), "products": rows(Product),
-            "stores": rows(Store, "cluster_id"), "events": rows(GroupEvent, order="id"),
-            "snapshots": rows(Snapshot, "store_pk"),  # the path names the store
-            "groups": rows(StoreGroupRow, "ambassador_pk"),
-            "members": sorted((g.name, stores.get(g.ambassador_pk), sorted(s.store_id for s in g.members),
-                               sorted(s.store_id for s in g.candidates))
-                              for g in session.scalars(select(StoreGroupRow)))}
-        known = {s.path for s in session.scalars(select(Snapshot))}
-    files = {str(p.relative_to(folder)): p.read_bytes() for part in ("inbox", "archive", "quarantine")
-             for p in sorted((folder / part).rglob("*")) if p.is_file()}
-    snapshots = {str(p.relative_to(folder)): [c.tolist() for c in read_snapshot(p)]
-                 for p in sorted((folder / "prices").rglob("*.parquet"))}
-    assert set(snapshots) == known  # no hole, and here no orphan either
-    assert not list(folder.rglob("*.part"))
-    prices = ws.prices(now=NOW).astype(str).to_dict("list")
-    ws.engine.dispose()
-    return tables | {"files": files, "snapshots": snapshots, "prices": prices}
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:

@@ -321,3 +321,15 @@ def test_R19_a_killed_run_frees_its_stores_and_a_living_one_keeps_them(tmp_path,
     assert [t.store_id for t in ws.queue(5)] == ["B"]
     time.sleep(0.4)
     assert sorted(t.store_id for t in ws.queue(5)) == ["A", "B"]
+
+
+def test_two_scrapes_of_a_store_in_one_second_are_two_files(workspace, tmp_path, monkeypatch):
+    "Of which none is lost, be the first one taken in by then or not."
+    monkeypatch.setattr("scrapeopt.scrape.pd.Timestamp.now", lambda tz: NOW, raising=False)
+    for text in ("first", "second", "third"):
+        assert scrape(workspace, ["1"], f"sh -c 'echo {text} > $0' {{output}}", now=None).done
+        if text == "first":
+            (workspace.path / "archive/Coles/1").mkdir(parents=True)
+            (workspace.path / f"inbox/Coles/1/{NAME}").rename(workspace.path / f"archive/Coles/1/{NAME}")
+    found = {p.name: p.read_text() for p in workspace.path.rglob("*.jsonl")}
+    assert found == {NAME: "first\n", NAME.replace("00Z", "01Z"): "second\n", NAME.replace("00Z", "02Z"): "third\n"}
