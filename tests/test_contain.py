@@ -142,7 +142,7 @@ def test_R18_an_unforeseen_fault_costs_its_file(ws, error, monkeypatch, capfd, c
     real = update.take_in
 
     def fragile(*args):
-        if args[3].store_id == "0003": raise error
+        if args[3].file.store_id == "0003": raise error
         return real(*args)
     monkeypatch.setattr(update, "take_in", fragile)
     with caplog.at_level(logging.DEBUG, "scrapeopt"): report = update_db(ws)
@@ -155,12 +155,12 @@ def test_R18_an_unforeseen_fault_costs_its_file(ws, error, monkeypatch, capfd, c
 
 def test_R18_a_file_that_vanishes_while_it_is_read_is_told(ws, monkeypatch):
     scrape_all(ws, companies=[W])
-    real = update.take_in
+    real = update.read_file
 
     def late(*args):
         if args[3].store_id == "0003": args[3].path.unlink()
         return real(*args)
-    monkeypatch.setattr(update, "take_in", late)
+    monkeypatch.setattr(update, "read_file", late)
     report = update_db(ws)
     assert (report.files, report.quarantined, len(report.problems)) == (6, 0, 1) and "is gone" in report.problems[0]
     assert not list((ws.path / "quarantine").rglob("*.json")) and update_db(ws).problems == ()
@@ -230,7 +230,7 @@ def test_R18_the_rest_waits_in_the_order_of_time(ws, monkeypatch):
     real = update.take_in
 
     def full(*args):
-        if args[3].store_id == "0004": raise OSError(errno.ENOSPC, "No space left on device")
+        if args[3].file.store_id == "0004": raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
     with monkeypatch.context() as patch:
         patch.setattr(update, "take_in", full)

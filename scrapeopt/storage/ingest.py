@@ -15,10 +15,11 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+from weakref import finalize
 
 import pandas as pd
 from sqlalchemy import select
@@ -296,9 +297,6 @@ class ReadFile:
     scrape: Scrape
     put_aside: "SpooledTemporaryFile[bytes]"  # the lines that do not count, as quarantine has them
 
-    def close(self) -> None: self.put_aside.close()
-
-
 def read_file(
     folder: Path,  # the workspace
     settings: Settings,
@@ -307,7 +305,7 @@ def read_file(
 ) -> ReadFile:
     "Read a file; `InputError` when it cannot be read to its end."
     source = shown_path(file.path, folder)
-    lines = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed by whoever takes it
+    lines = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed when what is read goes
 
     def put_aside(bad: list[BadLine]) -> None:
         for b in bad:
@@ -316,10 +314,12 @@ def read_file(
 
     text, expected = ScrapedFile(file.path, settings.max_file_mb), lines_expected(settings, money, file)
     try:
-        with keeps_still(file.path): return ReadFile(file, read_scrape(text, expected, put_aside), lines)
+        with keeps_still(file.path): found = ReadFile(file, read_scrape(text, expected, put_aside), lines)
     except BaseException:
         lines.close()
         raise
+    finalize(found, lines.close)
+    return found
 
 # %% ../../nbs/storage/ingest.ipynb #7376d9d5
 AHEAD = 2**26  # bytes of files, read at a time
@@ -374,7 +374,7 @@ def take_in(
     folder: Path,  # the workspace
     settings: Settings,
     money: Money,  # that the file was taken in
-    read: ReadFile,  # closed by the caller
+    read: ReadFile,
     history: dict[pd.Timestamp, Kept],  # the store's snapshots; added to
     seen: SeenProducts,  # the company's products; added to
     sizes: UsualSizes,  # how many products snapshots usually have; added to
@@ -413,8 +413,7 @@ def read_each(
     "Take files in, each for itself; a disk that cannot be written to ends it."
     taken, refused = list[Taken](), list[Refused]()
     for k, (file, content) in enumerate(reading):
-        try:
-            with closing(content.result()) as found: taken.append(take(found))
+        try: taken.append(take(content.result()))
         except InputError as e: refused.append(Refused(file.path, str(e)))
         except OSError as e:
             waiting = stay_sentence(folder, e, [f.path for f in files[k:]])

@@ -55,7 +55,8 @@ class SeenProducts:
         self.times[where[earlier]] = moment
         if len(known): rows = rows.filter(where < 0)
         if len(rows):
-            self.ids = pa.concat_arrays([self.ids, rows["product_id"].combine_chunks()])
+            new = rows["product_id"].combine_chunks()
+            self.ids = pa.concat_arrays([self.ids, new]) if len(self.ids) else new  # a first file may be huge
             self.times = np.append(self.times, np.full(len(rows), moment))
         return Appeared(at, rows, scrape.names, shown.take(earlier))
 
@@ -74,13 +75,13 @@ def load_seen(session: Session, company: Company) -> SeenProducts:
 def with_names(appeared: Appeared) -> Iterator[list[dict[str, str]]]:  # product_id, name, category; some at a time
     "The new products of a scrape, with their names."
     if not len(appeared.new): return
-    new = appeared.new.sort_by("line")
-    lines = new["line"].to_numpy()
+    new, order = appeared.new.select(["product_id", "category"]), np.argsort(appeared.new["line"].to_numpy())
+    lines = appeared.new["line"].to_numpy()[order]
     for batch in appeared.names:
         told = batch["line"].to_numpy()
         begin, end = np.searchsorted(lines, [told[0], told[-1] + 1]) if len(told) else (0, 0)
         names = batch["name"].take(np.searchsorted(told, lines[begin:end]))
-        part = new.slice(begin, end - begin).drop_columns("line").append_column("name", names)
+        part = new.take(order[begin:end]).append_column("name", names)
         for rows in part.to_batches(max_chunksize=ROWS): yield rows.to_pylist()
 
 # %% ../../nbs/storage/seen_products.ipynb #ae002ba6
