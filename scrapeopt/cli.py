@@ -47,7 +47,7 @@ def check_typed(
     from scrapeopt.core.errors import InputError
     for before, word in pairwise(["", *words]):
         option, _, value = word.rpartition("=") if word[:2] == "--" else (before, "", word)
-        if not value.strip():
+        if not value.strip() and "." not in option:  # --IdentityProvider.token= is JupyterLab's
             whose = option if option[:1] == "-" else "an argument"
             raise InputError(f"{whose} is empty: give it a value, or leave it out")
         if "\0" in value or (not value.isascii() and not is_text(value) and not os.path.exists(value)):

@@ -315,13 +315,13 @@ def company_steps(
     "Take in a company's files and run the rules: files first, then one transaction, then the inbox."
     reading = read_files(workspace, name, files, now, progress)
     yield refused_report(workspace.path, reading.refused)
+    if reading.waiting: return (yield UpdateReport(problems=(reading.waiting,)))
     events = _learn_from(workspace, name, list(reading.taken), now, lost := list[LostSnapshot]())
     for event in events: log_event("group event", company=name, kind=type(event).__name__, words=event.words())
     yield taken_report(workspace, reading.taken, events)
     stay = clear_inbox(workspace, [t.file.path for t in reading.taken])
-    waiting = [reading.waiting] if reading.waiting else []
     odd = [*lost_now(workspace, name, lost), *ahead_of_clock(workspace, name, now)]
-    yield UpdateReport(problems=(*waiting, *stay, *odd))
+    yield UpdateReport(problems=(*stay, *odd))
 
 
 def update_company(name: str, steps: Iterator[UpdateReport]) -> UpdateReport:

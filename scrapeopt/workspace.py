@@ -47,6 +47,7 @@ from .storage.repository import upsert_stores
 from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
+# %% ../nbs/06_workspace.ipynb #97e6a1df
 if TYPE_CHECKING:
     import pyarrow as pa
 

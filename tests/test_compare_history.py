@@ -80,7 +80,7 @@ def test_stores_that_were_scraped_apart_are_compared_and_it_is_said(ws, days, ch
 @pytest.mark.parametrize(("stores", "sentence"), [
     (("0001", "0001"), "given twice"), (("0001", "1"), "no store '1' of"), (("0001", "00O2"), "did you mean 0002"),
     (("Store 0003", "0001"), "did you mean 0003 (Store 0003)?"), (("0001", "a"), "within one company only"),
-    (("", "0001"), "no store ''"), (("0001", "0002", "--company", "Aldi"), "no company is named 'Aldi'"),
+    (("", "0001"), "an argument is empty"), (("0001", "0002", "--company", "Aldi"), "no company is named 'Aldi'"),
     (("0001", "a", "--company", "Woolworths"), "no store 'a' of Woolworths")])
 def test_what_cannot_be_compared_is_said_in_a_sentence(typed, stores, sentence):
     code, out, err = typed("compare", *stores)
@@ -166,7 +166,7 @@ def test_the_history_of_all_stores_is_their_own(ws, typed):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (("--product", "999999"), "no product '999999' was seen in any store"),
-    (("--product", "10000"), "did you mean 1000"), (("--product", ""), "no product ''"),
+    (("--product", "10000"), "did you mean 1000"), (("--product", ""), "--product is empty"),
     (("--product", MILK, "--store", "7"), "no store '7'"),
     (("--product", MILK, "--company", "Aldi"), "no company is named")])
 def test_what_has_no_history_is_said_in_a_sentence(typed, arguments, sentence):
@@ -176,8 +176,9 @@ def test_what_has_no_history_is_said_in_a_sentence(typed, arguments, sentence):
 
 def test_two_columns_of_a_snapshot_are_read(ws, monkeypatch):
     import pyarrow.parquet as pq
-    read, seen = pq.ParquetFile.read, list[list[str]]()
-    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, columns: seen.append(columns) or read(self, columns))
+    read, seen = pq.ParquetFile.read_row_groups, list[list[str]]()
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups",
+                        lambda self, groups, columns: seen.append(columns) or read(self, groups, columns))
     price_history(ws, MILK, company="Woolworths")
     assert seen == [["product_id", "price"]] * len(small_chain.ZONES["Woolworths"])
 

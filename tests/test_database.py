@@ -138,7 +138,7 @@ def test_so_it_is_on_a_server(tmp_path, server):
 
 def test_two_migrations_at_once(folder):
     with sqlite3.connect(folder / "state.db") as c:
-        c.execute("DROP TABLE lease")
+        for table in ("lease", "run"): c.execute(f"DROP TABLE {table}")
         c.execute("UPDATE alembic_version SET version_num = '0006'")
     assert four_at_once(folder, 2) == []
     assert json.loads(typed("db", "current", "-w", folder, "--json").stdout)["version"] == STATE_VERSION
@@ -431,7 +431,7 @@ def test_a_backup_never_replaces_what_is_none(folder, tmp_path):
 
 def test_an_older_backup_is_brought_up_to_date_and_an_older_state_kept(folder, tmp_path):
     with sqlite3.connect(folder / "state.db") as c:
-        c.execute("DROP TABLE lease")
+        for table in ("lease", "run"): c.execute(f"DROP TABLE {table}")
         c.execute("UPDATE alembic_version SET version_num = '0006'")
     done = json.loads(typed("db", "upgrade", "-w", folder, "--json").stdout)
     assert (done["before"], done["after"]) == ("0006", STATE_VERSION)

@@ -22,6 +22,7 @@ PROGRAM = """
 import signal
 from scrapeopt import cli
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one under nohup this
 cli.main()
 """
 COMMAND = """
@@ -29,6 +30,7 @@ import signal, sys
 from scrapeopt import cli
 from scrapeopt.commands import jupyter
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one under nohup this
 jupyter.lab_command = lambda *_: [sys.executable, "-c", {lab!r}]
 jupyter.LAB_ENDS_S = 0.5
 cli.main()

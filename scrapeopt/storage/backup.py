@@ -11,10 +11,11 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,10 +25,12 @@ from sqlalchemy.exc import DBAPIError
 # %% ../../nbs/storage/backup.ipynb #1d49273b
 from ..core.errors import InputError
 from .faults import database_reason
+from .folders import folder_name, spellings
 from .home import Home, lock_folder
 from .inbox import inbox_files, scrape_stem
 from .settings import FILE, Settings, read_settings
-from .snapshots import TIME_NAME, folder_name
+from .snapshot_places import possible_places, split_place
+from .snapshots import TIME_NAME
 from .tables import STATE_VERSION, Base, Company, Snapshot, Store, UTCTime, connect
 from .tables import open_file, reading, run_migrations, state_file, state_version
 
@@ -262,23 +265,31 @@ def move_aside(path: Path, file: Path, name: str) -> Path | None:  # None: there
     return kept if kept.exists() else None
 
 # %% ../../nbs/storage/backup.ipynb #ee23091e
+Place = tuple[str, str]  # folder of a company, folder of a store
+
+
 @dataclass(frozen=True)
 class KnownFiles:
     "What a state knows of the files of a workspace."
-    stores: frozenset[tuple[str, str]]  # folder of the company, folder of the store
-    scrapes: frozenset[tuple[str, str, str]]  # and the stem of the scraped file
-    snapshots: frozenset[str]  # relative to the workspace
+    stores: Mapping[Place, Place]  # of the inbox -> the store's own
+    scrapes: frozenset[tuple[str, str, str]]  # own folders, and the stem of the scraped file
+    snapshots: frozenset[str]  # as the state has them, relative to the workspace
 
 
 def known_files(home: Home) -> KnownFiles:
     "The files that a state knows."
     stores = select(Company.name, Store.store_id).join(Store, Store.company_id == Company.id)
-    with home.read() as session:
-        folders = {(folder_name(company), folder_name(store)) for company, store in session.execute(stores)}
-        query = stores.join(Snapshot, Snapshot.store_pk == Store.id).add_columns(Snapshot.scraped_at, Snapshot.path)
-        rows = [(folder_name(company), folder_name(store), f"{at:{TIME_NAME}}", path)
-                for company, store, at, path in session.execute(query)]
-    return KnownFiles(frozenset(folders), frozenset(row[:3] for row in rows), frozenset(row[3] for row in rows))
+    taken = stores.join(Snapshot, Snapshot.store_pk == Store.id).add_columns(Snapshot.scraped_at, Snapshot.path)
+    with home.read() as session: names, rows = session.execute(stores).all(), session.execute(taken).all()
+    own = {pair: (folder_name(company), folder_name(store)) for company, store in names
+           for pair in product(spellings(company), spellings(store))}
+    scrapes = {(folder_name(company), folder_name(store), f"{at:{TIME_NAME}}") for company, store, at, _ in rows}
+    return KnownFiles(own, frozenset(scrapes), frozenset(path for *_, path in rows))
+
+
+def files_of(home: Home, snapshot: str) -> list[Path]:
+    "The Parquet files that a snapshot may lie in."
+    return [split_place(place)[0] for place in possible_places(home.path / snapshot)]
 
 
 def take_back(home: Home, known: KnownFiles) -> tuple[int, list[str]]:  # files, and those of unknown stores
@@ -286,8 +297,10 @@ def take_back(home: Home, known: KnownFiles) -> tuple[int, list[str]]:  # files,
     moved, unknown, archive = 0, list[str](), home.path / "archive"
     for path in list(inbox_files(archive)) if archive.is_dir() else []:
         parts, stem = path.relative_to(archive).parts, scrape_stem(path.name)
-        if len(parts) != 3 or stem is None or (*parts[:2], stem) in known.scrapes: continue
-        if parts[:2] not in known.stores: unknown.append(path.relative_to(home.path).as_posix())
+        if len(parts) != 3 or stem is None: continue
+        own = known.stores.get((parts[0], parts[1]))
+        if own is None: unknown.append(path.relative_to(home.path).as_posix())
+        elif (*own, stem) in known.scrapes: continue
         elif not (inbox := home.path / "inbox" / path.relative_to(archive)).exists():
             inbox.parent.mkdir(parents=True, exist_ok=True)
             path.replace(inbox)
@@ -297,13 +310,14 @@ def take_back(home: Home, known: KnownFiles) -> tuple[int, list[str]]:  # files,
 # %% ../../nbs/storage/backup.ipynb #cc171769
 def orphans(home: Home, known: KnownFiles) -> list[str]:
     "Snapshots that no row names and no scraped file in the inbox will bring back."
-    waiting = {(*path.relative_to(home.path / "inbox").parts[:2], scrape_stem(path.name))
-               for path in inbox_files(home.path / "inbox")}
+    inbox, named = home.path / "inbox", {file for snapshot in known.snapshots for file in files_of(home, snapshot)}
+    waiting = {(*known.stores.get(path.relative_to(inbox).parts[:2], ("", "")), scrape_stem(path.name))  # type: ignore[call-overload]
+               for path in inbox_files(inbox)}
     found = []
     for path in sorted((home.path / "prices").glob("company=*/store=*/*.parquet")):
-        name = path.relative_to(home.path).as_posix()
         company, store = (part.partition("=")[2] for part in path.parts[-3:-1])
-        if name not in known.snapshots and (company, store, path.stem) not in waiting: found.append(name)
+        if path in named or (company, store, path.stem) in waiting: continue
+        found.append(path.relative_to(home.path).as_posix())
     return found
 
 # %% ../../nbs/storage/backup.ipynb #fde6242d
@@ -338,5 +352,5 @@ def restore_backup(
                              "nothing was changed") from e
         known = known_files(home)
         taken_back, unknown = take_back(home, known)
-        holes = tuple(sorted(name for name in known.snapshots if not (path / name).is_file()))
-        return Restored(backup, kept, taken_back, tuple(unknown), tuple(orphans(home, known)), holes)
+        holes = sorted(name for name in known.snapshots if not any(file.is_file() for file in files_of(home, name)))
+        return Restored(backup, kept, taken_back, tuple(unknown), tuple(orphans(home, known)), tuple(holes))

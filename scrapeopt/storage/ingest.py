@@ -410,14 +410,15 @@ def read_each(
     reading: Iterable[tuple[InboxFile, Future[ReadFile]]],  # `InputError` for a file that is to be refused
     take: Callable[[ReadFile], Taken],  # likewise
 ) -> FilesRead:
-    "Take files in, each for itself; a disk that cannot be written to ends it."
+    "Take files in, each for itself; a disk that cannot be written to ends it, and then none is taken."
     taken, refused = list[Taken](), list[Refused]()
-    for k, (file, content) in enumerate(reading):
+    for file, content in reading:
         try: taken.append(take(content.result()))
         except InputError as e: refused.append(Refused(file.path, str(e)))
         except OSError as e:
-            waiting = stay_sentence(folder, e, [f.path for f in files[k:]])
-            return FilesRead(tuple(taken), tuple(refused), f"{file.company}: {waiting}")
+            left = {f.path for f in refused}
+            waiting = stay_sentence(folder, e, [f.path for f in files if f.path not in left])
+            return FilesRead((), tuple(refused), f"{file.company}: {waiting}")
         except Exception as e: refused.append(Refused(file.path, unforeseen(e, file.path)))
     return FilesRead(tuple(taken), tuple(refused))
 

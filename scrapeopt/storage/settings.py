@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
@@ -144,6 +144,7 @@ def read_settings(
     "The settings of a workspace; `InputError` names the file and the key that is wrong."
     try: return Settings(**tomllib.loads(file.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise InputError(f"{file} is not valid TOML: {e}") from e
+    except SettingsError as e: raise InputError(f"environment variables SCRAPEOPT_...: {e}: write it as JSON") from e
     except ValidationError as e: raise InputError(settings_complaint(e, file)) from e
 
 # %% ../../nbs/storage/settings.ipynb #86a6f4df
