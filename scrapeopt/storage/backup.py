@@ -311,8 +311,8 @@ def take_back(home: Home, known: KnownFiles) -> tuple[int, list[str]]:  # files,
 def orphans(home: Home, known: KnownFiles) -> list[str]:
     "Snapshots that no row names and no scraped file in the inbox will bring back."
     inbox, named = home.path / "inbox", {file for snapshot in known.snapshots for file in files_of(home, snapshot)}
-    waiting = {(*known.stores.get(path.relative_to(inbox).parts[:2], ("", "")), scrape_stem(path.name))  # type: ignore[call-overload]
-               for path in inbox_files(inbox)}
+    places = ((path.relative_to(inbox).parts, scrape_stem(path.name)) for path in inbox_files(inbox))
+    waiting = {(*known.stores.get((parts[0], parts[-2]), ("", "")), stem) for parts, stem in places if len(parts) > 1}
     found = []
     for path in sorted((home.path / "prices").glob("company=*/store=*/*.parquet")):
         company, store = (part.partition("=")[2] for part in path.parts[-3:-1])
