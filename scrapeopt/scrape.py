@@ -129,7 +129,7 @@ def parse_command(
     if meant := next((word for word in words if word in SHELL), ""):
         raise InputError(f"command {template!r}: no shell runs it, so {meant} means nothing; write {AS_WORDS}")
     for script in script_words(words):
-        if inside := [f"{{{name}}}" for name in placeholders(script)] or re.findall(EVALUATED, script):
+        if inside := re.findall(EVALUATED, script):
             raise InputError(f"command {template!r}: {inside[0]} is made part of a script, where an id such as $(rm x) "
                              f"would run; hand it over as a word: {AS_WORDS}")
     if "{" not in words[0] and shutil.which(words[0]) is None:
@@ -137,12 +137,26 @@ def parse_command(
     return words
 
 # %% ../nbs/08_scrape.ipynb #e24b3bd9
+HARMLESS = re.compile(r"[\w@%+:,./-]+", re.ASCII)  # what no shell takes for more than a word
+
+
+def fill_script(
+    script: str,  # a word that some program reads as a script
+    values: Mapping[str, str],  # by placeholder
+) -> str:
+    "A script with its placeholders filled in; `InputError` for a value that could be more than a name in it."
+    odd = next((values[name] for name in placeholders(script) if not HARMLESS.fullmatch(values[name])), None)
+    if odd is not None: raise InputError(f"{odd!r} would be made part of a script; hand it over as a word: {AS_WORDS}")
+    return script.format_map(values)
+
+
 def fill_command(
     words: list[str],  # of `parse_command`
     values: Mapping[str, str],  # by placeholder
 ) -> list[str]:
-    "The words with their placeholders filled in; `InputError` where an id would be taken for an option."
-    filled = [word.format_map(values) for word in words]
+    "The words with their placeholders filled in; `InputError` where an id would be taken for an option, or would run."
+    scripts = script_words(words)
+    filled = [fill_script(word, values) if word in scripts else word.format_map(values) for word in words]
     for word, value in zip(words, filled, strict=True):
         if word == "--": break  # what follows are no options
         if word[:1] == "{" != word[1:2] and value[:1] == "-":

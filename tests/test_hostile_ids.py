@@ -7,7 +7,7 @@ import pytest
 
 from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
-from scrapeopt.scrape import parse_command, scrape_queue
+from scrapeopt.scrape import fill_command, parse_command, scrape_queue
 
 HOSTILE = ("$(touch x)", "`touch x`", "a; touch x", "a\ntouch x", "'; touch x; '", '"; touch x; "', "a && touch x",
            "{output}", "{0}", "}{", "{{store_id}}", "%s", "$1", "a b", "*", "~", "\\", "a#b")
@@ -54,11 +54,28 @@ def test_an_id_arrives_as_it_is_and_nothing_of_it_runs(command, tmp_path, monkey
     "env -S 'x {store_id} {output}'", "env '-Sx {store_id} {output}'", "ssh shop x {store_id} {output}",
     "fish '--command=x {store_id}' {output}",
     "su shop -c 'x {store_id} {output}'", "flock lock -c 'x {store_id} {output}'",
-    "fish --command 'x {store_id}' {output}",
+    "fish --command 'x {store_id}' {output}"])
+def test_only_harmless_ids_are_made_part_of_a_script(template):
+    words, values = parse_command(template), {"company": "Coles", "output": "/ws/inbox/a.part", "time": "t"}
+    filled = fill_command(words, values | {"store_id": "0341-b"})
+    assert filled == [word.format_map(values | {"store_id": "0341-b"}) for word in words]
+    for odd in (o for o in HOSTILE if o != "%s"):  # which no program minds
+        values |= {"store_id": odd, "company": odd}
+        with pytest.raises(InputError, match="part of a script") as error: fill_command(words, values)
+        assert "\"$1\" > \"$2\"' sh {store_id} {output}" in str(error.value)
+
+
+@pytest.mark.parametrize("template", [
     "sh -c 'eval \"$1\" > \"$2\"' sh {store_id} {output}", "sh -c 'x; eval $@' sh {store_id} {output}"])
-def test_a_placeholder_inside_a_script_is_refused(template):
-    with pytest.raises(InputError, match="part of a script") as error: parse_command(template)
-    assert "\"$1\" > \"$2\"' sh {store_id} {output}" in str(error.value)
+def test_a_script_that_runs_its_words_is_refused(template):
+    with pytest.raises(InputError, match="part of a script"): parse_command(template)
+
+
+def test_an_id_that_would_run_fails_its_store_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = scrape(tmp_path / "ws", ["0341", "$(touch x)"], "sh -c 'echo {store_id} > {output}'")
+    assert ([t.store_id for t in report.done], len(report.failed)) == (["0341"], 1)
+    assert "would be made part of a script" in report.failed[0].detail and not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("template", [

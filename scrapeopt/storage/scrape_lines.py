@@ -260,7 +260,7 @@ class Scrape:
     def bad_share(self) -> float: return self.bad_lines / max(1, self.lines)
 
 # %% ../../nbs/storage/scrape_lines.ipynb #73d9ea97
-NAMES_IN_MEMORY = 2**25  # bytes
+NAMES_IN_MEMORY = 2**23  # bytes
 
 
 class NamesByLine:
@@ -285,6 +285,9 @@ class NamesByLine:
         self._file.seek(0)
         yield from pa.ipc.open_stream(self._file)
 
+# %% ../../nbs/storage/scrape_lines.ipynb #c76cafec
+MANY_ROWS = 1_000_000  # from here on the memory that sorting took is given back
+
 # %% ../../nbs/storage/scrape_lines.ipynb #9d5c905d
 def sorted_rows(
     tables: list["pa.Table"],  # of the same columns; emptied, so that nothing is in memory twice
@@ -300,6 +303,8 @@ def sorted_rows(
     order = pc.array_sort_indices(columns[names.index("product_id")])
     if pc.all(pc.less(order[:-1], order[1:])).as_py() is not False: return pa.table(columns, names)  # in order already
     for k in range(len(columns)): columns[k] = columns[k].take(order)
+    del order
+    if len(columns[0]) > MANY_ROWS: pa.default_memory_pool().release_unused()  # as much as the rows take
     return pa.table(columns, names)
 
 
