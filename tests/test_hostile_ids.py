@@ -56,11 +56,11 @@ def test_an_id_arrives_as_it_is_and_nothing_of_it_runs(command, tmp_path, monkey
     "su shop -c 'x {store_id} {output}'", "flock lock -c 'x {store_id} {output}'",
     "fish --command 'x {store_id}' {output}"])
 def test_only_harmless_ids_are_made_part_of_a_script(template):
-    words, values = parse_command(template), {"company": "Coles", "output": "/ws/inbox/a.part", "time": "t"}
+    words, values = shlex.split(template), {"company": "Coles", "output": "/ws/inbox/a.part", "time": "t"}
     filled = fill_command(words, values | {"store_id": "0341-b"})
     assert filled == [word.format_map(values | {"store_id": "0341-b"}) for word in words]
     for odd in (o for o in HOSTILE if o != "%s"):  # which no program minds
-        values |= {"store_id": odd, "company": odd}
+        values |= {"store_id": odd, "company": odd, "output": odd}
         with pytest.raises(InputError, match="part of a script") as error: fill_command(words, values)
         assert "\"$1\" > \"$2\"' sh {store_id} {output}" in str(error.value)
 
