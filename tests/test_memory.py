@@ -69,7 +69,8 @@ def test_prices_by_small_blocks_are_those_of_large_ones(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy, suffix", [("document", ".parquet"), ("delegated", ".parquet"), ("delegated", ".csv")])
+@pytest.mark.parametrize("policy, suffix", [("document", ".parquet"), *(
+    pytest.param("delegated", suffix, marks=pytest.mark.drill) for suffix in (".parquet", ".csv"))])
 def test_memory_grows_by_what_is_held_and_no_more(tmp_path, policy, suffix):
     small, large = (peaks(tmp_path, policy, stores, 12_000, suffix) for stores in (40, 200))
     for work, peak in large.items():
