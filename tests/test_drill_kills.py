@@ -1,6 +1,7 @@
 """Whatever writes may be killed, thrice in a row, on either database: run again, it ends as if nothing had happened."""
 import random
 import signal
+import time
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 AT = f"--now {NOW:%Y-%m-%dT%H:%M}"
+LEASE_S = 0.3
 SCRAPE = f"scrape -n 12 --retries 0 --command 'cp {{yard}}/shelves/{{{{store_id}}}} {{{{output}}}}' {AT}"
 
 
@@ -116,8 +118,8 @@ class Yard:
             "ws": folder, "yard": self.folder, "db": url or "sqlite:///state.db", "out": url or f"sqlite:///{folder}/out.db"})
 
     def run(self, name: str, folder: Path, **how) -> Outcome:
-        "Run a job; what a killed one had leased is free at once."
-        return run(self.words(name, folder), folder.parent / "box", lease_s=0.3, **how)
+        "Run a job; what a killed one had leased is free a moment later."
+        return run(self.words(name, folder), folder.parent / "box", lease_s=LEASE_S, **how)
 
     def calm(self, name: str) -> Outcome:
         "A job that nobody disturbs."
@@ -140,6 +142,7 @@ class Yard:
         for kill in kills:
             how = {"trap": kill} if isinstance(kill, Trap) else {"seconds": kill * calm.seconds}
             cut += self.run(name, folder, **how).code == -signal.SIGKILL
+            time.sleep(LEASE_S)  # what a killed run had leased is free then
         last = self.run(name, folder)
         in_time = last.code == calm.code or (JOBS[name].done and JOBS[name].done in last.error) or last.code == 0
         assert in_time and "Traceback" not in last.error, (name, kills, last)
