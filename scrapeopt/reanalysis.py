@@ -57,8 +57,9 @@ def analyse_groups(
     state = read_groups(session, company)
     chosen = sorted(set(names) & {g.name for g in state.active()})
     if not chosen: return []
-    events = [Reanalysed(company=company.name, at=at, groups=tuple(chosen), why=why),
-              *regrouped(workspace, session, company, state, chosen, at)]
+    changes = regrouped(workspace, session, company, state, chosen, at)
+    if not changes and last_analysis(session, company) == at: return []  # it is told: a killed run had come this far
+    events = [Reanalysed(company=company.name, at=at, groups=tuple(chosen), why=why), *changes]
     save_events(session, company, state, events)
     return events
 

@@ -49,14 +49,16 @@ class SeenProducts:
         import pyarrow.compute as pc
         rows, moment = scrape.rows.select(["line", "product_id", "category"]), utc_times(at)
         shown = rows["product_id"].combine_chunks()
+        if not len(self.ids):  # a first file may be huge: its ids are not copied
+            self.ids, self.times = shown, np.full(len(shown), moment)
+            return Appeared(at, rows, scrape.names, shown.slice(0, 0))
         where = pc.fill_null(pc.index_in(shown, value_set=self.ids), -1).to_numpy()
         known = np.flatnonzero(where >= 0)
         earlier = known[self.times[where[known]] > moment]
         self.times[where[earlier]] = moment
         if len(known): rows = rows.filter(where < 0)
         if len(rows):
-            new = rows["product_id"].combine_chunks()
-            self.ids = pa.concat_arrays([self.ids, new]) if len(self.ids) else new  # a first file may be huge
+            self.ids = pa.concat_arrays([self.ids, rows["product_id"].combine_chunks()])
             self.times = np.append(self.times, np.full(len(rows), moment))
         return Appeared(at, rows, scrape.names, shown.take(earlier))
 
