@@ -7,7 +7,6 @@ __all__ = ['archive_jobs', 'gzip_jobs', 'quarantine_jobs', 'leftover_jobs']
 
 # %% ../../nbs/storage/retention.ipynb #fcf9e0c5
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from ..core.files import whole_file, write_whole
 from .chores import Files, Job
 from .folders import folder_name, spellings
 from .home import Home
+from .ingest import quarantined_name
 from .inbox import inbox_files, scrape_stem, shown_path
 from .leases import in_the_works
 from .snapshot_places import is_there, snapshot_file, split_place, stored_times
@@ -248,8 +248,7 @@ def named_in(home: Home, folder: Path) -> list[str]:
 def put_price_file_aside(home: Home, file: Path) -> None:
     "Move a file of prices to quarantine, with its reason beside it."
     company, store = (part.partition("=")[2] for part in file.parts[-3:-1])
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    kept = home.path / "quarantine" / company / store / f"{file.name}.{digest[:8]}.rejected"
+    kept = home.path / "quarantine" / company / store / quarantined_name(file)
     told = {"file": inside(home, file), "line": None, "reason": "the state names no such snapshot, and its "
             "scraped file is neither in inbox nor in archive: it may be from before an older state was put back"}
     write_whole(kept.with_suffix(".reason.json"), json.dumps(told) + "\n")
