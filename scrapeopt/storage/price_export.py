@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Double, MetaData, Numeric, String, Table
+from sqlalchemy import Column, Connection, Double, MetaData, Numeric, String, Table
+from sqlalchemy.exc import DBAPIError
 
 from ..core.errors import InputError
 from ..core.spreadsheets import FORMULA
+from .faults import database_reason, hide_passwords
 from .tables import UTCTime, connect
 
 if TYPE_CHECKING:
@@ -67,6 +69,17 @@ def write_price_file(
 PRICE_TABLE = "prices"  # the table that is written into a database
 
 
+def insert_prices(
+    connection: Connection,
+    table: Table,
+    lines: list[dict[str, Any]],  # a row each
+) -> int:  # rows written
+    "Add some rows; SQLite has no exact numbers, so there a price is text."
+    if connection.dialect.name == "sqlite": lines = [line | {"price": str(line["price"])} for line in lines]
+    connection.execute(table.insert(), lines)
+    return len(lines)
+
+
 def write_price_table(
     reader: "pa.RecordBatchReader",
     url: str,  # an SQLAlchemy URL
@@ -75,16 +88,16 @@ def write_price_table(
     exact = Numeric(14, 4).with_variant(String(), "sqlite")
     kinds: dict[str, Any] = {"price": exact, "scraped_at": UTCTime(), "confidence": Double()}
     table = Table(PRICE_TABLE, MetaData(), *(Column(name, kinds.get(name, String())) for name in reader.schema.names))
-    engine, rows = connect(url), 0
-    with engine.begin() as connection:
-        table.drop(connection, checkfirst=True)
-        table.create(connection)
-        for batch in reader:
-            lines = batch.to_pylist()
-            if engine.dialect.name == "sqlite": lines = [line | {"price": str(line["price"])} for line in lines]
-            connection.execute(table.insert(), lines)
-            rows += len(lines)
-    return rows
+    engine = connect(url)
+    try:
+        with engine.begin() as connection:
+            table.drop(connection, checkfirst=True)
+            table.create(connection)
+            return sum(insert_prices(connection, table, batch.to_pylist()) for batch in reader)
+    except DBAPIError as e:
+        raise InputError(f"{hide_passwords(url)}: the database {database_reason(e)}; its table {PRICE_TABLE} is as it "
+                         "was") from e
+    finally: engine.dispose()
 
 # %% ../../nbs/storage/price_export.ipynb #8c32840d
 def price_writer(
