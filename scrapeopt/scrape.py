@@ -5,6 +5,8 @@
 # %% ../nbs/08_scrape.ipynb #3d27e14f
 from __future__ import annotations
 
+import gzip
+import hashlib
 import math
 import os
 import re
@@ -20,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from string import Formatter
 from typing import IO, Protocol
@@ -47,17 +50,45 @@ def output_path(
     return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.jsonl"
 
 # %% ../nbs/08_scrape.ipynb #1b4c8ee3
+def seconds_from(
+    workspace: Path,
+    task: ScrapeTask,
+    at: pd.Timestamp,  # UTC
+) -> Iterator[Path]:  # as `output_path`
+    "Where a scrape could land: each second from a moment on."
+    return (output_path(workspace, task, format(at + pd.Timedelta(seconds=s), TIME_NAME)) for s in count())
+
+
+def files_of_scrape(
+    workspace: Path,
+    path: Path,  # of `output_path`
+) -> list[Path]:
+    "The files that a store has of a second: waiting, taken in, or taken in and compressed."
+    archived = workspace / "archive" / path.relative_to(workspace / "inbox")
+    return [file for file in (path, archived, archived.with_name(f"{archived.name}.gz")) if file.exists()]
+
+
 def free_path(
     workspace: Path,
     task: ScrapeTask,
     at: pd.Timestamp,  # UTC
 ) -> Path:  # as `output_path`
     "Where a scrape that begins at a moment lands: at the first second from then on of which there is no file."
-    while True:
-        path = output_path(workspace, task, format(at, TIME_NAME))
-        archived = workspace / "archive" / path.relative_to(workspace / "inbox")
-        if not path.exists() and not archived.exists(): return path
-        at += pd.Timedelta(seconds=1)
+    return next(path for path in seconds_from(workspace, task, at) if not files_of_scrape(workspace, path))
+
+# %% ../nbs/08_scrape.ipynb #96bcb428
+def replayed_path(
+    workspace: Path,
+    task: ScrapeTask,
+    at: pd.Timestamp,  # UTC, as the caller sets it
+    part: Path,  # what was scraped
+) -> Path:  # as `output_path`
+    "Where a scrape of a set time lands: at the first second from then on of which no file says something else."
+    def content(path: Path) -> str:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return next(path for path in seconds_from(workspace, task, at)
+                if all(content(file) == content(part) for file in files_of_scrape(workspace, path)))
 
 # %% ../nbs/08_scrape.ipynb #162b18b1
 SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
@@ -294,7 +325,7 @@ def _attempt(
 ) -> tuple[str, str]:  # what went wrong (empty = nothing), in the scraper's words
     "Scrape `task` once."
     if plan.now is None: final = free_path(plan.folder, task, pd.Timestamp.now("UTC"))
-    else: final = output_path(plan.folder, task, format(plan.now, TIME_NAME))  # again what a killed replay wrote
+    else: final = output_path(plan.folder, task, format(plan.now, TIME_NAME))
     part = unfinished(final)
     values = {"company": task.company, "store_id": task.store_id, "output": str(part), "time": final.stem}
     try:
@@ -303,7 +334,7 @@ def _attempt(
         problem, said = processes.run(fill_command(plan.words, values), plan.timeout_s)
         if problem: return problem, said
         if not part.is_file() or part.stat().st_size == 0: return "wrote nothing", said
-        _land(part, final)
+        _land(part, final if plan.now is None else replayed_path(plan.folder, task, plan.now, part))
         return "", ""
     except (OSError, ValueError) as e: return "cannot be run", str(e)  # no such program, disk full, a name with a NUL
     finally:

@@ -1,4 +1,5 @@
 """scrape_queue with real processes: scrapers that work, hang, fail, say nothing or too much, and a Ctrl-C."""
+import gzip
 import shlex
 import signal
 import subprocess
@@ -332,4 +333,19 @@ def test_two_scrapes_of_a_store_in_one_second_are_two_files(workspace, tmp_path,
             (workspace.path / "archive/Coles/1").mkdir(parents=True)
             (workspace.path / f"inbox/Coles/1/{NAME}").rename(workspace.path / f"archive/Coles/1/{NAME}")
     found = {p.name: p.read_text() for p in workspace.path.rglob("*.jsonl")}
+    assert found == {NAME: "first\n", NAME.replace("00Z", "01Z"): "second\n", NAME.replace("00Z", "02Z"): "third\n"}
+
+
+def test_two_scrapes_of_one_set_time_are_two_files_unless_they_say_the_same(workspace, tmp_path):
+    "A replay that was killed writes its file again; another scrape of that time loses nothing, be it taken in or not."
+    inbox, archive = workspace.path / "inbox/Coles/1", workspace.path / "archive/Coles/1"
+    archive.mkdir(parents=True)
+    for text, names in (("first", ["00Z"]), ("first", ["00Z"]), ("second", ["00Z", "01Z"])):
+        assert scrape(workspace, ["1"], f"sh -c 'echo {text} > $0' {{output}}", now=NOW).done
+        assert sorted(p.name for p in inbox.iterdir()) == [NAME.replace("00Z", name) for name in names]
+    (archive / f"{NAME}.gz").write_bytes(gzip.compress((inbox / NAME).read_bytes()))
+    (inbox / NAME).unlink()
+    for text in ("first", "third"):
+        assert scrape(workspace, ["1"], f"sh -c 'echo {text} > $0' {{output}}", now=NOW).done
+    found = {p.name: p.read_text() for p in inbox.iterdir()}
     assert found == {NAME: "first\n", NAME.replace("00Z", "01Z"): "second\n", NAME.replace("00Z", "02Z"): "third\n"}

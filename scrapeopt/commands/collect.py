@@ -119,10 +119,15 @@ def _as_many(
     ask: "Callable[[int | None], list[ScrapeTask]]",
     n: int | None,  # None: as many as the budget allows
 ) -> "ScrapeReport":
-    "Scrape a queue; for the stores that another run took in the same moment, ask for others."
-    report = last = run(ask(n))
-    while last.elsewhere and (tasks := ask(len(last.elsewhere))): report += (last := run(tasks))
-    return report
+    "Scrape a queue; for the stores that another run took in the same moment, ask for others, and for none twice."
+    tasks, asked, report = ask(n), set[tuple[str, str]](), None
+    while True:
+        asked |= {(t.company, t.store_id) for t in tasks}
+        last = run(tasks)
+        report = last if report is None else report + last
+        others = ask(len(asked) + len(last.elsewhere)) if last.elsewhere else []
+        tasks = [t for t in others if (t.company, t.store_id) not in asked][:len(last.elsewhere)]
+        if not tasks: return report
 
 
 def _rounds(
