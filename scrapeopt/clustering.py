@@ -20,8 +20,8 @@ from sklearn.utils.validation import validate_data
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
 from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken, with_place
-from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Layer, add_dots, draw_basemap
-from .core.map_drawing import draw_overview, opening_part
+from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer, add_dots
+from .core.map_drawing import draw_basemap, draw_overview, opening_part
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
 from .core.places import main_place
 from .core.stores import STORE_COLUMNS, as_text, check_stores
@@ -369,9 +369,9 @@ def clusters_html(
     places = summary["name"].nunique()
     told = summary.assign(radius=[f"{r:.0f} km" for r in summary["radius_km"]])
     return write_map(
-        path, fig, {"Clusters": layers}, title=title, alt=f"Map of {len(shown)} stores in {places} places",
+        path, fig, {"Clusters": layers}, shown, [Fact("Company", "company"), Fact("Cluster", "cluster_name")], title=title, alt=f"Map of {len(shown)} stores in {places} places",
         about=f"{len(shown)} stores of {', '.join(sorted(set(shown.company)))} in {len(summary)} clusters.",
         caption="Colour is the place, the marker is the company, and a grey cross is a store that no cluster reaches. "
-                "Point at a store for its name; untick a cluster to hide it.",
+                "Point at a store for its name, click it for more; untick a cluster to hide it.",
         tables=[{"title": "The clusters", "columns": ["Company", "Cluster", "Stores", "Radius"],
                  "rows": told[["company", "name", "stores", "radius"]].to_numpy().tolist()}])

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/core/map_drawing.ipynb #1706988e
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -297,15 +297,17 @@ def web_figure(
     tooltips: Sequence[tuple[str, str]] = (),  # what the pointer on a store tells: words, @column
     **look: Any,  # what else bokeh's figure takes
 ) -> "BokehFigure":
-    "An empty map in Web Mercator for `write_map`; glyphs named `store` answer the pointer."
-    from bokeh.models import HoverTool
+    "An empty map in Web Mercator for `write_map`; the page sets what it shows, since it knows how wide it is."
+    from bokeh.models import HoverTool, Range1d, TapTool
     from bokeh.plotting import figure
+    ranges = {"x_range": Range1d(), "y_range": Range1d()}
     fig = figure(x_axis_type="mercator", y_axis_type="mercator", x_axis_label="longitude (°)",
                  y_axis_label="latitude (°)", match_aspect=True, sizing_mode="stretch_both", toolbar_location="above",
                  tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
-                 background_fill_color=None, border_fill_color=None, **look)
-    fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]))
+                 background_fill_color=None, border_fill_color=None, **ranges | look)
+    fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]), TapTool(renderers=[]))
     fig.toolbar.logo = None  # it links to a site
+    for axis in fig.axis: axis.ticker.num_minor_ticks = 0  # in Web Mercator bokeh puts them beside the axis
     return fig
 
 def add_dots(
@@ -315,23 +317,141 @@ def add_dots(
     **look: Any,  # what bokeh's scatter takes
 ) -> None:
     "Add stores to a map, which answer the pointer."
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource, HoverTool, TapTool
     dots = fig.scatter("x", "y", source=ColumnDataSource(data=table.to_dict("list")), **look)
     dots.tags = list(layers)
+    dots.selection_glyph = dots.nonselection_glyph = None  # a clicked store gets a ring; the others do not fade
     for tool in fig.toolbar.tools:  # a select() would walk through all that has been drawn
-        if isinstance(tool, HoverTool): tool.renderers = [*tool.renderers, dots]
+        if isinstance(tool, HoverTool | TapTool): tool.renderers = [*tool.renderers, dots]
+
+# %% ../../nbs/core/map_drawing.ipynb #7e9b2488
+@dataclass(frozen=True)
+class View:
+    "A part of a map that a page can look at."
+    name: str  # in words: the cluster, and how many stores it has
+    window: Window
+
+    @property
+    def metres(self) -> list[float]:  # west, east, south, north
+        "The same in Web Mercator."
+        x, y = mercator([self.window.south, self.window.north], [self.window.west, self.window.east])
+        return [float(v) for v in (*x, *y)]
+
+
+_VIEW_MARGIN, _VIEW_LEAST = 0.08, 0.02  # of the span; degrees, so that a single store has surroundings
+
+
+def views_of(
+    stores: pd.DataFrame,  # lat, lon (unbroken), cluster (-1: in none), cluster_name
+) -> list[View]:  # all stores first, then the clusters, the largest first
+    "What a map of these stores can look at."
+    def view(name: str, part: pd.DataFrame) -> View:
+        around = Window(*(float(v) for v in (part["lon"].min(), part["lon"].max(), part["lat"].min(), part["lat"].max())))
+        return View(f"{name} ({len(part)})", around.grown(_VIEW_MARGIN + _VIEW_LEAST / max(around.span, _VIEW_LEAST)))
+    inside = stores[stores["cluster"] >= 0]
+    return [view("All stores", stores)] + [
+        view(str(name), inside[inside["cluster_name"] == name]) for name in inside["cluster_name"].value_counts().index]
+
+# %% ../../nbs/core/map_drawing.ipynb #2fdf5d08
+_FINE = 40  # views at most with a fine outline, the largest clusters: a page of 2,000 stores stays near 1.5 MB
+
+
+def add_land(
+    fig: "BokehFigure",
+    windows: Sequence[Window],  # what the page can look at, the most important first
+) -> Layer:  # its box
+    "The outline of the land on a page's map, in the colour of text, faint."
+    land = land_outline(windows[:_FINE])
+    shapes = [[_whole_metres(ring) for ring in shape] for shape in land.shapes]
+    lines = [_whole_metres(line) for line in land.borders]
+    filled = fig.multi_polygons([[[x for x, _ in shape]] for shape in shapes], [[[y for _, y in shape]] for shape in shapes],
+                                fill_alpha=0.07, line_alpha=0.5, line_width=0.8, level="underlay")
+    border = fig.multi_line([x for x, _ in lines], [y for _, y in lines], line_dash="dashed", line_alpha=0.5,
+                            level="underlay")
+    for drawn in (filled, border): drawn.tags, drawn.glyph.tags = ["land"], ["ink"]
+    return Layer("land", "Land and borders", "#8C8C8C", "square")
+
+
+def _whole_metres(
+    line: np.ndarray,  # (n, 2) lon, lat
+) -> tuple[list[int], list[int]]:  # x, y
+    "A line in Web Mercator; a metre is finer than the outline is right, and short in a file."
+    x, y = mercator(line[:, 1], line[:, 0])
+    return np.round(x).astype(int).tolist(), np.round(y).astype(int).tolist()
+
+# %% ../../nbs/core/map_drawing.ipynb #a904ed61
+@dataclass(frozen=True)
+class Overview:
+    "A small map as a picture for a page."
+    metres: tuple[float, float, float, float]  # west, east, south, north in Web Mercator
+    width: int  # of the picture, in its own units
+    height: int
+    land: str  # the outline as an SVG path
+    stores: str  # a point for each store, as an SVG path
+
+
+_OVERVIEW = 200  # units of the longer side; chosen by hand, twice as fine as its pixels
+
+
+def overview_of(
+    lat: np.ndarray,  # (n,) degrees
+    lon: np.ndarray,  # (n,) degrees, unbroken
+    view: Window,  # what the map opens on
+) -> Overview:
+    "The overview of some stores."
+    window = overview_window(view, lat, lon)
+    west, east, south, north = View("", window).metres
+    units = _OVERVIEW / max(east - west, north - south)
+    def path(at: np.ndarray) -> list[str]:  # (n, 2) lon, lat -> a place each
+        x, y = mercator(at[:, 1], at[:, 0])
+        return [f"{a:.1f} {b:.1f}" for a, b in zip((x - west) * units, (north - y) * units, strict=True)]
+    land = land_outline([window])
+    rings = [ring for shape in land.shapes for ring in shape if window.grown(1).holds(ring).any()]
+    return Overview((west, east, south, north), round((east - west) * units), round((north - south) * units),
+                    "".join("M" + "L".join(path(ring)) + "Z" for ring in rings),
+                    "".join(f"M{at}h0" for at in path(np.column_stack([lon, lat]))))
+
+# %% ../../nbs/core/map_drawing.ipynb #8abb209f
+def store_link(
+    words: str,  # what is clicked
+    company: str,
+    store_id: str,
+    page: str = "",  # where the map is, as a relative URL; "": on the page that holds the link
+) -> "Markup":
+    "A link that opens a map at a store."
+    from urllib.parse import urlencode
+    from markupsafe import Markup
+    return Markup('<a href="{}#{}">{}</a>').format(page, urlencode({"store": store_id, "company": company}), words)
+
+# %% ../../nbs/core/map_drawing.ipynb #5a4b9a3b
+@dataclass(frozen=True)
+class Fact:
+    "A line of a store's story."
+    label: str
+    column: str  # of the table of `add_dots`
+    link: str = ""  # a column with the id of the store that is named, empty where there is none
+
 
 def write_map(
-    path: str | Path,
+    path: str | Path,  # the file to write; its folder is made
     fig: "BokehFigure",
     panels: dict[str, list[Layer]],  # words over the boxes -> the boxes
-    **values: Any,  # of the template: title, about, caption, alt, notes, tables, views
+    stores: pd.DataFrame,  # lat, lon (unbroken), cluster (-1: in none), cluster_name: what there is to look at
+    facts: Sequence[Fact],  # what is said of a store
+    **values: Any,  # of the template: title, about, caption, alt, notes, tables, links
 ) -> Path:  # the file
     "Write a map's page; it is self-contained."
     from bokeh.embed import components
     from bokeh.resources import Resources
     from markupsafe import Markup
+    views = views_of(stores)
+    opening = views[1 if len(opening_part(stores)) < len(stores) else 0]
+    panels = panels | {"Around": [*panels.get("Around", ()), add_land(fig, [v.window for v in views])]}
+    chosen = fig.scatter([], [], size=22, fill_color=None, line_color="#D55E00", line_width=3, name="chosen")
+    chosen.tags = ["chosen"]
     script, plot = components(fig)
     library = Resources(mode="inline", components=["bokeh"]).render()
-    return write_page(path, "map.html", panels=panels, script=Markup(script), plot=Markup(plot),
-                      library=Markup(library), **{"notes": (), "tables": (), "views": {}} | values)
+    overview = overview_of(stores["lat"].to_numpy(), stores["lon"].to_numpy(), opening.window)
+    return write_page(path, "map.html", panels=panels, views=views, opening=opening, overview=overview,
+                      script=Markup(script), plot=Markup(plot), library=Markup(library),
+                      **{"notes": (), "tables": (), "links": ()} | values, facts=[asdict(fact) for fact in facts])
