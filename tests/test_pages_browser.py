@@ -5,6 +5,7 @@ import pytest
 import small_chain
 
 from scrapeopt.analysis.report import report_folder, write_report
+from scrapeopt.core.map_drawing import store_link
 from scrapeopt.update import update_db
 from scrapeopt.analysis.web_map import draw_maps
 from scrapeopt.workspace import Workspace
@@ -60,7 +61,8 @@ def maps(workspace): return draw_maps(workspace, basemap="http://127.0.0.1:9/{z}
 
 @pytest.mark.parametrize("name", ["clusters.html", "groups.html"])
 def test_map_is_fine(maps, name, chromium):
-    browser.assert_page_is_fine(next(p for p in maps if p.name == name), chromium)
+    ways = [*browser.WAYS, (1024, "light"), (1024, "dark")]
+    browser.assert_page_is_fine(next(p for p in maps if p.name == name), chromium, ways=ways)
 
 
 def test_report_is_fine(workspace, chromium):
@@ -130,6 +132,91 @@ def test_the_pointer_on_a_store_tells_its_name(maps, chromium):
         page.mouse.move(at["x"], at["y"])
         page.wait_for_timeout(500)
         assert f"Store {at['store']}" in page.evaluate(TOLD)
+
+
+RANGES = """() => { const f = Bokeh.documents[0].roots()[0]
+                     return [f.x_range.start, f.x_range.end, f.y_range.start, f.y_range.end] }"""
+READY = "Bokeh.documents[0].roots()[0].x_range.start != null && document.querySelector('#stores option')"
+BOX = "() => ['x', 'y', 'width', 'height'].map(a => +document.querySelector('.overview .here').getAttribute(a))"
+
+
+def story(page): return page.locator(".story").inner_text()
+
+
+def test_the_map_opens_on_the_largest_cluster_with_all_stores_in_the_overview(maps, workspace, chromium):
+    stores = workspace.stores()
+    with browser.opened(chromium, maps[-1]) as page:
+        page.wait_for_function(READY)
+        options = page.locator("#view option").all_inner_texts()
+        assert options[0] == f"All stores ({len(stores)})" and len(options) > 1
+        opened, box = page.evaluate(RANGES), page.evaluate(BOX)
+        assert page.locator("#view").input_value() in (page.locator("#view option").nth(i).get_attribute("value")
+                                                       for i in (0, 1))
+        page.locator("#all").focus()
+        page.keyboard.press("Enter")
+        assert page.locator("#view").input_value() == page.locator("#view option").first.get_attribute("value")
+        page.select_option("#view", index=1)
+        assert page.evaluate(RANGES)[1] - page.evaluate(RANGES)[0] <= opened[1] - opened[0] + 1
+        page.locator(".overview").click(position={"x": 3, "y": 3})  # the upper left corner
+        moved = page.evaluate(RANGES)
+        assert moved[0] != opened[0] and page.evaluate(BOX)[:2] != box[:2]
+
+
+def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, chromium):
+    known = workspace.stores()
+    store = known.iloc[-1]
+    with browser.opened(chromium, maps[-1]) as page:
+        page.wait_for_function(READY)
+        assert page.locator("#stores option").count() == len(known) and not page.locator(".story").is_visible()
+        for words in (store["store_id"], f"{store['store_id']} {store['name']}".lower(), store["name"]):
+            page.evaluate("location.hash = ''")
+            page.locator("#find").fill("")
+            page.locator("#find").focus()
+            page.keyboard.type(words)
+            page.keyboard.press("Enter")
+            page.wait_for_function("location.hash.includes('store=')")
+            assert store["store_id"] in page.locator("#chosen").inner_text()
+            told = story(page)
+            assert store["company"] in told and "Last scraped" in told and "Why" in told
+        page.locator("#find").fill("nowhere at all")
+        page.keyboard.press("Enter")
+        assert page.locator(".find [role=status]").inner_text() == "No store is called that."
+
+
+def test_a_click_on_a_store_tells_its_story(maps, chromium):
+    with browser.opened(chromium, maps[-1]) as page:
+        page.wait_for_function(READY)
+        page.wait_for_timeout(300)
+        at = page.evaluate(WHERE)
+        page.mouse.click(at["x"], at["y"])
+        page.wait_for_selector(".story:not([hidden])")
+        assert page.locator("#chosen").inner_text().startswith(at["store"])
+        assert f"store={at['store']}" in page.url
+
+
+def test_a_link_opens_the_map_at_a_store(maps, workspace, chromium, tmp_path):
+    store = workspace.stores().iloc[0]
+    page_file = tmp_path / "link.html"
+    link = store_link("there", store["company"], store["store_id"], maps[-1].as_uri())
+    page_file.write_text(GOOD.format(f"<p>{link}</p>"))
+    with browser.opened(chromium, page_file) as page:
+        page.get_by_text("there").click()
+        page.wait_for_selector(".story:not([hidden])")
+        assert page.locator("#chosen").inner_text() == f"{store['store_id']} {store['name']}"
+        page.evaluate("location.hash = '#store=none+such'")
+        page.wait_for_function("document.querySelector('.find [role=status]').textContent.includes('none such')")
+
+
+def test_the_report_leads_to_the_map_and_back(workspace, chromium):
+    draw_maps(workspace, basemap="none")
+    report = write_report(workspace, now=small_chain.THURSDAY + pd.Timedelta("9D"))
+    page_of_groups = draw_maps(workspace, basemap="none")[-1]
+    with browser.opened(chromium, report) as page:
+        page.locator("a[href*='groups.html#store=']").first.click()
+        page.wait_for_selector(".story:not([hidden])")
+        assert page.url.startswith(page_of_groups.as_uri())
+        page.get_by_role("link", name="The newest report on these stores").click()
+        page.wait_for_url(report.as_uri())
 
 
 def test_the_report_needs_no_script(workspace, chromium):

@@ -283,11 +283,12 @@ def draw_maps(
     company: str | None = None,  # None: all
     out: Path | str | None = None,  # folder, None: `maps` in the workspace
     basemap: str | None = None,  # auto, none, a tile URL or a raster file; None: the setting
-) -> list[Path]:
+    now: pd.Timestamp | None = None,  # UTC, for the ages; None: the present
+) -> list[Path]:  # the page to open comes last
     """Draw the clusters of each company as `<company>.png` and all as `clusters.html`; where there are groups, also
     `<company>-groups.png` and `groups.html`; the files."""
     from matplotlib.figure import Figure
-    frame = groups_frame(workspace, company)
+    frame = groups_frame(workspace, company, now)
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
     if (frame := with_place(frame)).empty: raise InputError("no store has coordinates, so there is no map to draw")
     folder, tiles = Path(out) if out else workspace.path / "maps", basemap or workspace.settings.basemap
