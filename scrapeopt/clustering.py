@@ -279,9 +279,9 @@ def plot_clusters(
 ) -> "Axes":
     """Draw the clusters on a map in degrees; colours are places, markers are companies, grey crosses regional outliers.
 
-    The map shows the largest cluster, and a small one beside it all stores. Tiles come by contextily; where they do not,
-    the outline of the land stays, and one line in the log says so. Raises `InputError` for an unknown company, a table
-    that is not clustered, and a basemap that is neither file nor tile URL.
+    The map shows the largest cluster, and a small one beside it all stores. Tiles come by contextily; where they do
+    not, the outline of the land stays, and one line in the log says so. Raises `InputError` for an unknown company, a
+    table that is not clustered, and a basemap that is neither file nor tile URL.
     """
     shown, summary, tops = _map_data(clustered, company)
     markers, colours = _company_shapes(shown.company, MARKERS), _place_colours(summary)
@@ -369,7 +369,8 @@ def clusters_html(
     places = summary["name"].nunique()
     told = summary.assign(radius=[f"{r:.0f} km" for r in summary["radius_km"]])
     return write_map(
-        path, fig, {"Clusters": layers}, shown, [Fact("Company", "company"), Fact("Cluster", "cluster_name")], title=title, alt=f"Map of {len(shown)} stores in {places} places",
+        path, fig, {"Clusters": layers}, shown, [Fact("Company", "company"), Fact("Cluster", "cluster_name")],
+        title=title, alt=f"Map of {len(shown)} stores in {places} places",
         about=f"{len(shown)} stores of {', '.join(sorted(set(shown.company)))} in {len(summary)} clusters.",
         caption="Colour is the place, the marker is the company, and a grey cross is a store that no cluster reaches. "
                 "Point at a store for its name, click it for more; untick a cluster to hide it.",

@@ -496,9 +496,9 @@ def _led_to_map(
     whose = {f"{kind} of {name}": name for name in companies for kind in ("Groups", "Category groups")}
     def led(part: Part) -> Part:
         if part.name not in whose: return part
-        at = part.columns.index("Ambassador")
+        at, company = part.columns.index("Ambassador"), whose[part.name]
         return replace(part, rows=tuple(
-            row if row[at] == "none" else (*row[:at], store_link(row[at], whose[part.name], row[at], url), *row[at + 1:])
+            row if row[at] == "none" else (*row[:at], store_link(row[at], company, row[at], url), *row[at + 1:])
             for row in part.rows))
     return [replace(section, parts=tuple(map(led, section.parts))) for section in sections]
 

@@ -130,7 +130,7 @@ def _dots_of(
     return pd.DataFrame({
         "x": x, "y": y, "name": frame["name"], "store_id": frame["store_id"], "company": frame["company"],
         "cluster_name": frame["cluster_name"].replace("", "regional outlier"), "group": words, "role": frame["role"],
-        **_speakers(frame), "story": frame["story"] if "story" in frame else "",
+        **_speakers(frame), "story": frame.get("story", ""),
         "scraped": frame["last_scraped"].dt.strftime("%Y-%m-%d %H:%M UTC").where(known, "never"),
         "age": frame["age_days"].map("{:.1f} days".format).where(known, "unknown")})
 
@@ -255,7 +255,8 @@ def groups_html(
                      "map shows the outline of the land and the names of places.")
     in_groups = frame["group"].notna().sum()
     return write_map(
-        path, fig, panels, frame.assign(lon=unbroken(frame["lon"])), _FACTS, title=title, notes=notes, links=links, alt=f"Map of {len(frame)} stores, {in_groups} of them in groups",
+        path, fig, panels, frame.assign(lon=unbroken(frame["lon"])), _FACTS, title=title, notes=notes, links=links,
+        alt=f"Map of {len(frame)} stores, {in_groups} of them in groups",
         about=f"{len(frame)} stores of {', '.join(sorted(set(frame['company'])))}; {in_groups} are in "
               f"{frame['group'].nunique()} groups that price alike.",
         caption="A group has one colour and marker, a ring marks its Ambassador, a grey cross is an outlier. Tick the "

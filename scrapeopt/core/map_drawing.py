@@ -19,7 +19,7 @@ import pandas as pd
 from .errors import InputError
 from .files import write_whole
 from .geo import mercator
-from .land import Outline, Window, land_outline
+from .land import Window, land_outline
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
@@ -307,7 +307,7 @@ def web_figure(
                  background_fill_color=None, border_fill_color=None, **ranges | look)
     fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]), TapTool(renderers=[]))
     fig.toolbar.logo = None  # it links to a site
-    for axis in fig.axis: axis.ticker.num_minor_ticks = 0  # in Web Mercator bokeh puts them beside the axis
+    fig.axis.minor_tick_line_color = None  # in Web Mercator bokeh puts them beside the axis
     return fig
 
 def add_dots(
@@ -346,7 +346,8 @@ def views_of(
 ) -> list[View]:  # all stores first, then the clusters, the largest first
     "What a map of these stores can look at."
     def view(name: str, part: pd.DataFrame) -> View:
-        around = Window(*(float(v) for v in (part["lon"].min(), part["lon"].max(), part["lat"].min(), part["lat"].max())))
+        lon, lat = part["lon"], part["lat"]
+        around = Window(float(lon.min()), float(lon.max()), float(lat.min()), float(lat.max()))
         return View(f"{name} ({len(part)})", around.grown(_VIEW_MARGIN + _VIEW_LEAST / max(around.span, _VIEW_LEAST)))
     inside = stores[stores["cluster"] >= 0]
     return [view("All stores", stores)] + [
@@ -364,8 +365,8 @@ def add_land(
     land = land_outline(windows[:_FINE])
     shapes = [[_whole_metres(ring) for ring in shape] for shape in land.shapes]
     lines = [_whole_metres(line) for line in land.borders]
-    filled = fig.multi_polygons([[[x for x, _ in shape]] for shape in shapes], [[[y for _, y in shape]] for shape in shapes],
-                                fill_alpha=0.07, line_alpha=0.5, line_width=0.8, level="underlay")
+    xs, ys = ([[[ring[axis] for ring in shape]] for shape in shapes] for axis in (0, 1))
+    filled = fig.multi_polygons(xs, ys, fill_alpha=0.07, line_alpha=0.5, line_width=0.8, level="underlay")
     border = fig.multi_line([x for x, _ in lines], [y for _, y in lines], line_dash="dashed", line_alpha=0.5,
                             level="underlay")
     for drawn in (filled, border): drawn.tags, drawn.glyph.tags = ["land"], ["ink"]
@@ -419,9 +420,9 @@ def store_link(
     page: str = "",  # where the map is, as a relative URL; "": on the page that holds the link
 ) -> "Markup":
     "A link that opens a map at a store."
-    from urllib.parse import urlencode
+    from jinja2.filters import do_urlencode
     from markupsafe import Markup
-    return Markup('<a href="{}#{}">{}</a>').format(page, urlencode({"store": store_id, "company": company}), words)
+    return Markup('<a href="{}#{}">{}</a>').format(page, do_urlencode({"store": store_id, "company": company}), words)
 
 # %% ../../nbs/core/map_drawing.ipynb #5a4b9a3b
 @dataclass(frozen=True)
