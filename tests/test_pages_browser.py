@@ -1,5 +1,6 @@
 """Maps and report in a real browser: opened from disk, without a network, wide and narrow, light and dark."""
 import browser
+import numpy as np
 import pandas as pd
 import pytest
 import small_chain
@@ -9,6 +10,7 @@ from scrapeopt.core.map_drawing import store_link
 from scrapeopt.update import update_db
 from scrapeopt.analysis.group_map import GROUP_OUTLIER, groups_frame
 from scrapeopt.analysis.web_map import draw_maps, groups_html
+from scrapeopt.clustering import clusters_html
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.browser
@@ -165,6 +167,31 @@ def test_the_map_opens_on_the_largest_cluster_with_all_stores_in_the_overview(wo
         assert again[1] - again[0] == pytest.approx(near[1] - near[0], rel=0.05)
         page.locator(".overview").click(position={"x": 60, "y": 5})  # its upper edge
         assert page.evaluate(RANGES)[2] > again[3] and page.evaluate(BOX)[1] < box[1]
+
+
+LEFT_OF = """() => {  // the colours that are seen in a strip right of the axis of latitudes, between two lines of the grid
+    const f = Bokeh.documents[0].roots()[0], view = Bokeh.index.roots[0], box = view.frame.bbox, ratio = devicePixelRatio
+    const layers = [...view.canvas_view.shadow_el.querySelectorAll("canvas")], seen = new Set()
+    for (const layer of layers) {
+        const pixels = layer.getContext("2d").getImageData((box.x + 4) * ratio, box.y * ratio, 30 * ratio, box.height * ratio)
+        for (let y = 0; y < pixels.height; y++) {
+            const row = pixels.data.slice(y * pixels.width * 4, (y + 1) * pixels.width * 4)
+            const points = new Set(Array.from({length: pixels.width}, (_, x) => row.slice(4 * x, 4 * x + 4).join()))
+            if (points.size > 1) seen.add(y)
+        } }
+    return seen.size }"""
+
+
+def test_no_tick_is_left_on_the_map(tmp_path, chromium):
+    "A row of pixels beside the axis is of one colour: grid, land or paper from side to side."
+    inland = pd.DataFrame({"company": "Shop", "store_id": list("abcdef"), "name": "x", "lat": np.linspace(-30, -24, 6),
+                           "lon": np.linspace(125, 131, 6), "cluster": -1, "cluster_name": ""})  # no shore in sight
+    page_file = clusters_html(inland, tmp_path / "clusters.html")
+    for scheme in browser.SCHEMES:
+        with browser.opened(chromium, page_file, scheme=scheme) as page:
+            page.wait_for_function(READY)
+            page.wait_for_timeout(500)
+            assert page.evaluate(LEFT_OF) == 0
 
 
 def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, chromium):

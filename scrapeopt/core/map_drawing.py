@@ -307,7 +307,6 @@ def web_figure(
                  background_fill_color=None, border_fill_color=None, **ranges | look)
     fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]), TapTool(renderers=[]))
     fig.toolbar.logo = None  # it links to a site
-    fig.axis.minor_tick_line_color = None  # in Web Mercator bokeh puts them beside the axis
     return fig
 
 def add_dots(
