@@ -236,6 +236,7 @@ def draw_overview(
     whole = overview_window(view, lat, lon)
     frame_map(inset, np.array([whole.south, whole.north]), np.array([whole.west, whole.east]))
     inset.set(xticks=[], yticks=[], xlabel="", ylabel="", anchor="SW")
+    inset.spines[:].set_visible(True)
     inset.add_artist(Rectangle((view.west, view.south), view.east - view.west, view.north - view.south, fill=False,
                                edgecolor="#D55E00", linewidth=1.2, zorder=4, gid="view"))
     return inset
