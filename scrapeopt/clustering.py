@@ -20,7 +20,8 @@ from sklearn.utils.validation import validate_data
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
 from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken, with_place
-from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Layer, add_dots, draw_basemap
+from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer, add_dots
+from .core.map_drawing import draw_basemap, draw_overview, opening_part
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
 from .core.places import main_place
 from .core.stores import STORE_COLUMNS, as_text, check_stores
@@ -278,8 +279,9 @@ def plot_clusters(
 ) -> "Axes":
     """Draw the clusters on a map in degrees; colours are places, markers are companies, grey crosses regional outliers.
 
-    Tiles come by contextily; without network the map has none, and one line in the log says so. Raises `InputError` for
-    an unknown company, a table that is not clustered, and a basemap that is neither file nor tile URL.
+    The map shows the largest cluster, and a small one beside it all stores. Tiles come by contextily; where they do
+    not, the outline of the land stays, and one line in the log says so. Raises `InputError` for an unknown company, a
+    table that is not clustered, and a basemap that is neither file nor tile URL.
     """
     shown, summary, tops = _map_data(clustered, company)
     markers, colours = _company_shapes(shown.company, MARKERS), _place_colours(summary)
@@ -294,7 +296,10 @@ def plot_clusters(
     out = shown[shown.cluster < 0]
     ax.scatter(out.lon, out.lat, color=OUTLIER_COLOUR, marker="x", s=size, linewidths=0.7, zorder=2)
     ax.set_title(f"{', '.join(markers)}: {len(shown)} stores, {len(summary)} clusters", fontsize=10)
-    frame_map(ax, shown.lat.to_numpy(), shown.lon.to_numpy())
+    near = opening_part(shown)
+    frame_map(ax, near.lat.to_numpy(), near.lon.to_numpy())
+    draw_overview(ax, shown.lat.to_numpy(), shown.lon.to_numpy(),
+                  [colours.get(name, OUTLIER_COLOUR) for name in shown.cluster_name])
     _write_legend(ax, summary.groupby("name", sort=False).stores.sum().sort_values(ascending=False, kind="stable"),
                   colours, markers, len(out))
     draw_basemap(ax, basemap)
@@ -364,9 +369,10 @@ def clusters_html(
     places = summary["name"].nunique()
     told = summary.assign(radius=[f"{r:.0f} km" for r in summary["radius_km"]])
     return write_map(
-        path, fig, {"Clusters": layers}, title=title, alt=f"Map of {len(shown)} stores in {places} places",
+        path, fig, {"Clusters": layers}, shown, [Fact("Company", "company"), Fact("Cluster", "cluster_name")],
+        title=title, alt=f"Map of {len(shown)} stores in {places} places",
         about=f"{len(shown)} stores of {', '.join(sorted(set(shown.company)))} in {len(summary)} clusters.",
         caption="Colour is the place, the marker is the company, and a grey cross is a store that no cluster reaches. "
-                "Point at a store for its name; untick a cluster to hide it.",
+                "Point at a store for its name, click it for more; untick a cluster to hide it.",
         tables=[{"title": "The clusters", "columns": ["Company", "Cluster", "Stores", "Radius"],
                  "rows": told[["company", "name", "stores", "radius"]].to_numpy().tolist()}])

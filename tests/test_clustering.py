@@ -156,6 +156,7 @@ def test_basemap_from_tiles_and_file(perth, tiles, tmp_path, caplog):
 
 def test_basemap_missing_says_so_in_one_line(perth, tiles, monkeypatch, caplog):
     monkeypatch.setattr(map_drawing, "TILE_TIMEOUT_S", (0.3, 0.3))
+    monkeypatch.setattr(map_drawing, "TILES_AWAY", set())
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         urls = {"ReadTimeout": f"http://127.0.0.1:{silent.getsockname()[1]}", "HTTPError": f"{tiles}/lost",
                 "ConnectionError": "http://127.0.0.1:9"}
@@ -194,9 +195,9 @@ def test_html_opens_without_network(perth, tmp_path):
     page_file = clusters_html(perth, tmp_path / "new" / "perth.html")
     with browser.chromium() as chromium, browser.opened(chromium, page_file) as page:
         visible = """() => Bokeh.documents[0].roots()[0].renderers.filter(r => r.visible)
-                            .map(r => r.data_source.data.store_id.length).reduce((a, b) => a + b, 0)"""
+                            .map(r => r.data_source.data.store_id?.length ?? 0).reduce((a, b) => a + b, 0)"""
         assert page.evaluate(visible) == len(perth)
-        boxes = page.locator("input[type=checkbox]")
+        boxes = page.locator("fieldset:has-text('Clusters') input[type=checkbox]")
         assert boxes.count() == perth.cluster.nunique()
         boxes.first.focus()
         page.keyboard.press("Space")  # a cluster is hidden by keyboard

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_chain
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from scrapeopt.clustering import cluster_stores
+from scrapeopt.core import map_drawing
 from scrapeopt.core.errors import InputError
-from scrapeopt.core.map_drawing import PALETTE
+from scrapeopt.core.land import Window, land_outline
+from scrapeopt.core.map_drawing import PALETTE, draw_overview, frame_map
 from scrapeopt.analysis.group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED, group_styles, groups_frame
 from scrapeopt.analysis.group_map import plot_groups
 from scrapeopt.update import update_db
@@ -33,6 +35,12 @@ def workspace(tmp_path_factory):
     small_chain.scrape_all(ws)
     update_db(ws)
     return ws
+
+
+@pytest.fixture(autouse=True)
+def nothing_missed(monkeypatch):
+    "Each test asks tile servers anew."
+    monkeypatch.setattr(map_drawing, "TILES_AWAY", set())
 
 
 @pytest.fixture
@@ -187,9 +195,74 @@ def test_no_tiles_is_said_on_the_page_and_in_the_log(workspace, tmp_path, caplog
     dead = "http://127.0.0.1:9/{z}/{x}/{y}.png"
     page = groups_html(groups_frame(workspace), tmp_path / "groups.html", basemap=dead).read_text(encoding="utf-8")
     assert "No background tiles could be had from http://127.0.0.1:9" in page and 'data-layer="background"' not in page
-    assert caplog.messages.count(
-        f"basemap: no tiles from {dead} (ConnectionError); the map is drawn without them") == 1
+    assert caplog.messages == [
+        "basemap: no tiles from http://127.0.0.1:9 (ConnectionError); maps show the outline of the land instead"]
     assert "No background tiles" not in groups_html(groups_frame(workspace), tmp_path / "b.html").read_text()
+
+
+def test_all_maps_of_a_run_are_one_wait_and_one_notice(workspace, tmp_path, caplog):
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_): pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        away = f"http://127.0.0.1:{server.server_port}"
+        drawn = draw_maps(workspace, out=tmp_path, basemap=away + "/{z}/{x}/{y}.png")
+        before = len(asked)
+        draw_maps(workspace, out=tmp_path / "again", basemap=away + "/{z}/{x}/{y}.png")
+        server.shutdown()
+    assert len(drawn) == 6 and [m for m in caplog.messages if "no tiles" in m] == [
+        f"basemap: no tiles from {away} (HTTPError); maps show the outline of the land instead"]
+    assert 0 < before == len(asked)
+
+
+def _land(ax): return ax.findobj(lambda artist: artist.get_gid() == "land")
+
+
+def _notice(ax): return [t.get_text() for t in ax.texts if t.get_gid() == "notice"]
+
+
+def test_the_land_lies_under_a_picture_until_tiles_come(tiles):
+    stores = _table(5)
+    assert len(_land(plot_groups(stores))) == 2 and _notice(plot_groups(stores)) == []  # shores and borders
+    assert _land(plot_groups(stores, basemap=tiles[0])) == [] and _notice(plot_groups(stores, basemap=tiles[0])) == []
+    dead = plot_groups(stores, basemap="http://127.0.0.1:9/{z}/{x}/{y}.png")
+    assert len(_land(dead)) == 2 and _notice(dead) == ["no tiles from http://127.0.0.1:9: outline by Natural Earth"]
+
+
+@given(st.floats(-80, 80), st.floats(-180, 180), st.floats(0.001, 60), st.floats(0.001, 60))
+@settings(max_examples=25)
+def test_any_place_has_a_map_with_an_overview_and_no_stray_ticks(lat, lon, high, wide):
+    figure = mpl.figure.Figure(figsize=(5, 4), layout="constrained")
+    ax, lats, lons = figure.subplots(), np.array([lat, min(lat + high, 85)]), np.array([lon, lon + wide])
+    frame_map(ax, lats, lons)
+    small = draw_overview(ax, lats, lons)
+    figure.draw_without_rendering()
+    assert not [*small.get_xticklabels(), *small.get_yticklabels()]
+    for axis in (ax.xaxis, ax.yaxis):
+        inside = [t.label1 for t in axis.get_major_ticks() if axis.get_view_interval()[0] <= t.get_loc() <=
+                  axis.get_view_interval()[1]]
+        words = [label.get_text() for label in inside]
+        assert len(set(words)) == len(words) >= 2 and "-0" not in words
+        boxes = [label.get_window_extent() for label in inside]
+        assert not any(a.overlaps(b) for a, b in pairwise(boxes)), words
+
+
+@given(st.floats(-60, 75), st.floats(-180, 180), st.floats(0.01, 300))
+@settings(max_examples=25)
+def test_the_outline_is_closed_and_finer_where_one_looks(lat, lon, span):
+    window = Window(lon, lon + span, lat, lat + span / 2)
+    found, coarse = land_outline([window]), land_outline([])
+    rings = [ring for shape in found.shapes for ring in shape]
+    assert all(len(ring) > 3 and (ring[0] == ring[-1]).all() for ring in rings)
+    def corners(outline): return sum(window.holds(ring).sum() for shape in outline.shapes for ring in shape)
+    assert corners(found) >= corners(coarse)
 
 
 @pytest.mark.parametrize("basemap", ["nowhere.tif", "http://host/tiles"])

@@ -1,12 +1,16 @@
 """Maps and report in a real browser: opened from disk, without a network, wide and narrow, light and dark."""
 import browser
+import numpy as np
 import pandas as pd
 import pytest
 import small_chain
 
 from scrapeopt.analysis.report import report_folder, write_report
+from scrapeopt.core.map_drawing import store_link
 from scrapeopt.update import update_db
-from scrapeopt.analysis.web_map import draw_maps
+from scrapeopt.analysis.group_map import GROUP_OUTLIER, groups_frame
+from scrapeopt.analysis.web_map import draw_maps, groups_html
+from scrapeopt.clustering import clusters_html
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.browser
@@ -60,7 +64,8 @@ def maps(workspace): return draw_maps(workspace, basemap="http://127.0.0.1:9/{z}
 
 @pytest.mark.parametrize("name", ["clusters.html", "groups.html"])
 def test_map_is_fine(maps, name, chromium):
-    browser.assert_page_is_fine(next(p for p in maps if p.name == name), chromium)
+    ways = [*browser.WAYS, (1024, "light"), (1024, "dark")]
+    browser.assert_page_is_fine(next(p for p in maps if p.name == name), chromium, ways=ways)
 
 
 def test_report_is_fine(workspace, chromium):
@@ -130,6 +135,124 @@ def test_the_pointer_on_a_store_tells_its_name(maps, chromium):
         page.mouse.move(at["x"], at["y"])
         page.wait_for_timeout(500)
         assert f"Store {at['store']}" in page.evaluate(TOLD)
+
+
+RANGES = """() => { const f = Bokeh.documents[0].roots()[0]
+                     return [f.x_range.start, f.x_range.end, f.y_range.start, f.y_range.end] }"""
+READY = "Bokeh.documents[0].roots()[0].x_range.start != null && document.querySelector('#stores option')"
+BOX = "() => ['x', 'y', 'width', 'height'].map(a => +document.querySelector('.overview .here').getAttribute(a))"
+
+
+def story(page): return page.locator(".story").inner_text()
+
+
+def test_the_map_opens_on_the_largest_cluster_with_all_stores_in_the_overview(workspace, chromium, tmp_path):
+    near = groups_frame(workspace)
+    far = near.head(2).assign(store_id=["N1", "N2"], lat=[-17.96, -20.3], lon=[122.23, 118.6], cluster=-1,
+                              cluster_name="", group=None, ambassador=False, role=GROUP_OUTLIER)
+    stores = pd.concat([near, far], ignore_index=True)
+    with browser.opened(chromium, groups_html(stores, tmp_path / "groups.html")) as page:
+        page.wait_for_function(READY)
+        options = page.locator("#view option").all_inner_texts()
+        assert options[0] == f"All stores ({len(stores)})" and len(options) > 1
+        near, box = page.evaluate(RANGES), page.evaluate(BOX)
+        assert page.locator("#view option:checked").inner_text().startswith("Perth")
+        page.locator("#all").focus()
+        page.keyboard.press("Enter")
+        far, wide = page.evaluate(RANGES), page.evaluate(BOX)
+        assert page.locator("#view option:checked").inner_text() == options[0]
+        assert far[1] - far[0] > 3 * (near[1] - near[0]) and wide[2] > 3 * box[2]
+        page.select_option("#view", index=1)
+        again = page.evaluate(RANGES)
+        assert again[1] - again[0] == pytest.approx(near[1] - near[0], rel=0.05)
+        page.locator(".overview").click(position={"x": 60, "y": 5})  # its upper edge
+        assert page.evaluate(RANGES)[2] > again[3] and page.evaluate(BOX)[1] < box[1]
+
+
+LEFT_OF = """() => {  // the colours that are seen in a strip right of the axis of latitudes, between two lines of the grid
+    const f = Bokeh.documents[0].roots()[0], view = Bokeh.index.roots[0], box = view.frame.bbox, ratio = devicePixelRatio
+    const layers = [...view.canvas_view.shadow_el.querySelectorAll("canvas")], seen = new Set()
+    for (const layer of layers) {
+        const pixels = layer.getContext("2d").getImageData((box.x + 4) * ratio, box.y * ratio, 30 * ratio, box.height * ratio)
+        for (let y = 0; y < pixels.height; y++) {
+            const row = pixels.data.slice(y * pixels.width * 4, (y + 1) * pixels.width * 4)
+            const points = new Set(Array.from({length: pixels.width}, (_, x) => row.slice(4 * x, 4 * x + 4).join()))
+            if (points.size > 1) seen.add(y)
+        } }
+    return seen.size }"""
+
+
+def test_no_tick_is_left_on_the_map(tmp_path, chromium):
+    "A row of pixels beside the axis is of one colour: grid, land or paper from side to side."
+    inland = pd.DataFrame({"company": "Shop", "store_id": list("abcdef"), "name": "x", "lat": np.linspace(-30, -24, 6),
+                           "lon": np.linspace(125, 131, 6), "cluster": -1, "cluster_name": ""})  # no shore in sight
+    page_file = clusters_html(inland, tmp_path / "clusters.html")
+    for scheme in browser.SCHEMES:
+        with browser.opened(chromium, page_file, scheme=scheme) as page:
+            page.wait_for_function(READY)
+            page.wait_for_timeout(500)
+            assert page.evaluate(LEFT_OF) == 0
+
+
+def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, chromium):
+    known = workspace.stores()
+    store = known.iloc[-1]
+    with browser.opened(chromium, maps[-1]) as page:
+        page.wait_for_function(READY)
+        assert page.locator("#stores option").count() == len(known) and not page.locator(".story").is_visible()
+        for words in (store["store_id"], f"{store['store_id']} {store['name']}".lower(), store["name"]):
+            page.evaluate("location.hash = ''")
+            page.locator("#find").fill("")
+            page.locator("#find").focus()
+            page.keyboard.type(words)
+            page.keyboard.press("Enter")
+            page.wait_for_function("location.hash.includes('store=')")
+            assert store["store_id"] in page.locator("#chosen").inner_text()
+            told = story(page)
+            assert store["company"] in told and "Last scraped" in told and "Why" in told
+        page.locator("#find").fill("nowhere at all")
+        page.keyboard.press("Enter")
+        assert page.locator(".find [role=status]").inner_text() == "No store is called that."
+
+
+def test_a_click_on_a_store_tells_its_story(maps, chromium):
+    with browser.opened(chromium, maps[-1]) as page:
+        page.wait_for_function(READY)
+        page.wait_for_timeout(300)
+        at = page.evaluate(WHERE)
+        page.mouse.click(at["x"], at["y"])
+        page.wait_for_selector(".story:not([hidden])")  # of one of the two chains that have a store there
+        if not page.locator("#chosen").inner_text().startswith(at["store"]):
+            page.locator(".story dd a", has_text=f"Store {at['store']}").click()
+            page.wait_for_function("store => document.querySelector('#chosen').textContent.startsWith(store)",
+                                   arg=at["store"])
+        assert f"store={at['store']}" in page.url
+
+
+def test_a_link_opens_the_map_at_a_store(maps, workspace, chromium, tmp_path):
+    store = workspace.stores().iloc[0]
+    page_file = tmp_path / "link.html"
+    link = store_link("there", store["company"], store["store_id"], maps[-1].as_uri())
+    page_file.write_text(GOOD.format(f"<p>{link}</p>"))
+    with browser.opened(chromium, page_file) as page:
+        page.get_by_text("there").click()
+        page.wait_for_selector(".story:not([hidden])")
+        assert page.locator("#chosen").inner_text() == f"{store['store_id']} {store['name']}"
+        page.evaluate("location.hash = '#store=none+such'")
+        page.wait_for_function("document.querySelector('.find [role=status]').textContent.includes('none such')")
+
+
+def test_the_report_leads_to_the_map_and_back(workspace, chromium):
+    draw_maps(workspace, basemap="none")
+    report = write_report(workspace, now=small_chain.THURSDAY + pd.Timedelta("9D"))
+    page_of_groups = draw_maps(workspace, basemap="none")[-1]
+    with browser.opened(chromium, report) as page:
+        page.locator("a[href*='groups.html#store=']").first.click()
+        page.wait_for_selector(".story:not([hidden])")
+        assert page.url.startswith(page_of_groups.as_uri())
+        page.get_by_role("link", name="The newest report on these stores").click()
+        page.wait_for_url(f"{report.parent.as_uri()}/*.html")
+        assert page.locator("h1").inner_text().startswith("Prices of")
 
 
 def test_the_report_needs_no_script(workspace, chromium):

@@ -17,8 +17,8 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.geo import unbroken, with_place
-from ..core.map_drawing import MARKERS, OUTLIER_COLOUR, PALETTE, draw_basemap, frame_map, legend_beside
-from ..core.map_drawing import legend_key
+from ..core.map_drawing import MARKERS, OUTLIER_COLOUR, PALETTE, draw_basemap, draw_overview, frame_map
+from ..core.map_drawing import legend_beside, legend_key, opening_part
 from ..grouping.events import GroupState, StoreGroup
 from ..workspace import Workspace
 
@@ -148,28 +148,23 @@ def plot_groups(
     draw_basemap(ax, basemap)
     return ax
 
-# %% ../../nbs/analysis/group_map.ipynb #5ffb9ffb
-OWN_HALF = 0.6  # of the span in latitude; chosen by hand
-
 # %% ../../nbs/analysis/group_map.ipynb #ff39111a
 def group_figure(
     stores: pd.DataFrame,  # as `plot_groups` takes them, with cluster and cluster_name
     basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
 ) -> "Figure":
-    "All stores, and beside them the largest cluster from near, where that shows more; one legend for both."
+    "The largest cluster from near, and a small map of all stores beside it; one legend for both."
     from matplotlib.figure import Figure
     stores = with_place(stores)
-    inside = stores[stores["cluster"] >= 0]
-    main = str(inside["cluster_name"].value_counts().index[0]) if len(inside) else None
-    near = inside[inside["cluster_name"] == main]
-    if main is None or np.ptp(near["lat"]) > OWN_HALF * np.ptp(stores["lat"]):
-        figure = Figure(figsize=(8.5, 6), layout="constrained")
-        plot_groups(stores, figure.subplots(), basemap)
-        return figure
-    figure = Figure(figsize=(10, 6), layout="compressed")
-    far, close = figure.subplots(1, 2)
-    plot_groups(stores, far, basemap, f"all {len(stores)} stores").legend_ = None  # the other half has it
-    plot_groups(stores, close, basemap, f"the {len(near)} stores of {main}", cluster=main)
+    near, styles = opening_part(stores), group_styles(stores["group"])
+    figure = Figure(figsize=(8.5, 6), layout="constrained")
+    colours = stores["group"].map({name: style.colour for name, style in styles.items()}).fillna(OUTLIER_COLOUR)
+    if len(near) == len(stores): ax = plot_groups(stores, figure.subplots(), basemap)
+    else:
+        main = str(near["cluster_name"].iloc[0])
+        title = f"{len(stores)} stores, {len(styles)} groups; here the {len(near)} stores of {main}"
+        ax = plot_groups(stores, figure.subplots(), basemap, title, cluster=main)
+    draw_overview(ax, stores["lat"].to_numpy(), unbroken(stores["lon"]), colours.tolist())
     return figure
 
 # %% ../../nbs/analysis/group_map.ipynb #b9198bd3

@@ -8,10 +8,12 @@ __all__ = ['write_report', 'report_folder']
 # %% ../../nbs/analysis/report.ipynb #a98c2627
 import base64
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ from .problems import Problem
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
 from ..core.geo import with_place
-from ..core.map_drawing import MARKERS, PALETTE, write_page
+from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
 from ..storage.overview import cluster_synchrony
 from ..storage.settings import FILE
 from ..workspace import Workspace
@@ -481,6 +483,25 @@ def changes_section(found: Findings) -> Section:
     first = f"This is the first report on {', '.join(missing)}. The next one will say what has changed since."
     return Section("changes", "What changed since the last report", tuple(parts), (first,) if missing else ())
 
+# %% ../../nbs/analysis/report.ipynb #a57eded4
+def _led_to_map(
+    sections: Sequence[Section],
+    companies: Sequence[str],
+    page: Path,  # the report
+    groups_map: Path,  # the map of the groups; it may not have been drawn
+) -> list[Section]:
+    "Sections whose Ambassadors are links to the map."
+    if not groups_map.is_file(): return list(sections)
+    url = quote(os.path.relpath(groups_map, page.parent).replace(os.sep, "/"))
+    whose = {f"{kind} of {name}": name for name in companies for kind in ("Groups", "Category groups")}
+    def led(part: Part) -> Part:
+        if part.name not in whose: return part
+        at, company = part.columns.index("Ambassador"), whose[part.name]
+        return replace(part, rows=tuple(
+            row if row[at] == "none" else (*row[:at], store_link(row[at], company, row[at], url), *row[at + 1:])
+            for row in part.rows))
+    return [replace(section, parts=tuple(map(led, section.parts))) for section in sections]
+
 # %% ../../nbs/analysis/report.ipynb #e8fb757a
 def write_report(
     workspace: Workspace,
@@ -497,7 +518,8 @@ def write_report(
                next_step=found.next_step,
                problems=found.problems,
                cards=cards(found.figures, overall_share(audits), workspace.settings.accuracy_floor),
-               sections=_sections(workspace, found, audits))
+               sections=_led_to_map(_sections(workspace, found, audits), [f.company for f in found.figures], path,
+                                    workspace.path / "maps" / "groups.html"))
     if found.figures: keep_figures(workspace.path / "reports", found.at, found.figures)
     return path
 

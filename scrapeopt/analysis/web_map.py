@@ -8,8 +8,11 @@ __all__ = ['places_around', 'background', 'groups_html', 'draw_maps']
 # %% ../../nbs/analysis/web_map.ipynb #6dc88b9b
 import base64
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -18,8 +21,9 @@ from .group_map import GROUP_OUTLIER, UNSCRAPED, group_figure, group_styles, gro
 from ..clustering import clusters_html, plot_clusters
 from ..core.errors import InputError
 from ..core.geo import mercator, unbroken, with_place
-from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer, add_dots, basemap_source, draw_basemap
-from ..core.map_drawing import web_figure, write_map
+from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Fact, Layer, add_dots, basemap_source
+from ..core.map_drawing import draw_basemap, opening_part, store_link, tile_server, views_of, web_figure
+from ..core.map_drawing import write_map
 from ..core.places import TOWN, known_places
 from ..storage.folders import folder_name
 from ..workspace import Workspace
@@ -96,22 +100,37 @@ def background(
     figure.savefig(file, transparent=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
+# %% ../../nbs/analysis/web_map.ipynb #6948663b
+def _speakers(
+    frame: pd.DataFrame,  # what `groups_frame` gave
+) -> dict[str, pd.Series]:  # speaker (words) and speaker_id; empty where there is none, or the store itself
+    "The Ambassador of each store's group."
+    ambassadors = frame[frame["ambassador"]].drop_duplicates(["company", "group"]).set_index(["company", "group"])
+    at = pd.MultiIndex.from_frame(frame[["company", "group"]])
+    names, ids = (pd.Series(ambassadors[c].reindex(at).to_numpy(), frame.index) for c in ("name", "store_id"))
+    other = ids.notna() & ~frame["ambassador"]
+    return {"speaker": (ids + " " + names).where(other, ""), "speaker_id": ids.where(other, "")}
+
 # %% ../../nbs/analysis/web_map.ipynb #2ef1e189
 _TOOLTIPS = [("store", "@name"), ("id", "@store_id"), ("company", "@company"), ("cluster", "@cluster_name"),
              ("group", "@group"), ("role", "@role"), ("last scraped", "@scraped"), ("age", "@age")]
+_FACTS = [Fact("Company", "company"), Fact("Cluster", "cluster_name"), Fact("Group", "group"), Fact("Role", "role"),
+          Fact("Ambassador", "speaker", "speaker_id"), Fact("Last scraped", "scraped"), Fact("Age", "age"),
+          Fact("Why", "story")]
 _GLYPH_OF = dict(zip(MARKERS, GLYPHS, strict=True))
 
 
 def _dots_of(
-    frame: pd.DataFrame,  # what `groups_frame` gave
-) -> pd.DataFrame:  # what tooltips and glyphs need
-    "The stores in metres, with words for the pointer."
+    frame: pd.DataFrame,  # what `groups_frame` gave; perhaps with a column story
+) -> pd.DataFrame:  # what tooltips, glyphs and the story of a store need
+    "The stores in metres, with words for the pointer and for the story of each."
     x, y = mercator(frame["lat"], unbroken(frame["lon"]))
     known = frame["last_scraped"].notna()
     words = frame["group"].astype(object).where(frame["group"].notna(), frame["partly"].replace("", "none"))
     return pd.DataFrame({
         "x": x, "y": y, "name": frame["name"], "store_id": frame["store_id"], "company": frame["company"],
         "cluster_name": frame["cluster_name"].replace("", "regional outlier"), "group": words, "role": frame["role"],
+        **_speakers(frame), "story": frame.get("story", ""),
         "scraped": frame["last_scraped"].dt.strftime("%Y-%m-%d %H:%M UTC").where(known, "never"),
         "age": frame["age_days"].map("{:.1f} days".format).where(known, "unknown")})
 
@@ -173,43 +192,36 @@ def _add_clusters(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
 
 # %% ../../nbs/analysis/web_map.ipynb #bd6b1dc9
 def _add_places(fig: "BokehFigure", frame: pd.DataFrame) -> Layer:
-    "The names of the towns around."
-    towns = places_around(frame["lat"].to_numpy(), unbroken(frame["lon"]))
-    towns = towns[~towns["name"].isin(frame["cluster_name"])]  # the clusters say those
-    _add_names(fig, towns, "places", text_font_size="12px", text_font_style="italic", text_baseline="top",
-               y_offset=7)
+    "The names of the towns around, and those of the largest cluster's surroundings for who looks from near."
+    placed = frame.assign(lon=unbroken(frame["lon"]))
+    near = opening_part(placed)
+    for part, name in ((placed, "places"), (near, "near")) if len(near) < len(placed) else ((placed, "places"),):
+        towns = places_around(part["lat"].to_numpy(), part["lon"].to_numpy())
+        towns = towns[~towns["name"].isin(frame["cluster_name"])]  # the clusters say those
+        _add_names(fig, towns, "places", name=name, text_font_size="12px", text_font_style="italic",
+                   text_baseline="top", y_offset=7)
     return Layer("places", "Names of towns", glyph="letters")
 
 
-def _add_background(fig: "BokehFigure", dots: pd.DataFrame, basemap: str | Path) -> Layer | None:
-    "Tiles or a raster under the map, if they can be had."
-    margin = max(0.06 * np.ptp(dots["x"]), 0.06 * np.ptp(dots["y"]), 5_000)  # metres
-    x = (float(dots["x"].min() - margin), float(dots["x"].max() + margin))
-    y = (float(dots["y"].min() - margin), float(dots["y"].max() + margin))
-    if (image_url := background(x, y, basemap)) is None: return None
-    image = fig.image_url(url=[image_url], x=x[0], y=y[1], w=x[1] - x[0], h=y[1] - y[0], level="underlay")
-    image.tags = ["background"]
+def _add_background(fig: "BokehFigure", frame: pd.DataFrame, basemap: str | Path) -> Layer | None:
+    "Tiles or a raster under the map, of all stores and of the largest cluster from near, if they can be had."
+    views = views_of(frame.assign(lon=unbroken(frame["lon"])))[:2]
+    for west, east, south, north in (view.metres for view in views):
+        if (image_url := background((west, east), (south, north), basemap)) is None: return None
+        image = fig.image_url(url=[image_url], x=west, y=north, w=east - west, h=north - south, level="underlay")
+        image.tags = ["background"]
     return Layer("background", "Background", "#9aa7b0", "square")
 
 # %% ../../nbs/analysis/web_map.ipynb #5e613f88
-def _views(frame: pd.DataFrame, dots: pd.DataFrame) -> dict[str, list[float]]:
-    "Where the map can jump to: words -> west, east, south, north in metres."
-    def around(part: pd.DataFrame) -> list[float]:
-        margin = max(0.08 * np.ptp(part["x"]), 0.08 * np.ptp(part["y"]), 2_000)
-        return [part["x"].min() - margin, part["x"].max() + margin, part["y"].min() - margin, part["y"].max() + margin]
-    inside = dots[frame["cluster"] >= 0]
-    sizes = inside["cluster_name"].value_counts()
-    return {"All stores": around(dots)} | {
-        f"{name} ({n})": around(inside[inside["cluster_name"] == name]) for name, n in sizes.items()}
-
-
 def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
     "The groups as a table of the page."
     rows = []
     for name in group_styles(frame["group"]):
         part = frame[frame["group"] == name]
         ambassador = part[part["ambassador"]]
-        shown = f"{ambassador['name'].iloc[0]} ({ambassador['store_id'].iloc[0]})" if len(ambassador) else "none"
+        shown = "none"
+        for store in ambassador.itertuples():
+            shown = store_link(f"{store.name} ({store.store_id})", str(store.company), str(store.store_id))
         age = f"{ambassador['age_days'].iloc[0]:.1f} days" if len(ambassador) else ""
         rows.append([name, len(part), shown, age, f"{part['age_days'].max():.1f} days"])
     columns = ["Group", "Stores", "Ambassador", "Its scrape is", "Oldest scrape"]
@@ -217,11 +229,12 @@ def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
 
 # %% ../../nbs/analysis/web_map.ipynb #b6c17ce8
 def groups_html(
-    frame: pd.DataFrame,  # what `groups_frame` gave
+    frame: pd.DataFrame,  # what `groups_frame` gave; a column story (lines of text) is told of each store
     path: str | Path,  # the file to write; its folder is made
     *,
     basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
     title: str = "Groups and clusters",  # of the page
+    links: Sequence[tuple[str, str]] = (),  # words and relative URL of what belongs to it
 ) -> Path:  # the file
     """Write clusters, groups, Ambassadors, outliers and ages as an interactive map into one HTML file that needs no
     network; where tiles cannot be had, it says so.
@@ -229,25 +242,41 @@ def groups_html(
     Raises `InputError` when there are no stores, and for a basemap that is neither file nor tile URL.
     """
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
-    from bokeh.models import Range1d
     frame = with_place(frame)
-    fig = web_figure(_TOOLTIPS, x_range=Range1d(), y_range=Range1d())  # the page sets them, as it is wide
+    fig = web_figure(_TOOLTIPS)
     dots, notes = _dots_of(frame), list[str]()
     ages, clusters = _add_ages(fig, frame, dots), _add_clusters(fig, frame)
     panels = _add_groups(fig, frame, dots)
-    panels["Layers"] += [ages, clusters, _add_places(fig, frame)]
-    if (ground := _add_background(fig, dots, basemap)) is not None: panels["Layers"].append(ground)
+    panels["Layers"] += [ages, clusters]
+    panels["Around"] = [_add_places(fig, frame)]
+    if (ground := _add_background(fig, frame, basemap)) is not None: panels["Around"].append(ground)
     elif basemap_source(basemap) != "none":
-        notes.append(f"No background tiles could be had from {basemap} when this page was written: the map shows "
-                     "the names of places only.")
+        notes.append(f"No background tiles could be had from {tile_server(basemap)} when this page was written: the "
+                     "map shows the outline of the land and the names of places.")
     in_groups = frame["group"].notna().sum()
     return write_map(
-        path, fig, panels, title=title, notes=notes, alt=f"Map of {len(frame)} stores, {in_groups} of them in groups",
+        path, fig, panels, frame.assign(lon=unbroken(frame["lon"])), _FACTS, title=title, notes=notes, links=links,
+        alt=f"Map of {len(frame)} stores, {in_groups} of them in groups",
         about=f"{len(frame)} stores of {', '.join(sorted(set(frame['company'])))}; {in_groups} are in "
               f"{frame['group'].nunique()} groups that price alike.",
         caption="A group has one colour and marker, a ring marks its Ambassador, a grey cross is an outlier. Tick the "
-                "age to see which scrapes are old: the lighter the disc, the older. Point at a store for the rest.",
-        tables=[_group_rows(frame)], views=_views(frame, dots))
+                "age to see which scrapes are old: the lighter the disc, the older. Click a store for its story.",
+        tables=[_group_rows(frame)])
+
+# %% ../../nbs/analysis/web_map.ipynb #235eb99e
+_LATEST = 3  # events of a store, each of another kind; chosen by hand
+_ROUTINE = ("ChangesSeen", "CandidatesStamped", "CandidatesCleared")  # they come with every scrape and decide nothing
+
+
+def _stories(
+    events: pd.DataFrame,  # what `Workspace.events` gave, oldest first: company, at, kind, store, words
+) -> pd.Series:  # lines of text by company and store_id
+    "What happened to each store, the latest first."
+    told = events[events["store"].notna() & ~events["kind"].isin(_ROUTINE)].iloc[::-1]
+    told = told.drop_duplicates(["company", "store", "kind"])  # an outlier is one again with every scrape
+    told = told[told.groupby(["company", "store"]).cumcount() < _LATEST]
+    lines = told["at"].dt.strftime("%d %b %Y: ") + told["words"]
+    return lines.groupby([told["company"], told["store"]], sort=False).agg("\n".join)
 
 # %% ../../nbs/analysis/web_map.ipynb #39b6e9c1
 def draw_maps(
@@ -255,11 +284,12 @@ def draw_maps(
     company: str | None = None,  # None: all
     out: Path | str | None = None,  # folder, None: `maps` in the workspace
     basemap: str | None = None,  # auto, none, a tile URL or a raster file; None: the setting
-) -> list[Path]:
+    now: pd.Timestamp | None = None,  # UTC, for the ages; None: the present
+) -> list[Path]:  # the page to open comes last
     """Draw the clusters of each company as `<company>.png` and all as `clusters.html`; where there are groups, also
     `<company>-groups.png` and `groups.html`; the files."""
     from matplotlib.figure import Figure
-    frame = groups_frame(workspace, company)
+    frame = groups_frame(workspace, company, now)
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
     if (frame := with_place(frame)).empty: raise InputError("no store has coordinates, so there is no map to draw")
     folder, tiles = Path(out) if out else workspace.path / "maps", basemap or workspace.settings.basemap
@@ -275,5 +305,15 @@ def draw_maps(
         paths.append(folder / f"{stem}-groups.png")
         group_figure(part, tiles).savefig(paths[-1], dpi=120)
     paths.append(clusters_html(frame, folder / "clusters.html"))
-    if frame["group"].notna().any(): paths.append(groups_html(frame, folder / "groups.html", basemap=tiles))
+    if frame["group"].notna().any():
+        keys = pd.MultiIndex.from_frame(frame[["company", "store_id"]])
+        told = frame.assign(story=_stories(workspace.events(company)).reindex(keys).fillna("").to_numpy())
+        paths.append(groups_html(told, folder / "groups.html", basemap=tiles, links=_newest_report(workspace, folder)))
     return paths
+
+
+def _newest_report(workspace: Workspace, folder: Path) -> list[tuple[str, str]]:
+    "A link from a page in `folder` to the newest report in the workspace, if there is one."
+    reports = sorted((workspace.path / "reports").glob("*.html"))
+    return [("The newest report on these stores", quote(os.path.relpath(p, folder).replace(os.sep, "/")))
+            for p in reports[-1:]]

@@ -267,18 +267,18 @@ def run_demo(
     "Run the Perth pilot from nothing under both policies: twins, workspaces, discovery, `weeks` of scraping, account."
     folder = Path(folder)
     if folder.exists(): raise InputError(f"{folder} exists already: name a new folder for the demo, or remove it")
-    tell("1 of 4: twins of the chains, a workspace for each policy, clusters and a map")
+    tell("1 of 4: twins of the chains, a workspace for each policy, clusters")
     twins = make_twins(folder / "twin", None, n_products, seed, n_stores=n_stores)
     command = twin_command(folder / "twin")
     workspaces = {policy: make_workspace(folder / name, twins, policy) for policy, name in WORKSPACES.items()}
-    maps = tuple(draw_maps(workspaces["delegated"], out=folder / "maps"))
     parts = []
     for step, (policy, workspace) in enumerate(workspaces.items(), 2):
         tell(f"{step} of 4: policy {policy}: all {len(workspace.stores())} stores once, then {weeks} weeks with "
              f"{per_day} scrapes a day")
         parts.append(play(workspace, twins, command, weeks, per_day, tell))
-    tell("4 of 4: the account\n")
+    tell("4 of 4: the account, and maps of the groups\n")
     daily = pd.concat(parts, ignore_index=True)
+    maps = tuple(draw_maps(workspaces["delegated"], out=folder / "maps", now=daily["day"].max()))
     daily.to_json(folder / "report.json", orient="records", date_format="iso", indent=1)
     companies = account_of(folder, daily)
     return DemoResult(folder, maps, side_by_side(companies, daily), companies, daily)
@@ -292,6 +292,6 @@ def summary(result: DemoResult) -> list[str]:
     return [*policy_lines(result.policies), "",
             "The companies under delegated, with the prices of the last day by where they come from:", "",
             *text.rename_axis(index=None).T.to_string().splitlines(), "",
-            *(f"map        {path}" for path in result.maps), f"figures    {result.folder / 'report.json'}",
+            *(f"map        {path}" for path in reversed(result.maps)), f"figures    {result.folder / 'report.json'}",
             f"workspace  {workspace}, and of document {result.folder / WORKSPACES['document']}",
             f"Look on:   scrapeopt groups -w {workspace}"]

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/core/map_drawing.ipynb #1706988e
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ import pandas as pd
 
 from .errors import InputError
 from .files import write_whole
+from .geo import mercator
+from .land import Window, land_outline
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
@@ -31,19 +33,61 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 OUTLIER, OUTLIER_COLOUR = "regional outlier", "#8C8C8C"
 MARKERS = ("o", "s", "^", "D", "v", "p", "h")  # one a company
 
+# %% ../../nbs/core/map_drawing.ipynb #3302bbed
+_LAND: dict[str, Any] = {"facecolor": (0.5, 0.5, 0.5, 0.13), "edgecolor": (0.5, 0.5, 0.5, 0.9), "linewidth": 0.7}
+_BORDER: dict[str, Any] = {"facecolor": "none", "edgecolor": (0.5, 0.5, 0.5, 0.9), "linewidth": 0.6, "linestyle": "--"}
+
+
+def view_of(
+    ax: "Axes",  # a map in degrees
+) -> Window:
+    "What a map shows."
+    (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
+    return Window(west, east, south, north)
+
+
+def draw_land(
+    ax: "Axes",  # a map in degrees, with its limits set
+) -> None:
+    "The outline of the land under a map."
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Lines
+    land = land_outline([view_of(ax)])
+    for lines, look in (([ring for shape in land.shapes for ring in shape], _LAND), (land.borders, _BORDER)):
+        path = Lines.make_compound_path(*map(Lines, lines))
+        ax.add_artist(PathPatch(path, gid="land", zorder=0.2, **look))
+
 # %% ../../nbs/core/map_drawing.ipynb #3058e398
 logger = logging.getLogger(__name__)
 TILE_TIMEOUT_S = (3.0, 10.0)  # to connect, to answer; contextily by itself waits for ever
 _TILE_ALPHA = 0.6  # the stores stand out from the tiles
+TILES_AWAY: set[str] = set()  # sources that did not answer while this program ran
 
 def draw_basemap(
-    ax: "Axes",  # with its limits set
+    ax: "Axes",  # with its limits set, and the land if it is in degrees
     basemap: str | Path,  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
     crs: str = "EPSG:4326",  # of `ax`: degrees
 ) -> None:
-    "Put tiles or a raster under the map; where tiles do not come, log one line."
+    "Put tiles or a raster in the place of the land; where tiles do not come, the land stays, and that is said."
     source = basemap_source(basemap)
-    if source == "none": return
+    if source != "none" and source not in TILES_AWAY: _add_tiles(ax, source, crs)
+    if source in TILES_AWAY:
+        ax.text(0.99, 0.01, f"no tiles from {tile_server(source)}: outline by Natural Earth", fontsize=6, alpha=0.8,
+                transform=ax.transAxes, ha="right", va="bottom", gid="notice")
+
+def tile_server(
+    basemap: str | Path,  # auto, or a tile URL
+) -> str:
+    "Where tiles come from, in words."
+    return "OpenStreetMap" if str(basemap) == "auto" else str(basemap).partition("/{")[0]
+
+# %% ../../nbs/core/map_drawing.ipynb #ab5f0527
+def _add_tiles(
+    ax: "Axes",
+    source: str,  # auto, a tile URL or a raster file
+    crs: str,  # of `ax`
+) -> None:
+    "Tiles or a raster instead of the land, or a note in `TILES_AWAY`."
     import contextily
     from rasterio.errors import RasterioError  # type: ignore[import-untyped]
     from requests import RequestException
@@ -52,11 +96,16 @@ def draw_basemap(
         contextily.add_basemap(ax, crs=crs, source=None if source == "auto" else source,
                                timeout=TILE_TIMEOUT_S, alpha=_TILE_ALPHA, zorder=0)
     except RequestException as e:
-        logger.warning("basemap: no tiles from %s (%s); the map is drawn without them", source, type(e).__name__)
+        TILES_AWAY.add(source)
+        logger.warning("basemap: no tiles from %s (%s); maps show the outline of the land instead",
+                       tile_server(source), type(e).__name__)
     except (RasterioError, ValueError) as e:
         if tiles: raise
         raise InputError(f"basemap: {source} is no raster of these stores ({e}); give a georeferenced one") from e
+    else:
+        for land in ax.findobj(lambda artist: artist.get_gid() == "land"): land.remove()
 
+# %% ../../nbs/core/map_drawing.ipynb #6b8db616
 def basemap_source(
     basemap: str | Path,
 ) -> str:
@@ -70,17 +119,52 @@ def basemap_source(
         raise InputError(f"basemap: {source} is no file; give auto, none, a tile URL or a raster file")
     return source
 
+# %% ../../nbs/core/map_drawing.ipynb #f0ba5cd4
+_TICKS = 5  # steps at most, on each axis: labels of more would touch each other on a narrow map
+_NARROW = 0.8  # the shorter side of a map, at least, as a share of the longer: a strip shows no surroundings
+
+
+def _degrees(
+    value: float,  # perhaps beyond 180
+    _: object = None,  # matplotlib tells which tick it is
+) -> str:
+    "A place on an axis: never -0, never 115.80000000000001."
+    text = f"{(value + 180) % 360 - 180:.5f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def frame_map(
+    ax: "Axes",
+    lat: np.ndarray,  # (n,) degrees
+    lon: np.ndarray,  # (n,) degrees
+) -> None:
+    "Limits with a margin, a kilometre as long north as east, axes in degrees, the land under it all."
+    from matplotlib.ticker import MaxNLocator
+    lengths = np.array([max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1), 1.0])  # of a degree, east and north
+    low, high = np.array([lon.min(), lat.min()]), np.array([lon.max(), lat.max()])
+    half = (high - low) / 2 + np.maximum(0.06 * (high - low), 0.05)
+    half = np.maximum(half, _NARROW * (half * lengths).max() / lengths)
+    (west, south), (east, north) = (low + high) / 2 - half, (low + high) / 2 + half
+    ax.set(xlim=(west, east), ylim=(south, north), aspect=lengths[1] / lengths[0])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(_TICKS, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(_degrees)
+    ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
+    ax.grid(color="0.5", alpha=0.25, linewidth=0.6, zorder=0.5)  # faint on a light page and on a dark one
+    draw_land(ax)
+
 # %% ../../nbs/core/map_drawing.ipynb #5c44d178
 def write_place_names(
     ax: "Axes",
     tops: pd.DataFrame,  # name, lon of the centre, lat of the northernmost store; largest first
 ) -> None:
-    "Cluster names on the map, none over another."
+    "Cluster names on the map, none over another; those of places outside are left out."
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
     ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # so that positions are final
     frame, taken = ax.get_window_extent(), list[Bbox]()
-    for name, lon, lat in zip(tops["name"], tops.lon, tops.lat, strict=True):
+    shown = tops[view_of(ax).holds(tops[["lon", "lat"]].to_numpy())]
+    for name, lon, lat in zip(shown["name"], shown.lon, shown.lat, strict=True):
         text = ax.annotate(name, (lon, lat), xytext=(0, 4), textcoords="offset points", ha="center", va="bottom",
                            fontsize=8, zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
         if text.get_window_extent().x0 < frame.x0: text.set_horizontalalignment("left")
@@ -88,21 +172,6 @@ def write_place_names(
         box = text.get_window_extent()
         if any(box.overlaps(other) for other in taken): text.remove()
         else: taken.append(box)
-
-# %% ../../nbs/core/map_drawing.ipynb #f0ba5cd4
-def frame_map(
-    ax: "Axes",
-    lat: np.ndarray,  # (n,) degrees
-    lon: np.ndarray,  # (n,) degrees
-) -> None:
-    "Limits with a margin, a kilometre as long north as east, axes in degrees."
-    for low, high, limit in ((lon.min(), lon.max(), ax.set_xlim), (lat.min(), lat.max(), ax.set_ylim)):
-        margin = max(0.06 * (high - low), 0.05)
-        limit(low - margin, high + margin)
-    ax.set_aspect(1 / max(np.cos(np.radians((lat.min() + lat.max()) / 2)), 0.1))
-    ax.xaxis.set_major_formatter(lambda x, _: f"{(x + 180) % 360 - 180:g}")
-    ax.set(xlabel="longitude (°)", ylabel="latitude (°)")
-    ax.grid(color="0.5", alpha=0.25, linewidth=0.6, zorder=0.5)  # faint on a light page and on a dark one
 
 # %% ../../nbs/core/map_drawing.ipynb #4d91b8dd
 def legend_key(
@@ -123,6 +192,54 @@ def legend_beside(
 ) -> None:
     "A legend right of the map, never on it."
     ax.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False)
+
+# %% ../../nbs/core/map_drawing.ipynb #46399bb2
+_MOST = 0.6  # of the span of all stores; chosen by hand
+
+
+def opening_part(
+    stores: pd.DataFrame,  # lat, lon, cluster (-1: in none), cluster_name
+) -> pd.DataFrame:  # a part of the rows
+    "The stores of the largest cluster, or all where those fill most of the map."
+    inside = stores[stores["cluster"] >= 0]
+    if inside.empty: return stores
+    largest = inside[inside["cluster_name"] == inside["cluster_name"].value_counts(sort=True).index[0]]
+    def span(part: pd.DataFrame) -> float: return max(float(np.ptp(part["lat"])), float(np.ptp(part["lon"])))
+    return stores if span(largest) > _MOST * span(stores) else largest
+
+# %% ../../nbs/core/map_drawing.ipynb #08e07069
+_WIDER, _COUNTRY = 2.0, 12.0  # times the view: an overview of stores that is worth it, else so much of the country
+
+
+def overview_window(
+    view: Window,  # what the map shows
+    lat: np.ndarray,  # (n,) degrees, of all stores
+    lon: np.ndarray,  # (n,) degrees, unbroken
+) -> Window:
+    "What the overview of a map shows."
+    stores = Window(float(lon.min()), float(lon.max()), float(lat.min()), float(lat.max())).grown(0.06)
+    around = stores if stores.span >= _WIDER * view.span else view.grown((_COUNTRY - 1) / 2)
+    return Window(around.west, around.east, max(around.south, -80.0), min(around.north, 80.0))
+
+
+def draw_overview(
+    ax: "Axes",  # with its limits set
+    lat: np.ndarray,  # (n,) degrees, of all stores
+    lon: np.ndarray,  # (n,) degrees, unbroken
+    colours: Sequence[str] = (),  # of each store, hex; (): the colour of text
+) -> "Axes":
+    "A small map right of a map and under its legend, with a rectangle around what the map shows."
+    import matplotlib as mpl
+    from matplotlib.patches import Rectangle
+    inset, view = ax.inset_axes((1.04, 0, 0.36, 0.36)), view_of(ax)
+    inset.scatter(lon, lat, c=colours or mpl.rcParams["text.color"], s=7, linewidths=0, zorder=3)
+    whole = overview_window(view, lat, lon)
+    frame_map(inset, np.array([whole.south, whole.north]), np.array([whole.west, whole.east]))
+    inset.set(xticks=[], yticks=[], xlabel="", ylabel="", anchor="SW")
+    inset.spines[:].set_visible(True)
+    inset.add_artist(Rectangle((view.west, view.south), view.east - view.west, view.north - view.south, fill=False,
+                               edgecolor="#D55E00", linewidth=1.2, zorder=4, gid="view"))
+    return inset
 
 # %% ../../nbs/core/map_drawing.ipynb #c134fdf2
 @lru_cache
@@ -181,14 +298,15 @@ def web_figure(
     tooltips: Sequence[tuple[str, str]] = (),  # what the pointer on a store tells: words, @column
     **look: Any,  # what else bokeh's figure takes
 ) -> "BokehFigure":
-    "An empty map in Web Mercator for `write_map`; glyphs named `store` answer the pointer."
-    from bokeh.models import HoverTool
+    "An empty map in Web Mercator for `write_map`; the page sets what it shows, since it knows how wide it is."
+    from bokeh.models import HoverTool, Range1d, TapTool
     from bokeh.plotting import figure
+    ranges = {"x_range": Range1d(), "y_range": Range1d()}
     fig = figure(x_axis_type="mercator", y_axis_type="mercator", x_axis_label="longitude (°)",
                  y_axis_label="latitude (°)", match_aspect=True, sizing_mode="stretch_both", toolbar_location="above",
                  tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
-                 background_fill_color=None, border_fill_color=None, **look)
-    fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]))
+                 background_fill_color=None, border_fill_color=None, **ranges | look)
+    fig.add_tools(HoverTool(tooltips=list(tooltips), renderers=[]), TapTool(renderers=[]))
     fig.toolbar.logo = None  # it links to a site
     return fig
 
@@ -199,23 +317,142 @@ def add_dots(
     **look: Any,  # what bokeh's scatter takes
 ) -> None:
     "Add stores to a map, which answer the pointer."
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource, HoverTool, TapTool
     dots = fig.scatter("x", "y", source=ColumnDataSource(data=table.to_dict("list")), **look)
     dots.tags = list(layers)
+    dots.selection_glyph = dots.nonselection_glyph = None  # a clicked store gets a ring; the others do not fade
     for tool in fig.toolbar.tools:  # a select() would walk through all that has been drawn
-        if isinstance(tool, HoverTool): tool.renderers = [*tool.renderers, dots]
+        if isinstance(tool, HoverTool | TapTool): tool.renderers = [*tool.renderers, dots]
+
+# %% ../../nbs/core/map_drawing.ipynb #7e9b2488
+@dataclass(frozen=True)
+class View:
+    "A part of a map that a page can look at."
+    name: str  # in words: the cluster, and how many stores it has
+    window: Window
+
+    @property
+    def metres(self) -> list[float]:  # west, east, south, north
+        "The same in Web Mercator."
+        x, y = mercator([self.window.south, self.window.north], [self.window.west, self.window.east])
+        return [float(v) for v in (*x, *y)]
+
+
+_VIEW_MARGIN, _VIEW_LEAST = 0.08, 0.02  # of the span; degrees, so that a single store has surroundings
+
+
+def views_of(
+    stores: pd.DataFrame,  # lat, lon (unbroken), cluster (-1: in none), cluster_name
+) -> list[View]:  # all stores first, then the clusters, the largest first
+    "What a map of these stores can look at."
+    def view(name: str, part: pd.DataFrame) -> View:
+        lon, lat = part["lon"], part["lat"]
+        around = Window(float(lon.min()), float(lon.max()), float(lat.min()), float(lat.max()))
+        return View(f"{name} ({len(part)})", around.grown(_VIEW_MARGIN + _VIEW_LEAST / max(around.span, _VIEW_LEAST)))
+    inside = stores[stores["cluster"] >= 0]
+    return [view("All stores", stores)] + [
+        view(str(name), inside[inside["cluster_name"] == name]) for name in inside["cluster_name"].value_counts().index]
+
+# %% ../../nbs/core/map_drawing.ipynb #2fdf5d08
+_FINE = 40  # views at most with a fine outline, the largest clusters: a page of 2,000 stores stays near 1.5 MB
+
+
+def add_land(
+    fig: "BokehFigure",
+    windows: Sequence[Window],  # what the page can look at, the most important first
+) -> Layer:  # its box
+    "The outline of the land on a page's map, in the colour of text, faint."
+    land = land_outline(windows[:_FINE])
+    shapes = [[_whole_metres(ring) for ring in shape] for shape in land.shapes]
+    lines = [_whole_metres(line) for line in land.borders]
+    xs, ys = ([[[ring[axis] for ring in shape]] for shape in shapes] for axis in (0, 1))
+    filled = fig.multi_polygons(xs, ys, fill_alpha=0.07, line_alpha=0.5, line_width=0.8, level="underlay")
+    border = fig.multi_line([x for x, _ in lines], [y for _, y in lines], line_dash="dashed", line_alpha=0.5,
+                            level="underlay")
+    for drawn in (filled, border): drawn.tags, drawn.glyph.tags = ["land"], ["ink"]
+    return Layer("land", "Land and borders", "#8C8C8C", "square")
+
+
+def _whole_metres(
+    line: np.ndarray,  # (n, 2) lon, lat
+) -> tuple[list[int], list[int]]:  # x, y
+    "A line in Web Mercator; a metre is finer than the outline is right, and short in a file."
+    x, y = mercator(line[:, 1], line[:, 0])
+    return np.round(x).astype(int).tolist(), np.round(y).astype(int).tolist()
+
+# %% ../../nbs/core/map_drawing.ipynb #a904ed61
+@dataclass(frozen=True)
+class Overview:
+    "A small map as a picture for a page."
+    metres: tuple[float, float, float, float]  # west, east, south, north in Web Mercator
+    width: int  # of the picture, in its own units
+    height: int
+    land: str  # the outline as an SVG path
+    stores: str  # a point for each store, as an SVG path
+
+
+_OVERVIEW = 200  # units of the longer side; chosen by hand, twice as fine as its pixels
+
+
+def overview_of(
+    lat: np.ndarray,  # (n,) degrees
+    lon: np.ndarray,  # (n,) degrees, unbroken
+    view: Window,  # what the map opens on
+) -> Overview:
+    "The overview of some stores."
+    window = overview_window(view, lat, lon)
+    west, east, south, north = View("", window).metres
+    units = _OVERVIEW / max(east - west, north - south)
+    def path(at: np.ndarray) -> list[str]:  # (n, 2) lon, lat -> a place each
+        x, y = mercator(at[:, 1], at[:, 0])
+        return [f"{a:.1f} {b:.1f}" for a, b in zip((x - west) * units, (north - y) * units, strict=True)]
+    land = land_outline([window])
+    rings = [ring for shape in land.shapes for ring in shape if window.grown(1).holds(ring).any()]
+    return Overview((west, east, south, north), round((east - west) * units), round((north - south) * units),
+                    "".join("M" + "L".join(path(ring)) + "Z" for ring in rings),
+                    "".join(f"M{at}h0" for at in path(np.column_stack([lon, lat]))))
+
+# %% ../../nbs/core/map_drawing.ipynb #8abb209f
+def store_link(
+    words: str,  # what is clicked
+    company: str,
+    store_id: str,
+    page: str = "",  # where the map is, as a relative URL; "": on the page that holds the link
+) -> "Markup":
+    "A link that opens a map at a store."
+    from jinja2.filters import do_urlencode
+    from markupsafe import Markup
+    return Markup('<a href="{}#{}">{}</a>').format(page, do_urlencode({"store": store_id, "company": company}), words)
+
+# %% ../../nbs/core/map_drawing.ipynb #5a4b9a3b
+@dataclass(frozen=True)
+class Fact:
+    "A line of a store's story."
+    label: str
+    column: str  # of the table of `add_dots`
+    link: str = ""  # a column with the id of the store that is named, empty where there is none
+
 
 def write_map(
-    path: str | Path,
+    path: str | Path,  # the file to write; its folder is made
     fig: "BokehFigure",
     panels: dict[str, list[Layer]],  # words over the boxes -> the boxes
-    **values: Any,  # of the template: title, about, caption, alt, notes, tables, views
+    stores: pd.DataFrame,  # lat, lon (unbroken), cluster (-1: in none), cluster_name: what there is to look at
+    facts: Sequence[Fact],  # what is said of a store
+    **values: Any,  # of the template: title, about, caption, alt, notes, tables, links
 ) -> Path:  # the file
     "Write a map's page; it is self-contained."
     from bokeh.embed import components
     from bokeh.resources import Resources
     from markupsafe import Markup
+    views = views_of(stores)
+    opening = views[1 if len(opening_part(stores)) < len(stores) else 0]
+    panels = panels | {"Around": [*panels.get("Around", ()), add_land(fig, [v.window for v in views])]}
+    chosen = fig.scatter([], [], size=22, fill_color=None, line_color="#D55E00", line_width=3, name="chosen")
+    chosen.tags = ["chosen"]
     script, plot = components(fig)
     library = Resources(mode="inline", components=["bokeh"]).render()
-    return write_page(path, "map.html", panels=panels, script=Markup(script), plot=Markup(plot),
-                      library=Markup(library), **{"notes": (), "tables": (), "views": {}} | values)
+    overview = overview_of(stores["lat"].to_numpy(), stores["lon"].to_numpy(), opening.window)
+    return write_page(path, "map.html", panels=panels, views=views, opening=opening, overview=overview,
+                      script=Markup(script), plot=Markup(plot), library=Markup(library),
+                      **{"notes": (), "tables": (), "links": ()} | values, facts=[asdict(fact) for fact in facts])
