@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'log_run',
-           'show', 'records', 'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home',
+           'next_line', 'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +119,18 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
     return with_notes(open_home(workspace_folder(context, workspace)))
+
+# %% ../../nbs/commands/options.ipynb #1a36b34a
+def next_line(
+    context: typer.Context,
+    workspace: Path | None,  # what the command's own -w says
+    words: str,  # behind `scrapeopt`, such as "cluster-stores"; more may follow it after ": "
+) -> str:
+    "What comes next, in a line for people."
+    command, _, why = words.partition(": ")
+    folder, in_here = workspace_folder(context, workspace), "SCRAPEOPT_WORKSPACE" in os.environ
+    named = "" if in_here or folder == Path() else f" -w {shlex.quote(str(folder))}"
+    return f"Next: scrapeopt {command}{named}{f' ({why})' if why else ''}"
 
 # %% ../../nbs/commands/options.ipynb #b299ec44
 def log_run(context: typer.Context, home: "Home") -> "RunCounts":
