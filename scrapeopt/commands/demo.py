@@ -23,6 +23,7 @@ from ..analysis.web_map import draw_maps
 from ..backtest import PriceCounts, count_right
 from ..core.errors import InputError
 from ..core.spreadsheets import with_safe_cells
+from ..core.whereabouts import find_whereabouts
 from ..discovery import ScrapeTask
 from ..scrape import scrape_queue
 from ..simulation.sites import perth_stores
@@ -32,6 +33,14 @@ from ..storage.store_file import read_stores
 from ..twin import Twin, save_twins
 from ..update import update_db
 from ..workspace import Workspace
+
+# %% ../../nbs/commands/demo.ipynb #1759b2ec
+def at_home(
+    stores: pd.DataFrame,  # lat, lon (degrees) of one company
+) -> dict[str, str]:  # currency and timezone
+    "What a twin charges in and lives by, guessed from where its stores are as an import guesses it."
+    home = find_whereabouts(stores["lat"], stores["lon"])
+    return {} if home is None else {"currency": home.currency.value, "timezone": home.timezone.value}
 
 # %% ../../nbs/commands/demo.ipynb #1912848f
 def make_twins(
@@ -48,8 +57,9 @@ def make_twins(
         counts = n_stores or {"Woolworths": 80, "Coles": 76}
         stores = pd.concat([perth_stores(company, n, seed) for company, n in counts.items()], ignore_index=True)
     else: stores = read_stores(stores_file)
-    twins = {company: Twin(stores[stores["company"] == company], company=company, n_products=n_products, seed=seed,
-                           start=start) for company in sorted(set(stores["company"]))}
+    own = {company: stores[stores["company"] == company] for company in sorted(set(stores["company"]))}
+    twins = {company: Twin(rows, company=company, n_products=n_products, seed=seed, start=start, **at_home(rows))
+             for company, rows in own.items()}
     save_twins(folder, *twins.values())
     with_safe_cells(stores, numbers=("lat", "lon")).to_csv(Path(folder) / "stores.csv", index=False)
     return twins
@@ -74,7 +84,8 @@ def make_workspace(
     with file.open("a", encoding="utf-8") as settings:
         for company, twin in twins.items():
             day = "none" if twin.chain.changeover is None else WEEKDAYS[twin.chain.changeover]
-            settings.write(f'\n[companies."{company}"]\ntimezone = "{twin.chain.timezone}"\nchangeover = "{day}"\n')
+            settings.write(f'\n[companies."{company}"]\ncurrency = "{twin.chain.currency}"\n'
+                           f'timezone = "{twin.chain.timezone}"\nchangeover = "{day}"\n')
     workspace = Workspace.open(folder)
     workspace.import_stores(pd.concat([t.stores.reset_index() for t in twins.values()], ignore_index=True))
     workspace.cluster()

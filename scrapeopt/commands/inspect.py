@@ -118,6 +118,13 @@ def alike_row(row: "Alike", stores: tuple[str, str]) -> dict[str, Any]:
             f"{stores[0]} sells": row.sold[0], f"{stores[1]} sells": row.sold[1],
             f"of {stores[0]} in {stores[1]}": first, f"of {stores[1]} in {stores[0]}": second}
 
+# %% ../../nbs/commands/inspect.ipynb #3bf353a4
+def no_such_rows(categories: tuple[str, ...], since: Any) -> str:
+    "Why a part of the table is empty, in a sentence."
+    of = f" of {' or '.join(categories)}" if categories else ""
+    seen = "" if since is None else f" was seen since {since:%Y-%m-%d %H:%M} UTC"
+    return f"no price{of}{seen or ' is served'}: leave --category or --since out to see the others"
+
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()
 def prices(
@@ -125,6 +132,10 @@ def prices(
     company: CompanyOption = None,
     store: Annotated[str | None, typer.Option(help="Only this store.", show_default="all")] = None,
     product: Annotated[str | None, typer.Option(help="Only this product.", show_default="all")] = None,
+    category: Annotated[list[str] | None, typer.Option(
+        metavar="C", help="Only this category. Repeat for more.", show_default="all")] = None,
+    since: Annotated[str | None, typer.Option(
+        metavar="TIME", help="Only prices that were seen then (UTC) or later.", show_default="all")] = None,
     out: Annotated[str | None, typer.Option(
         metavar="FILE|URL", help="Write .parquet, .csv or a database table instead.", show_default=False)] = None,
     as_of: Annotated[str | None, typer.Option(
@@ -140,17 +151,21 @@ def prices(
     ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
     if at is not None and past is not None and at < past: raise InputError(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
-    store, product = store and store.strip(), product and product.strip()
+    asked: dict[str, Any] = {"company": company, "store": store and store.strip(), "product": product and product.strip()}
+    rows: dict[str, Any] = {"categories": tuple(c.strip() for c in category or ()), "since": utc_moment(since, "--since")}
     if out is not None:
-        if product is not None: why_no_prices(ws, company, store, product, past)  # names one that nobody sells
-        rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
-        typer.echo(f"wrote {rows:,} prices to {hide_passwords(out)}")
+        if product is not None: why_no_prices(ws, **asked, as_of=past)  # names one that nobody sells
+        count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
+        typer.echo(f"wrote {count:,} prices to {hide_passwords(out)}")
         return
-    table = ws.prices(company=company, store=store, product=product, now=at, as_of=past)
-    shown = table if as_json else table.head(40)
-    show(records(shown), as_json, why_no_prices(ws, company, store, product, past) if table.empty else "")
-    if len(shown) < len(table):
-        typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store or --product, or use --out FILE")
+    table = ws.prices(**asked, **rows, now=at, as_of=past)
+    shown, none = table if as_json else table.head(40), ""
+    if table.empty: none = why_no_prices(ws, **asked, as_of=past)
+    if table.empty and any(rows.values()): none = no_such_rows(**rows)
+    show(records(shown), as_json, none)
+    if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
+                                           "--category or --since, or use --out FILE")
+
 
 # %% ../../nbs/commands/inspect.ipynb #1358da54
 @app.command()

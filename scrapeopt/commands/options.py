@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
          "status", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy", "backtest",
-         "tune", "twin", "demo", "dashboard")
+         "tune", "twin", "example", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):

@@ -51,6 +51,17 @@ def twin_serve(
         sys.stdout.flush()
         Event().wait()
 
+# %% ../../nbs/commands/simulate.ipynb #c70f5722
+@app.command()
+def example(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-example"),
+) -> None:
+    "Write a small chain in Portugal as files, to try everything on: stores, three recorded weeks, a shop to scrape."
+    from scrapeopt.commands.example import write_example
+    made = write_example(folder)
+    typer.echo(f"made {made.folder}: {made.stores} stores, {made.files} scraped files, a panel of {made.prices:,} prices, "
+               f"and a shop to scrape. Next: read {made.folder / 'README.txt'}, or begin with scrapeopt init shop")
+
 # %% ../../nbs/commands/simulate.ipynb #52be8a1f
 @app.command()
 def demo(
