@@ -223,7 +223,8 @@ def served_prices(
     """The served prices: company, store_id, product_id, price (exact decimal), currency, source, source_store,
     group, scraped_at (UTC), confidence (0 to 1), name, category. `InputError` for an unknown company, store or
     category."""
-    with serve_prices(workspace, company, store, product, now, as_of, categories, since) as reader: return as_frame(reader)
+    asked = company, store, product, now, as_of, categories, since
+    with serve_prices(workspace, *asked) as reader: return as_frame(reader)
 
 # %% ../nbs/06_workspace.ipynb #8e89ebf9
 def write_served_prices(

@@ -37,10 +37,10 @@ from ..workspace import Workspace
 # %% ../../nbs/commands/demo.ipynb #1759b2ec
 def at_home(
     stores: pd.DataFrame,  # lat, lon (degrees) of one company
-) -> dict[str, str]:  # currency and timezone
-    "What a twin charges in and lives by, guessed from where its stores are as an import guesses it."
-    home = find_whereabouts(stores["lat"], stores["lon"])
-    return {} if home is None else {"currency": home.currency.value, "timezone": home.timezone.value}
+) -> tuple[str, str]:  # currency, timezone
+    "What a twin charges in and lives by: what an import guesses from where its stores are, else Perth's."
+    home = find_whereabouts(stores["lat"].to_numpy(), stores["lon"].to_numpy())
+    return ("AUD", "Australia/Perth") if home is None else (home.currency.value, home.timezone.value)
 
 # %% ../../nbs/commands/demo.ipynb #1912848f
 def make_twins(
@@ -58,8 +58,9 @@ def make_twins(
         stores = pd.concat([perth_stores(company, n, seed) for company, n in counts.items()], ignore_index=True)
     else: stores = read_stores(stores_file)
     own = {company: stores[stores["company"] == company] for company in sorted(set(stores["company"]))}
-    twins = {company: Twin(rows, company=company, n_products=n_products, seed=seed, start=start, **at_home(rows))
-             for company, rows in own.items()}
+    twins = {company: Twin(rows, company=company, n_products=n_products, seed=seed, start=start, currency=currency,
+                           timezone=timezone)
+             for company, rows in own.items() for currency, timezone in [at_home(rows)]}
     save_twins(folder, *twins.values())
     with_safe_cells(stores, numbers=("lat", "lon")).to_csv(Path(folder) / "stores.csv", index=False)
     return twins

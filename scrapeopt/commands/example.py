@@ -37,9 +37,9 @@ def portuguese_towns() -> pd.DataFrame:  # name, lat, lon, people; the largest f
 def example_stores() -> pd.DataFrame:  # company, store_id, name, lat, lon, state
     "The stores of the example: the largest towns of each region, then those inland."
     towns, found = portuguese_towns(), []
-    for region, (centre, reach, stores) in REGIONS.items():
+    for region, (centre, reach, largest) in REGIONS.items():
         near = haversine_km(*centre, towns["lat"].to_numpy(), towns["lon"].to_numpy()) <= reach
-        found.append(towns[near].head(stores).assign(state=region))
+        found.append(towns[near].head(largest).assign(state=region))
     found.append(towns[towns["name"].isin(INLAND)].assign(state="Lisboa"))  # the capital's prices hold inland
     stores = pd.concat(found, ignore_index=True)
     ids = [f"{101 + k}" for k in range(len(stores))]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from .completion import complete_cluster, complete_company, complete_policy
 from .logs import FORMATS, show_logs
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class InOrder(TyperGroup):
 
 # %% ../../nbs/commands/options.ipynb #ba53a5f0
 app = typer.Typer(
-    cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]})
 twin_app = typer.Typer(no_args_is_help=True, help="A digital twin of a chain, to try everything on.")
 app.add_typer(twin_app, name="twin")
@@ -55,18 +56,20 @@ WorkspaceOption = Annotated[Path | None, typer.Option(
     "--workspace", "-w", metavar="DIR", envvar="SCRAPEOPT_WORKSPACE", help="The workspace.",
     show_default="the current folder")]
 CompanyOption = Annotated[str | None, typer.Option(
-    "--company", metavar="C", help="Only this company.", show_default="all")]
+    "--company", metavar="C", help="Only this company.", show_default="all", autocompletion=complete_company)]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
 NowOption = Annotated[str | None, typer.Option(
     metavar="TIME", help="Act as if it were this moment (UTC), to replay the past.", show_default="the clock")]
 NumberOption = Annotated[int | None, typer.Option(
     "-n", min=0, help="How many stores.", show_default="what the budget in scrapeopt.toml allows today, else 10")]
 ClusterOption = Annotated[list[str] | None, typer.Option(
-    "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all")]
+    "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all",
+    autocompletion=complete_cluster)]
 ModeOption = Annotated[str, typer.Option(
     help="auto, discovery or optimization. auto discovers until every store is known, then optimizes.")]
 PolicyOption = Annotated[str | None, typer.Option(
-    help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML)]
+    help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML,
+    autocompletion=complete_policy)]
 
 # %% ../../nbs/commands/options.ipynb #471c4acd
 @app.callback(invoke_without_command=True)

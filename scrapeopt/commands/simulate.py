@@ -59,8 +59,8 @@ def example(
     "Write a small chain in Portugal as files, to try everything on: stores, three recorded weeks, a shop to scrape."
     from scrapeopt.commands.example import write_example
     made = write_example(folder)
-    typer.echo(f"made {made.folder}: {made.stores} stores, {made.files} scraped files, a panel of {made.prices:,} prices, "
-               f"and a shop to scrape. Next: read {made.folder / 'README.txt'}, or begin with scrapeopt init shop")
+    typer.echo(f"made {made.folder}: {made.stores} stores, {made.files} scraped files, a panel of {made.prices:,} "
+               f"prices, and a shop to scrape. Next: scrapeopt init shop, as {made.folder / 'README.txt'} has it")
 
 # %% ../../nbs/commands/simulate.ipynb #52be8a1f
 @app.command()
