@@ -70,8 +70,8 @@ class DiscoveryPlan:
         when, now, then = self.today + timedelta(days=self.days_left), self.needed(self.days_left), self.needed(7)
         start = f"start after it with -n {then}, or now with -n {now}" if now > then else f"ask for -n {now}"
         return (f"{self.company}: discovery of {self.stores:,} stores at {self.per_day:,} a day takes {self.days} days "
-                f"and straddles the changeover of {day} {when.day} {when:%B}: stores scraped before and after it cannot "
-                f"be compared; {start}, or take one cluster at a time with --cluster")
+                f"and straddles the changeover of {day} {when.day} {when:%B}: stores scraped before and after it "
+                f"cannot be compared; {start}, or take one cluster at a time with --cluster")
 
 # %% ../../nbs/analysis/next_steps.ipynb #b5b9ddc1
 def known_changeover(session: Session, company: Company) -> int | None:  # weekday, 0 = Monday

@@ -82,7 +82,9 @@ def root(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors alone.")] = False,
     log_format: Annotated[str, typer.Option(metavar="text|json", help="How the log is written.")] = "text",
 ) -> None:
-    "Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo"
+    """Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt example
+
+    scrapeopt --install-completion teaches bash, zsh or fish the commands and the names of the workspace."""
     if version:
         from scrapeopt import __version__
         typer.echo(__version__)
