@@ -243,7 +243,7 @@ class TestCompletion:
     def test_stores_categories_and_policies_too(self, azulejo):
         path = azulejo[0]
         assert self.complete(f"scrapeopt explain -w {path} 10").split() == [f"{k}" for k in range(101, 110)]
-        assert self.complete(f"scrapeopt -w {path} prices --category dai").strip() == "Dairy & Eggs"
+        assert self.complete(f"scrapeopt -w {path} prices --category Dai").strip() == "Dairy & Eggs"
         assert self.complete(f"scrapeopt queue -w {path} --policy d").split() == ["delegated", "document"]
 
     def test_no_workspace_no_word(self, tmp_path):

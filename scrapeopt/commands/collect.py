@@ -118,7 +118,9 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _count(counts, report, updated)
-    _tell_run(report, updated, as_json, next_line(context, workspace, "update-db"))
+    then = [next_line(context, workspace, "update-db")]
+    if updated and not as_json: then = _next_lines(context, workspace, ws, updated, company)
+    _tell_run(report, updated, as_json, then)
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def _scraper(command: str | None, spider: str | None) -> str:
@@ -189,14 +191,14 @@ def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
             f"... and {len(events) - len(shown):,} more: --json has them all, scrapeopt explain STORE those of a store"]
 
 # %% ../../nbs/commands/collect.ipynb #fc0c2aaf
-def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: str) -> None:
-    "Print what a run did, and end with the exit code that says what is left to do; `then` is said while it is."
+def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str]) -> None:
+    "Print what a run did and, for people, `then`; end with the exit code that says what is left to do."
     from scrapeopt.core.errors import InputError
     _tell_scrapes(report, updated, as_json)
     if report.untold: raise InputError(report.untold)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
-    elif report.done and not as_json: typer.echo(then)
+    for line in then if (updated or report.done) and not as_json else (): typer.echo(line)
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
 
@@ -215,7 +217,7 @@ def update_db(
     report = _update(ws, company, at, progress=not as_json)
     _count(counts, None, report)
     _tell_update(report, as_json)
-    if not as_json: _tell_next(context, workspace, ws, report, company)
+    for line in [] if as_json else _next_lines(context, workspace, ws, report, company): typer.echo(line)
     if report.problems: raise typer.Exit(2)
 
 
@@ -247,14 +249,14 @@ def _tell_problems(report: "UpdateReport") -> None:
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
 
 
-def _tell_next(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport",
-               company: str | None) -> None:
-    "Print a changeover that was learned, and what to type next while a company is being taken on."
+def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport",
+                company: str | None) -> list[str]:
+    "A changeover that was learned, and what to type next while a company is being taken on."
     from scrapeopt.analysis.next_steps import changeover_proposals, next_command
-    for sentence in changeover_proposals(ws, company): typer.echo(sentence)
     formed = any(event["kind"] == "ClusterFormed" for event in report.events)
     known = "prices: what every store charges; scrapeopt status says how far it is"
-    if then := next_command(ws) or (known if formed else None): typer.echo(next_line(context, workspace, then))
+    then = next_command(ws) or (known if formed else None)
+    return [*changeover_proposals(ws, company), *([next_line(context, workspace, then)] if then else [])]
 
 # %% ../../nbs/commands/collect.ipynb #e809f95e
 @app.command()

@@ -79,7 +79,7 @@ def completer(
         with suppress(Exception):  # whatever is wrong is told by the command itself, once it is run
             from scrapeopt.storage.home import home_at
             found = values(home_at(folder_of(ctx)), typed_value(ctx, "company"))
-        return [value for value in found if value.lower().startswith(incomplete.lower())][:MOST]
+        return [value for value in found if value.startswith(incomplete)][:MOST]
     return complete
 
 # %% ../../nbs/commands/completion.ipynb #caa029f9

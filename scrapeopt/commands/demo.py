@@ -50,17 +50,18 @@ def make_twins(
     seed: int = 0,
     start: pd.Timestamp | str = "2026-11-02T01:00Z",  # where the clock stands: a Monday, nine in the morning in Perth
     n_stores: Mapping[str, int] | None = None,  # by company, for the stores around Perth
+    company: str | None = None,  # whose stores they are, where the file does not say
 ) -> dict[str, Twin]:
     "Make a twin of every company, save them with a `stores.csv` beside them; by company."
     if Path(folder).exists(): raise InputError(f"{folder} exists already: name a new folder for the twins")
     if stores_file is None:
         counts = n_stores or {"Woolworths": 80, "Coles": 76}
         stores = pd.concat([perth_stores(company, n, seed) for company, n in counts.items()], ignore_index=True)
-    else: stores = read_stores(stores_file)
-    own = {company: stores[stores["company"] == company] for company in sorted(set(stores["company"]))}
-    twins = {company: Twin(rows, company=company, n_products=n_products, seed=seed, start=start, currency=currency,
-                           timezone=timezone)
-             for company, rows in own.items() for currency, timezone in [at_home(rows)]}
+    else: stores = read_stores(stores_file, company=company)
+    own = {name: stores[stores["company"] == name] for name in sorted(set(stores["company"]))}
+    twins = {name: Twin(rows, company=name, n_products=n_products, seed=seed, start=start, currency=currency,
+                        timezone=timezone)
+             for name, rows in own.items() for currency, timezone in [at_home(rows)]}
     save_twins(folder, *twins.values())
     with_safe_cells(stores, numbers=("lat", "lon")).to_csv(Path(folder) / "stores.csv", index=False)
     return twins
