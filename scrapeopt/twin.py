@@ -168,9 +168,10 @@ class Twin:
         events: Sequence[ZoneSplit | ZoneMerge] = (),
         fail_rate: float = 0.0,  # share of scrapes that fail
         partial_rate: float = 0.0,  # share of scrapes that lack a part
+        currency: str = "AUD",  # that its scrapes name
     ):
         self.chain = _checked(Chain(company, n_products, seed, timezone, changeover, model or chain_model(company),
-                                    since, fail_rate, partial_rate))
+                                    since, fail_rate, partial_rate, currency))
         self.stores = _company_stores(perth_stores(company, seed=seed) if stores is None else stores, company)
         self.sites = _sites(self.stores, self.chain, events)
         self.products, self.now = _products(self.chain), _utc(start)
@@ -312,7 +313,7 @@ def load_twin(
     stores = pd.read_csv(_file(folder, company, ".csv"), dtype={"store_id": str}, keep_default_na=False)
     twin = Twin(stores, company=company, n_products=chain.n_products, seed=chain.seed, start=now,
                 timezone=chain.timezone, changeover=chain.changeover, model=chain.model, since=chain.since,
-                fail_rate=chain.fail_rate, partial_rate=chain.partial_rate)
+                fail_rate=chain.fail_rate, partial_rate=chain.partial_rate, currency=chain.currency)
     twin.sites = {i: sites[i] for i in twin.stores.index}
     return twin
 
@@ -324,7 +325,7 @@ def scrape_lines(
 ) -> list[str]:  # JSON objects
     "What a scraper brings home from `site` at the moment `at`, one product a line; `ScrapeFailed` when nothing."
     prices, lines, categories = scraped(chain, site, at), chain.lines, list(CATEGORIES)
-    common = {"scraped_at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "currency": "AUD"}
+    common = {"scraped_at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "currency": chain.currency}
     return [json.dumps({"product_id": str(lines.ids[i]), "price": f"{prices[i] // 100}.{prices[i] % 100:02d}",
                         "category": categories[lines.category[i]], "name": lines.names[i], **common})
             for i in np.flatnonzero(prices >= 0).tolist()]

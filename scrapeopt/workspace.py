@@ -39,7 +39,7 @@ from .storage.latest_snapshots import load_beliefs
 from .storage.leases import in_the_works, lease_stores
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
-from .storage.price_query import Source, as_frame, price_reader
+from .storage.price_query import Source, as_frame, check_categories, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, company_rule, company_window, count_failures, event_table
 from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table
@@ -193,6 +193,8 @@ def serve_prices(
     product: str | None = None,  # a product id
     now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
     as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
+    categories: Sequence[str] = (),  # only these; empty: all
+    since: pd.Timestamp | None = None,  # UTC: only prices that were scraped then or later
 ) -> Iterator["pa.RecordBatchReader"]:
     "The served prices in batches, for tables that do not fit the memory; otherwise as `Workspace.prices`."
     names = [company] if company else workspace.companies()
@@ -203,8 +205,9 @@ def serve_prices(
         wanted = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
         if store is not None and not session.scalar(wanted.limit(1)):
             raise InputError(f"no store {store!r} in {' or '.join(names)}")
+        check_categories(session, rows, categories)
         sources = [price_source(workspace, session, row, at, as_of) for row in rows]
-        with price_reader(session, workspace.path, sources, store, product) as reader: yield reader
+        with price_reader(session, workspace.path, sources, store, product, categories, since) as reader: yield reader
 
 # %% ../nbs/06_workspace.ipynb #8a31a515
 def served_prices(
@@ -214,10 +217,14 @@ def served_prices(
     product: str | None = None,  # a product id
     now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
     as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
+    categories: Sequence[str] = (),  # only these; empty: all
+    since: pd.Timestamp | None = None,  # UTC: only prices that were scraped then or later
 ) -> pd.DataFrame:
     """The served prices: company, store_id, product_id, price (exact decimal), currency, source, source_store,
-    group, scraped_at (UTC), confidence (0 to 1). `InputError` for an unknown company or store."""
-    with serve_prices(workspace, company, store, product, now, as_of) as reader: return as_frame(reader)
+    group, scraped_at (UTC), confidence (0 to 1), name, category. `InputError` for an unknown company, store or
+    category."""
+    asked = company, store, product, now, as_of, categories, since
+    with serve_prices(workspace, *asked) as reader: return as_frame(reader)
 
 # %% ../nbs/06_workspace.ipynb #8e89ebf9
 def write_served_prices(
@@ -228,13 +235,15 @@ def write_served_prices(
     product: str | None = None,  # a product id
     now: pd.Timestamp | None = None,  # UTC, the moment to serve for; None: the present, or `as_of`
     as_of: pd.Timestamp | None = None,  # UTC: by what was known then; None: by all that is known
+    categories: Sequence[str] = (),  # only these; empty: all
+    since: pd.Timestamp | None = None,  # UTC: only prices that were scraped then or later
 ) -> int:  # rows written
     "Write the served prices, whole or not at all; `InputError` when `out` cannot be written."
     if "://" in str(out) and (file := state_file(str(out), Path())) is not None and file == state_file(
             workspace.settings.db_url, workspace.path):
         raise InputError(f"{file} holds the state of the workspace: write the prices into another database")
     write = price_writer(out)
-    with serve_prices(workspace, company, store, product, now, as_of) as reader: return write(reader)
+    with serve_prices(workspace, company, store, product, now, as_of, categories, since) as reader: return write(reader)
 
 # %% ../nbs/06_workspace.ipynb #1e67aa1c
 def unseen_where_unformed(

@@ -16,7 +16,7 @@ ODD = ["", " ", "nan", "inf", "-inf", "-1", "0", "1.5", "1e308", str(10**20), "x
        "2026-11-23T02:00+25:00", "NaT", "now", "-", "--", "1,", "{output}", "$(touch x)", "sqlite://", "http://"]
 SMALL = {"scrape": ["-n", "1", "--command", "false {output}", "--retries", "0"], "history": ["--product", "100000"],
          "import-stores": ["stores.csv"], "explain": ["0001"], "compare": ["0001", "0002"], "init": ["new"]}
-SLOW = {"report", "visualize-clusters", "backtest", "tune", "twin", "demo", "dashboard"}  # see below
+SLOW = {"report", "visualize-clusters", "backtest", "tune", "twin", "example", "demo", "dashboard"}  # see below
 WORKSPACES = {name: command for name, command in typer.main.get_command(app).commands.items() if name not in SLOW}
 OPTIONS = [(name, option.opts[0]) for name, command in WORKSPACES.items() for option in command.params
            if option.param_type_name == "option" and not getattr(option, "is_flag", False)]

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/commands/collect.ipynb #d77295bf
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
-from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, open_workspace, show
-from .options import utc_moment
+from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, next_line
+from .options import open_workspace, show, utc_moment
 
 if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask
@@ -31,7 +31,21 @@ def _tasks(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
     "A queue as rows: company, store_id, mode, reason, cluster, group."
     return [{k: getattr(t, k) for k in ("company", "store_id", "mode", "reason", "cluster", "group")} for t in tasks]
 
+# %% ../../nbs/commands/collect.ipynb #330a747d
+def _warn_of_straddling(
+    ws: "Workspace",
+    n: int | None,  # stores that were asked for; None: what the budget allows
+    at: Any,  # UTC time, None: the present
+    company: str | None,
+    clusters: Iterable[str],
+) -> None:
+    "Say on standard error where a discovery would straddle a changeover at so many stores a day."
+    from scrapeopt.analysis.next_steps import straddling
+    from scrapeopt.workspace import DEFAULT_QUEUE
+    pace = int(ws.settings.budget or DEFAULT_QUEUE) if n is None else n
+    for sentence in straddling(ws, pace, at, company, list(clusters)): typer.echo(f"scrapeopt: {sentence}", err=True)
 
+# %% ../../nbs/commands/collect.ipynb #f3cad617
 @app.command()
 def queue(
     context: typer.Context,
@@ -45,9 +59,10 @@ def queue(
     as_json: JsonOption = False,
 ) -> None:
     "Say which stores to scrape next, and why. Changes nothing."
-    ws = open_workspace(context, workspace)
-    tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=utc_moment(now))
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
     show(_tasks(tasks), as_json, "nothing to scrape")
+    if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
 
 # %% ../../nbs/commands/collect.ipynb #8f59c79a
 @dataclass
@@ -90,6 +105,7 @@ def scrape(
     run = Remembered(partial(
         scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
         retries=own.retries if retries is None else retries, now=at, progress=watched))
+    if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
     updated: UpdateReport | None
     try:
         if update and n is None and own.budget is not None and mode == "auto":
@@ -102,7 +118,9 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _count(counts, report, updated)
-    _tell_run(report, updated, as_json)
+    then = [next_line(context, workspace, "update-db")]
+    if updated and not as_json: then = _next_lines(context, workspace, ws, updated, company)
+    _tell_run(report, updated, as_json, then)
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def _scraper(command: str | None, spider: str | None) -> str:
@@ -164,15 +182,28 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
 
+# %% ../../nbs/commands/collect.ipynb #ff15556b
+MOST_EVENTS = 40  # lines; chosen by hand, so that they fit a screen
+QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCleared", "AmbassadorChanged",
+         "HealthRestored")  # kinds that leave who is with whom as it was
+
+
+def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
+    "What happened, in lines; of very much, what moved a store, and how much else there is."
+    if len(events) <= MOST_EVENTS: return [str(event["words"]) for event in events]
+    shown = [event for event in events if event["kind"] not in QUIET][-MOST_EVENTS:]
+    return [*(str(event["words"]) for event in shown),
+            f"... and {len(events) - len(shown):,} more: --json has them all, scrapeopt explain STORE those of a store"]
+
 # %% ../../nbs/commands/collect.ipynb #fc0c2aaf
-def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool) -> None:
-    "Print what a run did, and end with the exit code that says what is left to do."
+def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str]) -> None:
+    "Print what a run did and, for people, `then`; end with the exit code that says what is left to do."
     from scrapeopt.core.errors import InputError
     _tell_scrapes(report, updated, as_json)
     if report.untold: raise InputError(report.untold)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
-    elif report.done and not as_json: typer.echo("Next: scrapeopt update-db")
+    for line in then if (updated or report.done) and not as_json else (): typer.echo(line)
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
 
@@ -191,6 +222,7 @@ def update_db(
     report = _update(ws, company, at, progress=not as_json)
     _count(counts, None, report)
     _tell_update(report, as_json)
+    for line in [] if as_json else _next_lines(context, workspace, ws, report, company): typer.echo(line)
     if report.problems: raise typer.Exit(2)
 
 
@@ -213,13 +245,23 @@ def _tell_update(report: "UpdateReport", as_json: bool) -> None:
         away = f"; {report.not_on_sale:,} products not on sale" if report.not_on_sale else ""
         typer.echo(f"{report.files} files with {report.rows:,} prices; {report.partial} of them partial; "
                    f"{report.quarantined} lines or files in quarantine{away}")
-        for event in report.events: typer.echo(f"  {event['words']}")
+        for line in _event_lines(report.events): typer.echo(f"  {line}")
     _tell_problems(report)
 
 
 def _tell_problems(report: "UpdateReport") -> None:
     "Print on standard error what somebody should look at."
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
+
+
+def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport",
+                company: str | None) -> list[str]:
+    "A changeover that was learned, and what to type next while a company is being taken on."
+    from scrapeopt.analysis.next_steps import changeover_proposals, next_command
+    formed = any(event["kind"] == "ClusterFormed" for event in report.events)
+    known = "prices: what every store charges; scrapeopt status says how far it is"
+    then = next_command(ws) or (known if formed else None)
+    return [*changeover_proposals(ws, company), *([next_line(context, workspace, then)] if then else [])]
 
 # %% ../../nbs/commands/collect.ipynb #e809f95e
 @app.command()

@@ -23,6 +23,7 @@ from ..analysis.web_map import draw_maps
 from ..backtest import PriceCounts, count_right
 from ..core.errors import InputError
 from ..core.spreadsheets import with_safe_cells
+from ..core.whereabouts import find_whereabouts
 from ..discovery import ScrapeTask
 from ..scrape import scrape_queue
 from ..simulation.sites import perth_stores
@@ -33,6 +34,14 @@ from ..twin import Twin, save_twins
 from ..update import update_db
 from ..workspace import Workspace
 
+# %% ../../nbs/commands/demo.ipynb #1759b2ec
+def at_home(
+    stores: pd.DataFrame,  # lat, lon (degrees) of one company
+) -> tuple[str, str]:  # currency, timezone
+    "What a twin charges in and lives by: what an import guesses from where its stores are, else Perth's."
+    home = find_whereabouts(stores["lat"].to_numpy(), stores["lon"].to_numpy())
+    return ("AUD", "Australia/Perth") if home is None else (home.currency.value, home.timezone.value)
+
 # %% ../../nbs/commands/demo.ipynb #1912848f
 def make_twins(
     folder: Path | str,  # made; must not exist
@@ -41,15 +50,18 @@ def make_twins(
     seed: int = 0,
     start: pd.Timestamp | str = "2026-11-02T01:00Z",  # where the clock stands: a Monday, nine in the morning in Perth
     n_stores: Mapping[str, int] | None = None,  # by company, for the stores around Perth
+    company: str | None = None,  # whose stores they are, where the file does not say
 ) -> dict[str, Twin]:
     "Make a twin of every company, save them with a `stores.csv` beside them; by company."
     if Path(folder).exists(): raise InputError(f"{folder} exists already: name a new folder for the twins")
     if stores_file is None:
         counts = n_stores or {"Woolworths": 80, "Coles": 76}
         stores = pd.concat([perth_stores(company, n, seed) for company, n in counts.items()], ignore_index=True)
-    else: stores = read_stores(stores_file)
-    twins = {company: Twin(stores[stores["company"] == company], company=company, n_products=n_products, seed=seed,
-                           start=start) for company in sorted(set(stores["company"]))}
+    else: stores = read_stores(stores_file, company=company)
+    own = {name: stores[stores["company"] == name] for name in sorted(set(stores["company"]))}
+    twins = {name: Twin(rows, company=name, n_products=n_products, seed=seed, start=start, currency=currency,
+                        timezone=timezone)
+             for name, rows in own.items() for currency, timezone in [at_home(rows)]}
     save_twins(folder, *twins.values())
     with_safe_cells(stores, numbers=("lat", "lon")).to_csv(Path(folder) / "stores.csv", index=False)
     return twins
@@ -74,7 +86,8 @@ def make_workspace(
     with file.open("a", encoding="utf-8") as settings:
         for company, twin in twins.items():
             day = "none" if twin.chain.changeover is None else WEEKDAYS[twin.chain.changeover]
-            settings.write(f'\n[companies."{company}"]\ntimezone = "{twin.chain.timezone}"\nchangeover = "{day}"\n')
+            settings.write(f'\n[companies."{company}"]\ncurrency = "{twin.chain.currency}"\n'
+                           f'timezone = "{twin.chain.timezone}"\nchangeover = "{day}"\n')
     workspace = Workspace.open(folder)
     workspace.import_stores(pd.concat([t.stores.reset_index() for t in twins.values()], ignore_index=True))
     workspace.cluster()

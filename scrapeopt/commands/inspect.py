@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .completion import complete_category, complete_store
 from ..core.errors import InputError
 from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
 from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
@@ -61,7 +62,7 @@ def status(
 @app.command()
 def explain(
     context: typer.Context,
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A store id.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A store id.", autocompletion=complete_store)],
     company: CompanyOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -80,7 +81,8 @@ def explain(
 @app.command()
 def compare(
     context: typer.Context,
-    stores: Annotated[tuple[str, str], typer.Argument(metavar="STORE STORE", help="Two store ids.")],
+    stores: Annotated[tuple[str, str], typer.Argument(
+        metavar="STORE STORE", help="Two store ids.", autocompletion=complete_store)],
     most: Annotated[int, typer.Option("-n", min=0, help="How many of the products that differ.")] = 20,
     company: CompanyOption = None,
     workspace: WorkspaceOption = None,
@@ -118,13 +120,26 @@ def alike_row(row: "Alike", stores: tuple[str, str]) -> dict[str, Any]:
             f"{stores[0]} sells": row.sold[0], f"{stores[1]} sells": row.sold[1],
             f"of {stores[0]} in {stores[1]}": first, f"of {stores[1]} in {stores[0]}": second}
 
+# %% ../../nbs/commands/inspect.ipynb #3bf353a4
+def no_such_rows(categories: list[str], since: Any) -> str:
+    "Why a part of the table is empty, in a sentence."
+    of = f" of {' or '.join(categories)}" if categories else ""
+    seen = "" if since is None else f" was seen since {since:%Y-%m-%d %H:%M} UTC"
+    return f"no price{of}{seen or ' is served'}: leave --category or --since out to see the others"
+
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()
 def prices(
     context: typer.Context,
     company: CompanyOption = None,
-    store: Annotated[str | None, typer.Option(help="Only this store.", show_default="all")] = None,
+    store: Annotated[str | None, typer.Option(
+        help="Only this store.", show_default="all", autocompletion=complete_store)] = None,
     product: Annotated[str | None, typer.Option(help="Only this product.", show_default="all")] = None,
+    category: Annotated[list[str] | None, typer.Option(
+        metavar="C", help="Only this category. Repeat for more.", show_default="all",
+        autocompletion=complete_category)] = None,
+    since: Annotated[str | None, typer.Option(
+        metavar="TIME", help="Only prices that were seen then (UTC) or later.", show_default="all")] = None,
     out: Annotated[str | None, typer.Option(
         metavar="FILE|URL", help="Write .parquet, .csv or a database table instead.", show_default=False)] = None,
     as_of: Annotated[str | None, typer.Option(
@@ -140,25 +155,31 @@ def prices(
     ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
     if at is not None and past is not None and at < past: raise InputError(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
-    store, product = store and store.strip(), product and product.strip()
+    asked: dict[str, Any] = {"company": company, "store": store, "product": product}
+    asked = {key: typed and typed.strip() for key, typed in asked.items()}
+    rows: dict[str, Any] = {"categories": [c.strip() for c in category or ()], "since": utc_moment(since, "--since")}
     if out is not None:
-        if product is not None: why_no_prices(ws, company, store, product, past)  # names one that nobody sells
-        rows = ws.write_prices(out, company=company, store=store, product=product, now=at, as_of=past)
-        typer.echo(f"wrote {rows:,} prices to {hide_passwords(out)}")
+        if product is not None: why_no_prices(ws, **asked, as_of=past)  # names one that nobody sells
+        count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
+        typer.echo(f"wrote {count:,} prices to {hide_passwords(out)}")
         return
-    table = ws.prices(company=company, store=store, product=product, now=at, as_of=past)
-    shown = table if as_json else table.head(40)
-    show(records(shown), as_json, why_no_prices(ws, company, store, product, past) if table.empty else "")
-    if len(shown) < len(table):
-        typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store or --product, or use --out FILE")
+    table = ws.prices(**asked, **rows, now=at, as_of=past)
+    shown, none = table if as_json else table.head(40), ""
+    if table.empty: none = why_no_prices(ws, **asked, as_of=past)
+    if table.empty and any(rows.values()): none = no_such_rows(**rows)
+    show(records(shown), as_json, none)
+    if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
+                                           "--category or --since, or use --out FILE")
+
 
 # %% ../../nbs/commands/inspect.ipynb #1358da54
 @app.command()
 def history(
     context: typer.Context,
     product: Annotated[str, typer.Option(help="A product id.")],
-    store: Annotated[str | None, typer.Option(help="Only this store, and what was served for it.",
-                                              show_default="all, as they were scraped")] = None,
+    store: Annotated[str | None, typer.Option(
+        help="Only this store, and what was served for it.", show_default="all, as they were scraped",
+        autocompletion=complete_store)] = None,
     company: CompanyOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'log_run',
-           'show', 'records', 'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home',
+           'next_line', 'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from .completion import complete_cluster, complete_company, complete_policy
 from .logs import FORMATS, show_logs
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
          "status", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy", "backtest",
-         "tune", "twin", "demo", "dashboard")
+         "tune", "twin", "example", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):
@@ -42,7 +45,7 @@ class InOrder(TyperGroup):
 
 # %% ../../nbs/commands/options.ipynb #ba53a5f0
 app = typer.Typer(
-    cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]})
 twin_app = typer.Typer(no_args_is_help=True, help="A digital twin of a chain, to try everything on.")
 app.add_typer(twin_app, name="twin")
@@ -53,18 +56,20 @@ WorkspaceOption = Annotated[Path | None, typer.Option(
     "--workspace", "-w", metavar="DIR", envvar="SCRAPEOPT_WORKSPACE", help="The workspace.",
     show_default="the current folder")]
 CompanyOption = Annotated[str | None, typer.Option(
-    "--company", metavar="C", help="Only this company.", show_default="all")]
+    "--company", metavar="C", help="Only this company.", show_default="all", autocompletion=complete_company)]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]
 NowOption = Annotated[str | None, typer.Option(
     metavar="TIME", help="Act as if it were this moment (UTC), to replay the past.", show_default="the clock")]
 NumberOption = Annotated[int | None, typer.Option(
     "-n", min=0, help="How many stores.", show_default="what the budget in scrapeopt.toml allows today, else 10")]
 ClusterOption = Annotated[list[str] | None, typer.Option(
-    "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all")]
+    "--cluster", metavar="NAME", help="A pilot: only this cluster. Repeat for more.", show_default="all",
+    autocompletion=complete_cluster)]
 ModeOption = Annotated[str, typer.Option(
     help="auto, discovery or optimization. auto discovers until every store is known, then optimizes.")]
 PolicyOption = Annotated[str | None, typer.Option(
-    help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML)]
+    help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML,
+    autocompletion=complete_policy)]
 
 # %% ../../nbs/commands/options.ipynb #471c4acd
 @app.callback(invoke_without_command=True)
@@ -77,7 +82,9 @@ def root(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log errors alone.")] = False,
     log_format: Annotated[str, typer.Option(metavar="text|json", help="How the log is written.")] = "text",
 ) -> None:
-    "Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt demo"
+    """Scrape a few stores, know the prices of all of them. Start with: scrapeopt init FOLDER, or: scrapeopt example
+
+    scrapeopt --install-completion teaches bash, zsh or fish the commands and the names of the workspace."""
     if version:
         from scrapeopt import __version__
         typer.echo(__version__)
@@ -117,6 +124,18 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
     return with_notes(open_home(workspace_folder(context, workspace)))
+
+# %% ../../nbs/commands/options.ipynb #1a36b34a
+def next_line(
+    context: typer.Context,
+    workspace: Path | None,  # what the command's own -w says
+    words: str,  # behind `scrapeopt`, such as "cluster-stores"; more may follow it after ": "
+) -> str:
+    "What comes next, in a line for people."
+    command, _, why = words.partition(": ")
+    folder, in_here = workspace_folder(context, workspace), "SCRAPEOPT_WORKSPACE" in os.environ
+    named = "" if in_here or folder == Path() else f" -w {shlex.quote(str(folder))}"
+    return f"Next: scrapeopt {command}{named}{f' ({why})' if why else ''}"
 
 # %% ../../nbs/commands/options.ipynb #b299ec44
 def log_run(context: typer.Context, home: "Home") -> "RunCounts":

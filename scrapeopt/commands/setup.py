@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/commands/setup.ipynb #9a35a100
+import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
-from .options import log_run, open_workspace, records, show, utc_moment
+from .options import log_run, next_line, open_workspace, records, show, utc_moment
 from ..core.errors import InputError
 from ..core.files import write_whole
 from ..core.policy_names import DEFAULT_POLICY
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scrapeopt.core.store_changes import StoreChanges
+    from scrapeopt.storage.settings_file import SettingsChange
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/setup.ipynb #1874f835
@@ -82,10 +85,11 @@ def import_report(
     file: Path,
     changes: "Sequence[StoreChanges]",
     bad: "pd.DataFrame | None",  # rows that were put aside; None: none
+    settled: Sequence[str] = (),  # what was written into the settings, in sentences
 ) -> dict[str, Any]:  # ready for JSON
     "What an import did."
     from scrapeopt.core.store_changes import change_sentences
-    notes = [sentence for change in changes for sentence in change_sentences(change)]
+    notes = [*settled, *(sentence for change in changes for sentence in change_sentences(change))]
     aside = None
     if bad is not None and len(bad):
         aside = str(bad_file(file))
@@ -95,18 +99,42 @@ def import_report(
             "bad_file": aside, "notes": notes}
 
 # %% ../../nbs/commands/setup.ipynb #45e09979
-def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[StoreChanges]") -> None:
-    "Say what an import did, and what comes next."
+def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[StoreChanges]", then: str) -> None:
+    "Say what an import did, and what comes next while stores are in no cluster."
     from sqlalchemy import select
 
     from scrapeopt.storage.tables import Company
     with ws.read() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
     counts = ", ".join(counted(c) for c in changes if c.stores)
-    then = "" if clustered else " Next: scrapeopt cluster-stores"
-    typer.echo(f"imported {report['stores']} store{'s' * (report['stores'] != 1)}: {counts}.{then}")
+    typer.echo(f"imported {report['stores']} store{'s' * (report['stores'] != 1)}: {counts}.")
     for note in report["notes"]: typer.echo(note)
+    if not clustered: typer.echo(then)
+
+# %% ../../nbs/commands/setup.ipynb #1d515b7b
+def settle_companies(ws: "Workspace", stores: "pd.DataFrame") -> "SettingsChange | None":
+    "Write a table for each new company into the settings; None where there is none to write, or it cannot be."
+    from scrapeopt.storage.company_tables import add_company_tables
+    from scrapeopt.storage.settings import FILE
+    try:
+        if (change := add_company_tables(ws.path / FILE, ws.settings, stores, ws.companies())) is not None:
+            change.save()
+        return change
+    except (InputError, OSError) as e:
+        typer.echo(f"scrapeopt: {FILE} got no table for the new companies: {e}", err=True)
+        return None
 
 
+def load_settled(ws: "Workspace", change: "SettingsChange | None", stores: "pd.DataFrame",
+                 **how: Any) -> "list[StoreChanges]":
+    "Load stores; where that fails, the settings are what they were before `change`."
+    from scrapeopt.workspace import load_stores
+    try: return load_stores(ws, stores, **how)
+    except BaseException:
+        if change is not None:
+            with suppress(InputError): dataclasses.replace(change, before=change.after, after=change.before).save()
+        raise
+
+# %% ../../nbs/commands/setup.ipynb #de37bbfb
 @app.command()
 def import_stores(
     context: typer.Context,
@@ -125,17 +153,19 @@ def import_stores(
 ) -> None:
     "Load or refresh the stores, and say what changed. Nothing is imported when a row is wrong."
     from scrapeopt.core.stores import listed_stores
-    from scrapeopt.storage.settings import defaults_notice
+    from scrapeopt.storage.company_tables import table_sentences
+    from scrapeopt.storage.settings import defaults_notice, read_settings
     from scrapeopt.storage.store_file import read_stores
-    from scrapeopt.workspace import load_stores
     ws, placed, at = open_workspace(context, workspace), not without_coordinates, utc_moment(now)
     log_run(context, ws)
     stores, bad = good_rows(file, placed, company) if keep_good else (read_stores(file, placed, company), None)
     aside = listed_stores(bad) if bad is not None else ()
-    changes = load_stores(ws, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=at)
-    report = import_report(file, changes, bad)
+    if (change := settle_companies(ws, stores)) is not None:
+        ws = dataclasses.replace(ws, settings=read_settings(change.file))
+    changes = load_settled(ws, change, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=at)
+    report = import_report(file, changes, bad, table_sentences(change, ws.settings) if change else ())
     if as_json: typer.echo(json.dumps(report, indent=1))
-    else: tell_import(ws, report, changes)
+    else: tell_import(ws, report, changes, next_line(context, workspace, "cluster-stores"))
     if notice := defaults_notice(ws.settings, set(stores["company"])): typer.echo(notice, err=True)
 
 # %% ../../nbs/commands/setup.ipynb #57acfaf0
@@ -159,6 +189,8 @@ def cluster_stores(
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
     for problem in cluster_problems(ws, company): typer.echo(problem_line(problem), err=as_json)
+    if rows and not as_json: typer.echo(next_line(context, workspace, "queue: which stores to scrape first; "
+                                                  "scrapeopt visualize-clusters draws the map"))
 
 
 @app.command()

@@ -26,12 +26,13 @@ def twin_create(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the twin.")],
     stores: Annotated[Path | None, typer.Option(
         metavar="FILE", help="A store file.", show_default="Woolworths and Coles around Perth")] = None,
+    company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
     products: Annotated[int, typer.Option(min=1, max=1_000_000, help="Products per company.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed, another chain.")] = 0,
 ) -> None:
     "Make a twin of each company in a store file, and say how to scrape it."
     from scrapeopt.commands.demo import make_twins, twin_command
-    make_twins(folder, stores, products, seed)
+    make_twins(folder, stores, products, seed, company=company)
     typer.echo(f"made {folder}; its stores are in {folder / 'stores.csv'}. Scrape it with:")
     typer.echo(f"  scrapeopt scrape --command {shlex.quote(twin_command(folder))}")
 
@@ -50,6 +51,17 @@ def twin_serve(
         typer.echo(f"the shop is open: {url}")
         sys.stdout.flush()
         Event().wait()
+
+# %% ../../nbs/commands/simulate.ipynb #c70f5722
+@app.command()
+def example(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-example"),
+) -> None:
+    "Write a small chain in Portugal as files, to try everything on: stores, three recorded weeks, a shop to scrape."
+    from scrapeopt.commands.example import write_example
+    made = write_example(folder)
+    typer.echo(f"made {made.folder}: {made.stores} stores, {made.files} scraped files, a panel of {made.prices:,} "
+               f"prices, and a shop to scrape. Next: scrapeopt init shop, as {made.folder / 'README.txt'} has it")
 
 # %% ../../nbs/commands/simulate.ipynb #52be8a1f
 @app.command()

@@ -50,6 +50,7 @@ class LatestSnapshots:
     first_seen: np.ndarray = None  # type: ignore[assignment]  # (products,) datetime64[ns]; None: known from the start
     products: np.ndarray = None  # type: ignore[assignment]  # (products,) str ids; None: numbered
     categories: np.ndarray = None  # type: ignore[assignment]  # (products,) str; None: no product has one
+    names: np.ndarray = None  # type: ignore[assignment]  # (products,) str objects, for people; None: no product has one
     window: SyncWindow = field(default_factory=SyncWindow)  # with the changeover of the settings, if they name one
     sizes: np.ndarray = None  # type: ignore[assignment]  # (n,) products each store sells, here or not; None: those here
     sold_elsewhere: np.ndarray = None  # type: ignore[assignment]  # (n, products) bool: at prices in another currency
@@ -61,6 +62,7 @@ class LatestSnapshots:
         if self.first_seen is None: self.first_seen = np.full(n, np.datetime64(0, "ns"))
         if self.products is None: self.products = np.arange(n).astype(str)
         if self.categories is None: self.categories = np.full(n, "")
+        if self.names is None: self.names = np.full(n, "", object)
         if self.sizes is None: self.sizes = (self.prices != NOT_SOLD).sum(1)
         if self.sold_elsewhere is None: self.sold_elsewhere = np.broadcast_to(np.False_, self.prices.shape)
 

@@ -240,6 +240,7 @@ class Chain:
     since: str = "2026-01-01"  # local date from which stores and lines come, go and move
     fail_rate: float = 0.0  # share of scrapes that fail
     partial_rate: float = 0.0  # share of scrapes that lack a part
+    currency: str = "AUD"  # that its scrapes name
 
     @cached_property
     def key(self) -> str: return f"{self.company}/{self.seed}"

@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #328a823d
-NO_PRODUCTS = pd.DataFrame({"product_id": [], "category": [], "first_seen": pd.to_datetime([], utc=True)})
+NO_PRODUCTS = pd.DataFrame({"product_id": [], "name": [], "category": [], "first_seen": pd.to_datetime([], utc=True)})
 
 
 def product_table(
     session: Session,
     company: Company,
     product: str | None = None,  # only this one
-) -> pd.DataFrame:  # product_id, category, first_seen (UTC); sorted
+) -> pd.DataFrame:  # product_id, name, category, first_seen (UTC); sorted
     "The products that a company was ever seen to sell."
-    query = select(Product.product_id, Product.category, Product.first_seen).where(Product.company_id == company.id)
+    columns = Product.product_id, Product.name, Product.category, Product.first_seen
+    query = select(*columns).where(Product.company_id == company.id)
     if product is not None: query = query.where(Product.product_id == product)
     found = query_frame(session, query, ["first_seen"])
     return found.astype({"product_id": object}).sort_values("product_id", ignore_index=True)
@@ -216,6 +217,7 @@ def load_beliefs(
     table = NO_PRODUCTS if asked is not None and not asked else product_table(session, company, product)
     latest = LatestSnapshots.empty(names, len(table))
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
+    latest.names = table["name"].to_numpy(object)  # no fixed width: a long one would cost as much for all
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
     here = newest[newest["store_id"].isin(names)]
     read = here if asked is None else here[here["store_id"].isin(list(asked))]

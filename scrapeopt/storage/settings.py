@@ -128,6 +128,8 @@ def settings_complaint(error: ValidationError, file: Path) -> str:
     if first["type"] == "extra_forbidden":
         is_table = path[0] in ("companies", "defaults")
         known = sorted(CompanySettings.model_fields if is_table else Settings.model_fields)
+        if len(path) == 1 and path[0] in CompanySettings.model_fields:
+            return f"{file}: '{path[0]}' is a key of a company: write it under [companies.NAME], or [defaults] for all"
         close = difflib.get_close_matches(path[-1], known, n=1)
         return f"{file}: unknown key '{'.'.join(path)}'; " + (f"did you mean '{close[0]}'?" if close else
                                                               f"known are {', '.join(known)}")
@@ -204,7 +206,8 @@ policy = {policy}
 # decimals = 2
 # changeover = "none"          # the weekday at whose midnight prices change, if there is one
 
-# One table for each company. A known changeover keeps old and new prices apart.
+# One table for each company, such as this one. import-stores adds them at the end of this file, with the currency and
+# the time zone that it guesses from where the stores are. A known changeover keeps old and new prices apart.
 # [companies."Woolworths"]
 # currency = "AUD"
 # timezone = "Australia/Perth"
