@@ -325,14 +325,27 @@ def public_paths() -> list[tuple[str, str]]:
     return [(where[name], name) for name in order]
 
 
+def told_in(obj: Any, module: str, name: str) -> str:
+    "A link to the page that tells of an object: its notebook, or that of its folder."
+    known = {str(page(path)) for path in notebooks()}
+    place = str(getattr(obj, "__module__", None) or module).removeprefix("scrapeopt.").replace(".", "/")
+    own = f"{module.removeprefix('scrapeopt.')}/{name}"  # a policy has a notebook of its own
+    if own in known: place = own
+    return f"[{place}]({place}.ipynb)" if place in known else f"[{place}]({place}/index.md)"
+
+
 def api_entry(module: str, name: str) -> list[str]:
-    "The section of a name: how it is imported, and its signature with what each parameter is."
+    "The section of a name: how it is imported, its signature with what each parameter is, and where it is told."
     obj = getattr(importlib.import_module(module), name)
-    kind = "class" if isinstance(obj, type) else "function" if callable(obj) and hasattr(obj, "__name__") else "data"
     short = name in importlib.import_module("scrapeopt").__all__ and name != "backtest"
-    said = f"from scrapeopt import {name}" if short else f"from {module} import {name}"
-    rst = [f".. auto{kind}:: {module}.{name}", "   :no-index:", *(["   :members:"] if kind == "class" else [])]
-    return [f"## `{name}`", "", "```python", said, "```", "", "```{rst}", *rst, "```", ""]
+    lines = [f"## `{name}`", "", "```python", f"from {'scrapeopt' if short else module} import {name}", "```", ""]
+    kind = "class" if isinstance(obj, type) else "function" if inspect.isfunction(obj) else ""
+    if kind:
+        members = ["   :members:"] if kind == "class" else []
+        lines += ["```{rst}", f".. auto{kind}:: {module}.{name}", "   :no-index:", *members, "```", ""]
+    elif isinstance(obj, dict): lines += [f"A table of {len(obj)}: {', '.join(f'`{key}`' for key in obj)}.", ""]
+    else: lines += [f"A `{type(obj).__name__}`.", ""]
+    return [*lines, f"Told in {told_in(obj, module, name)}.", ""]
 
 
 def api_page() -> str:
