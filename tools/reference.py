@@ -60,7 +60,7 @@ def typed(param: Any) -> str:
 def default_of(param: Any) -> str:
     "What holds when an option is not given, in words."
     if param.required: return "must be given"
-    if isinstance(param.show_default, str): return param.show_default
+    if isinstance(param.show_default, str): return marked(param.show_default)
     default = param.default
     if callable(default) or default is None or default is False or default == []: return ""
     if default is True: return "yes"
@@ -76,7 +76,7 @@ def limits(param: Any) -> str:
 
 def meaning(param: Any) -> str:
     "What an option or argument is for."
-    said = [param.help or "", f"({limits(param)})" if limits(param) else ""]
+    said = [marked(param.help or ""), f"({limits(param)})" if limits(param) else ""]
     if getattr(param, "multiple", False): said.append("May be repeated." * ("epeat" not in said[0]))
     if is_option(param) and param.envvar: said.append(f"Environment: `{param.envvar}`.")
     return " ".join(filter(None, said))
@@ -131,9 +131,14 @@ def examples() -> dict[str, list[tuple[str, Path]]]:
     return found
 
 
+def marked(text: str) -> str:
+    "A text in which options look as they are typed."
+    return re.sub(r"(?<![`\w-])--?[a-z][\w-]*(?![`\w])", r"`\g<0>`", text)
+
+
 def promise(command: Any) -> str:
     "What a command does, in a sentence or two."
-    return " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
+    return marked(" ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split()))
 
 
 def usage(path: str, command: Any) -> str:
@@ -149,7 +154,7 @@ def command_entry(path: str, command: Any, tried: list[tuple[str, Path]], keys: 
     "The section of a command: what it does, how it is typed, with which options, how it ends, what it answers."
     params = [p for p in command.params if p.name != "help" and not p.hidden]
     name = path.removeprefix("scrapeopt ")
-    lines = [f"({anchor(path)})=", f"## {name}", "", inspect.cleandoc(command.help or ""), "",
+    lines = [f"({anchor(path)})=", f"## {name}", "", marked(inspect.cleandoc(command.help or "")), "",
              "```text", usage(path, command), "```", ""]
     rows = [(typed(p), default_of(p), meaning(p)) for p in sorted(params, key=is_option)]
     if rows: lines += [*table(("option", "default", "meaning"), rows), ""]
