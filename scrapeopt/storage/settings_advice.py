@@ -14,7 +14,7 @@ WHEN_OF_GROUPS = {  # key: what would be a reason to change it
     "min_samples": "Smaller for a chain of few stores; larger when every village becomes a cluster.",
     "basemap": "`none` where there is no network; a URL or a file where you have tiles of your own.",
     "window_hours": "Up to a week, 168, when the scraper is slow and the changeover is known.",
-    "match_threshold": "A number where somebody must be able to say why; 0.90 to 0.95 if so, never 0.98.",
+    "match_threshold": "A number where somebody must be able to say why; 0.85 to 0.95 if so, never 0.98.",
     "range_threshold": "A number when stores with much smaller catalogues join groups that cannot supply them.",
     "min_shared": "Lower for chains of a few dozen products; higher when stores match by chance on few.",
     "seeding": "`geography` to watch the checks take whole clusters apart, as the written plan has it.",
