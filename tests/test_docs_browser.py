@@ -15,7 +15,8 @@ PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.rglob("*.html") if "
 built = pytest.mark.skipif(not PAGES, reason="the site is not built: make docs")
 CODE = [p for p in PAGES if p.startswith("_modules/")]  # all made by one template
 READ = [p for p in PAGES if p not in CODE]
-ONE_OF_A_KIND = {"core/index.html", "glossary.html", "genindex.html", "search.html"}
+ONE_OF_A_KIND = {"core/index.html", "glossary.html", "genindex.html", "search.html", "commands.html", "settings.html",
+                 "api.html", "rooms.html", "tutorials/how_it_works.html"}
 TWO = [WAYS[2], WAYS[1]]  # both widths and both schemes
 
 
@@ -74,8 +75,40 @@ def test_sidebar_has_its_groups(browser):
         folders = page.locator(".sidebar-tree .has-children > a").all_text_contents()
         modules = page.locator(".sidebar-tree .has-children > ul")
         unfolded = modules.evaluate_all("lists => lists.filter(list => list.offsetHeight).length")
-    assert groups == ["Start", "Tutorials", "The method", "Commands and settings", "Reference", "Figures", "Project"]
-    assert folders == ["Core", "Grouping", "Policies", "Storage", "Simulation", "Analysis"] and not unfolded
+    assert groups == ["Start", "Tutorials", "Look it up", "The method", "Figures", "For builders"]
+    assert folders == ["The rooms", *(name.capitalize() for name in pages.folders())] and not unfolded
+
+
+@built
+def test_the_front_page_says_where_to_go(browser):
+    "Whoever comes finds a door of their own, and each door opens."
+    with opened(browser, HTML / "index.html") as page:
+        for who, door in (("analyst", "how it works"), ("run the scraper", "your own data"),
+                          ("read the prices", "reading the prices"), ("build", "what one imports")):
+            row = page.locator("article table tr", has_text=who).first
+            assert (HTML / row.locator("a").first.get_attribute("href")).exists()
+            assert door in row.locator("a").first.inner_text()
+
+
+@built
+def test_what_is_folded_can_be_unfolded(browser):
+    "A tutorial's plumbing is a line to click on, by mouse and keyboard."
+    with opened(browser, HTML / "tutorials" / "reading_prices.html") as page:
+        fold = page.locator("article details").first
+        assert not fold.locator("pre").first.is_visible()
+        fold.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert fold.locator("pre").first.is_visible()
+
+
+@built
+@pytest.mark.parametrize("name", ["commands.html", "settings.html"])
+def test_a_table_of_contents_leads_to_each_entry(browser, name):
+    "Every link of the table at the top ends at a heading of the page."
+    with opened(browser, HTML / name) as page:
+        targets = page.locator("article table a[href^='#']").evaluate_all(
+            "links => links.map(a => [a.innerText, document.getElementById(a.hash.slice(1))?.innerText ?? ''])")
+        assert len(targets) > 20 and all(word.split()[-1] in found for word, found in targets)
 
 
 @built
