@@ -17,20 +17,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from .charts import heat_image
 from .group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED
 from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from ..clustering import cluster_stores
-from ..core.calendar import SyncWindow
+from ..core.calendar import SyncWindow, local_day
+from ..core.price_week import expected_week
+from ..grouping.belief_state import BeliefState
 from ..grouping.events import GroupState, StoreGroup
+from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.linkage import AlikeTree, alike_trees, compare, cut_trees, most_alike
 from ..grouping.masks import learn_mask
+from ..grouping.vote import UNKNOWN
 from ..overlap import MatchRule, OverlapMatrix, PriceMatrix, Threshold, auto_threshold, overlap_matrix
+from ..policies.base import Rules
+from ..policies.document import comparable_snapshots
 from ..simulation.panel import World
-from ..storage.queries import query_frame
+from ..storage.currencies import in_currency
+from ..storage.latest_snapshots import load_beliefs
+from ..storage.lost_snapshots import LostSnapshot, tell_lost
+from ..storage.queries import newest_snapshots, query_frame
+from ..storage.repository import company_rules, company_window, event_table, every_store, read_groups
 from ..storage.settings import FILE, Settings
-from ..storage.tables import Snapshot, Store
+from ..storage.tables import Company, Snapshot, Store
 from ..workspace import Workspace
 
 # %% ../../nbs/analysis/view_model.ipynb #871fde28
@@ -48,11 +59,33 @@ class CompanyView:
     a_day: float  # stores scraped a day, lately; NaN: not known
     file: Path | None = None  # where settings are kept
     world: World | None = None  # what a backtest can replay
+    known: BeliefState | None = None  # what the policy has learned; None: as much as the prices tell
+    as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
 
     @property
     def placed(self) -> pd.DataFrame:
         "The stores whose place is known."
         return self.stores[self.stores[["lat", "lon"]].notna().all(axis=1)]
+
+    @property
+    def rules(self) -> Rules:
+        "By what the policy judges."
+        return Rules(self.rule, self.window, self.rule.match_threshold, self.rule.range_threshold,
+                     self.settings.seeding)
+
+    @cached_property
+    def beliefs(self) -> BeliefState:
+        "What the policy judges with."
+        return prices_as_beliefs(self.prices, self.state, self.window) if self.known is None else self.known
+
+# %% ../../nbs/analysis/view_model.ipynb #629f2e58
+def prices_as_beliefs(prices: PriceMatrix, state: GroupState, window: SyncWindow) -> BeliefState:
+    "What a policy would know that has seen these snapshots, and nothing before them."
+    latest = LatestSnapshots(
+        tuple(prices.stores.tolist()), prices.prices, local_day(prices.times, window.timezone),
+        np.full(prices.prices.shape, UNKNOWN, np.int8), week=expected_week(window), times=prices.times,
+        products=prices.products, categories=prices.categories, window=window)
+    return BeliefState(state, latest)
 
 # %% ../../nbs/analysis/view_model.ipynb #cec10add
 RECENT = pd.Timedelta("28D")  # how far back scrapes are counted: four price weeks
@@ -68,20 +101,50 @@ def scrapes_a_day(times: pd.Series) -> float:  # NaN without any
     if recent.empty: return float("nan")
     return len(recent) / ((days.max() - max(days.min(), days.max() - RECENT)) / pd.Timedelta("1D"))
 
+# %% ../../nbs/analysis/view_model.ipynb #0d68a057
+def scrapes_until(session: Session, row: Company, as_of: pd.Timestamp | None) -> pd.Series:  # times, UTC
+    "When the stores of a company were scraped, up to a moment."
+    query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
+    times = query_frame(session, query, ["scraped_at"])["scraped_at"]
+    return times if as_of is None else times[times <= as_of]
+
+
+def company_at(
+    session: Session,
+    folder: Path,  # the workspace
+    row: Company,
+    window: SyncWindow,  # of the settings
+    as_of: pd.Timestamp | None,  # UTC; None: now
+) -> tuple[BeliefState, pd.DataFrame]:  # what is known; the open stores, as `Workspace.stores`
+    "What was known of a company at a moment: the log of events and the snapshots up to then."
+    state, lost = read_groups(session, row, as_of), list[LostSnapshot]()
+    newest = in_currency(newest_snapshots(session, row, as_of))
+    known = load_beliefs(session, folder, row, state, window, newest, at=as_of, lost=lost)
+    tell_lost(lost)
+    stores = every_store(session, row).drop(columns="retired_at")
+    stores = stores[~stores["store_id"].isin(list(state.retired))].reset_index(drop=True)
+    if as_of is None: return known, stores
+    seen = stores["store_id"].map(dict(zip(newest["store_id"], newest["scraped_at"], strict=True)))
+    return known, stores.assign(last_scraped=pd.to_datetime(seen, utc=True))
+
 # %% ../../nbs/analysis/view_model.ipynb #c64557d4
 def view_of_workspace(
     workspace: Workspace,
     company: str,
     world: World | None = None,  # what backtests replay; None: a twin of the company's size
+    as_of: pd.Timestamp | None = None,  # UTC, as it was known then; None: now
 ) -> CompanyView:
-    "A company as a workspace knows it; `InputError` for an unknown one."
+    "A company as a workspace knows it, now or at a moment of its past; `InputError` for an unknown one."
+    settings = workspace.settings
     with workspace.read() as session:
         row = workspace.company(session, company)
-        query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
-        scraped = query_frame(session, query, ["scraped_at"])["scraped_at"]
-    return CompanyView(company, workspace.stores(company), workspace.newest(company), workspace.settings,
-                   workspace.rule(company), workspace.window(company), workspace.groups(company),
-                   workspace.events(company), scrapes_a_day(scraped), workspace.path / FILE, world)
+        known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
+        rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
+        scraped = scrapes_until(session, row, as_of)
+        window = company_window(settings, row)
+    if as_of is not None: events = events[events["at"] <= as_of]
+    return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
+                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)
@@ -187,7 +250,7 @@ def view_of_world(
     company = company or str(known["company"].iloc[0])
     stores = known[known["company"] == company].reset_index(drop=True).astype({"store_id": "str"})
     if "name" not in stores: stores = stores.assign(name=stores["store_id"])
-    stores = stores.assign(cluster=-1, cluster_name="")
+    stores = stores.assign(cluster=-1, cluster_name="", last_scraped=world.now, failures=0)
     empty = pd.DataFrame({"at": pd.DatetimeIndex([], tz="UTC"), "kind": [], "group": [], "store": [], "words": []})
     return _with_groups(CompanyView(
         company, stores, prices=_scrape_all(world, stores["store_id"]), settings=settings, rule=MatchRule(),
