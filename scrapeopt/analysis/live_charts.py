@@ -67,10 +67,13 @@ def tell(
     fig.add_tools(HoverTool(tooltips=list(tips), renderers=list(renderers)))
 
 
-def beside(fig: "BokehFigure") -> None:
+def beside(
+    fig: "BokehFigure",
+    columns: int = 2,  # names beside each other; two of them fit into the narrowest picture
+) -> None:
     "Put the legend above the data, never on it; a click on a name hides what it names."
     legend = fig.legend[0]
-    legend.update(orientation="horizontal", background_fill_color=None, border_line_color=None, padding=0, spacing=12,
+    legend.update(orientation="horizontal", location="top_left", ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None, padding=0, spacing=12,
                   label_text_font_size=LETTERS, click_policy="hide")
     fig.add_layout(legend, "above")
 
@@ -117,7 +120,7 @@ def heat_frame(
     colours = LinearColorMapper("Cividis256", low=float(min(low, 0.9)), high=1, nan_color="rgba(128, 128, 128, 0.3)")
     fig = live_figure(400, "stores, alike ones side by side", "stores, in the same order", x_range=(0, n),
                       y_range=(n, 0))
-    cells = fig.image([image[::-1].astype(np.float32)], x=0, y=n, dw=n, dh=n, color_mapper=colours)
+    cells = fig.image([image.astype(np.float32)], x=0, y=0, dw=n, dh=n, color_mapper=colours)
     pair = CustomJSHover(args={"names": list(names) if n == len(image) else []}, code=PAIR_WORDS)
     fig.add_tools(HoverTool(renderers=[cells], formatters={"$x": pair},
                             tooltips=[("stores", "$x{custom}"), ("True Overlap", "@image{0.000}")]))
@@ -135,8 +138,8 @@ def heat_columns(
     squares = group_squares(order, sets)
     return {"squares": {"xs": [s[:, 0].tolist() for s in squares], "ys": [s[:, 1].tolist() for s in squares]}}
 
-# %% ../../nbs/analysis/live_charts.ipynb #99d5cdf0
-GLYPH_OF = dict(zip(MARKERS, GLYPHS, strict=True)) | {"X": "x", "x": "x", ".": "dot", "P": "cross", ">": "triangle"}
+# %% ../../nbs/analysis/live_charts.ipynb #81d1682b
+GLYPH_OF = dict(zip(MARKERS, GLYPHS, strict=True)) | {"X": "x", "x": "x", ".": "circle", "P": "cross", ">": "triangle"}
 
 
 def counted_events(
@@ -160,13 +163,12 @@ def timeline_frame(events: pd.DataFrame) -> "BokehFigure":  # at (UTC), kind, gr
         part = counted[counted["what"] == what]
         if part.empty: continue
         data = {"day": part["day"].dt.tz_localize(None), "group": part["group"], "what": part["what"], "n": part["n"],
-                "date": part["day"].dt.strftime("%Y-%m-%d"), "size": 8 * part["n"] ** 0.25}
+                "date": part["day"].dt.strftime("%Y-%m-%d"), "size": (5 if marker == "." else 9) * part["n"] ** 0.25}
         colour = "#888888" if colour in ("0.6", "black") else colour  # seen on light and on dark
         dots = fig.scatter("day", "group", size="size", marker=GLYPH_OF[marker], color=colour, line_width=1.5,
                            source=ColumnDataSource(data), legend_label=f"{what} ({part['n'].sum()})")
         tell(fig, [("@group", "@what (@n)"), ("day", "@date")], dots)
     if rows: beside(fig)
-    if rows: fig.legend[0].ncols = 3
     return fig
 
 # %% ../../nbs/analysis/live_charts.ipynb #3f904eac

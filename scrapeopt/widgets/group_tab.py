@@ -83,7 +83,7 @@ class GroupPanel(TabPanel):
         self.table = member_table(self.view, group)
         self.dots.show(group, partial(members_frame, self.table, self.view.rule.match_threshold), {},
                        members_caption(self.table, self.view.rule.match_threshold))
-        self.members.value = table_html(self.table[["store_id", "name", "overlap", "verdict"]], name="members")
+        self.members.value = table_html(self.table[["store_id", "overlap", "verdict"]], name="members")
         self.story.value = story_html(self.view.events, group.name)
         self.draw_effect()
 
