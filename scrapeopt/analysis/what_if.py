@@ -61,7 +61,7 @@ def event_words(event: Event, threshold: float) -> tuple[float, str]:  # True Ov
     "What an event says about a store that moves."
     if isinstance(event, StoreOutcast): return event.overlap, outcast_words(event, threshold)
     if isinstance(event, StoreJoined): return event.overlap, f"{short(event.overlap)} with {event.against}"
-    if isinstance(event, GroupFounded): return event.overlap, f"{short(event.overlap)} on average with {event.ambassador}"
+    if isinstance(event, GroupFounded): return event.overlap, f"{short(event.overlap)} with the others of it"
     if isinstance(event, GroupsMerged): return event.overlap, f"{short(event.overlap)} between the Ambassadors"
     return math.nan, event.why if isinstance(event, GroupDissolved) else ""
 
@@ -160,5 +160,5 @@ def what_if(
     found = moved_stores(view, *then, threshold)
     kept = homes(base[0])
     same = found["then"].map(lambda name: name or "") == found["store"].map(lambda s: kept.get(s, ""))
-    return WhatIf(view.company, change, found[~same].reset_index(drop=True), found[same].reset_index(drop=True), then[0],
-                  unjudged_members(view, rules))
+    moves, anyway = (found[part].reset_index(drop=True) for part in (~same, same))
+    return WhatIf(view.company, change, moves, anyway, then[0], unjudged_members(view, rules))
