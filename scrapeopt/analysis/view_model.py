@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TWIN_STORES', 'TWIN_PRODUCTS', 'MEASURED_POLICIES', 'CompanyView', 'view_of_workspace', 'ComparablePairs', 'Choice',
            'PairCache', 'view_of_world', 'group_names', 'name_sets', 'what_changes', 'stores_in_sets', 'member_table',
-           'clusters_at', 'BudgetCurve', 'measure']
+           'clusters_at', 'BudgetCurve', 'replay_days', 'measure']
 
 # %% ../../nbs/analysis/view_model.ipynb #6179da17
 from collections import Counter
