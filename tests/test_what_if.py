@@ -1,6 +1,4 @@
 """What the dashboard argues from: the groups in force, how much can be compared, and what other settings would do."""
-from dataclasses import replace
-from datetime import UTC
 
 import pandas as pd
 import pytest
