@@ -103,9 +103,9 @@ class Header:
 
 def header_of(today: Callable[[object], None], read: Callable[[object], None]) -> Header:
     "Which company, which day, and *Read again*."
-    words = {"description_width": "70px"}
-    return Header(company=w.Dropdown(description="company", style=words, layout=w.Layout(width="240px")),
-                  day=w.DatePicker(description="as of day", style=words, layout=w.Layout(width="230px")),
+    words = {"description_width": "62px"}
+    return Header(company=w.Dropdown(description="company", style=words, layout=w.Layout(width="200px")),
+                  day=w.DatePicker(description="as of", style=words, layout=w.Layout(width="205px")),
                   now=button("Now", today, "Look at the present"),
                   again=button("Read again", read, "Take in what has changed in the meantime"))
 

@@ -73,7 +73,8 @@ def beside(
 ) -> None:
     "Put the legend above the data, never on it; a click on a name hides what it names."
     legend = fig.legend[0]
-    legend.update(orientation="horizontal", location="top_left", ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None, padding=0, spacing=12,
+    fig.height += 22 * -(-len(legend.items) // columns)  # so that the data keep their room
+    legend.update(glyph_width=16, orientation="horizontal", location="top_left", ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None, padding=0, spacing=12,
                   label_text_font_size=LETTERS, click_policy="hide")
     fig.add_layout(legend, "above")
 
@@ -82,7 +83,7 @@ def pairs_frame(suggested: Threshold) -> "BokehFigure":
     "Comparable pairs of stores by True Overlap, with the valley; the source `threshold` is still empty."
     counts, edges = suggested.counts.reshape(BARS, -1).sum(1), np.linspace(0, 1, BARS + 1)
     start = np.flatnonzero(counts)[0] / BARS if counts.any() else 1
-    fig = live_figure(230, "True Overlap of a pair (share of shared prices equal)", "comparable pairs",
+    fig = live_figure(200, "True Overlap of a pair (share of shared prices equal)", "comparable pairs",
                       x_range=(max(min(start, LOWEST_THRESHOLD) - 0.03, 0), 1.005))
     if suggested.valley:
         low, high = suggested.valley
@@ -158,7 +159,7 @@ def timeline_frame(events: pd.DataFrame) -> "BokehFigure":  # at (UTC), kind, gr
     "What happened to each group, day by day; larger marks for more of it."
     from bokeh.models import ColumnDataSource
     counted, rows = counted_events(events)
-    fig = live_figure(130 + 24 * max(len(rows), 2), "day (UTC)", "", x_axis_type="datetime", y_range=rows or [""])
+    fig = live_figure(110 + 24 * max(len(rows), 2), "day (UTC)", "", x_axis_type="datetime", y_range=rows or [""])
     for what, marker, colour in dict.fromkeys(EVENT_MARKS.values()):
         part = counted[counted["what"] == what]
         if part.empty: continue
@@ -168,7 +169,8 @@ def timeline_frame(events: pd.DataFrame) -> "BokehFigure":  # at (UTC), kind, gr
         dots = fig.scatter("day", "group", size="size", marker=GLYPH_OF[marker], color=colour, line_width=1.5,
                            source=ColumnDataSource(data), legend_label=f"{what} ({part['n'].sum()})")
         tell(fig, [("@group", "@what (@n)"), ("day", "@date")], dots)
-    if rows: beside(fig)
+    fig.xaxis.ticker.desired_num_ticks = 4
+    if rows: beside(fig, columns=1)
     return fig
 
 # %% ../../nbs/analysis/live_charts.ipynb #3f904eac
@@ -180,7 +182,7 @@ def members_frame(
     from bokeh.models import ColumnDataSource
     known = members[members["overlap"].notna() & ~members["ambassador"]].sort_values("overlap").head(SHOWN_MEMBERS)
     low = min(known["overlap"].min() if len(known) else 1, threshold)
-    fig = live_figure(130 + 17 * max(len(known), 3), "True Overlap with the Ambassador (share)", "",
+    fig = live_figure(110 + 17 * max(len(known), 3), "True Overlap with the Ambassador (share)", "",
                       x_range=(low - 0.02, 1.005), y_range=known["store_id"].tolist() or [""])
     fig.add_tools("tap")
     for below, marker, colour, label in ((False, "circle", BLUE, "matches"), (True, "x", RED, "strays")):
@@ -203,7 +205,7 @@ def budget_frame(
 ) -> "BokehFigure":
     "Score over scrapes a day for each policy, with a star for today's setting."
     from bokeh.models import ColumnDataSource, NumeralTickFormatter
-    fig = live_figure(380, "scrapes a day (stores)", "score (rows right, of those true or served)")
+    fig = live_figure(340, "scrapes a day (stores)", "score (rows right, of those true or served)")
     fig.x_range.start = 0
     fig.yaxis.formatter = NumeralTickFormatter(format="0%")
     for policy, part in found.groupby("policy", sort=False):

@@ -25,6 +25,7 @@ from .controls import THRESHOLD_STEP, as_written, control, threshold_slider
 from .exports import Draw, ExportBox
 from .overlap_tab import change_of, in_force, show_groups, stores_then
 from .page_parts import note, said, table_html
+from .score_effect import ScoreEffect
 from .tab_panel import TabPanel, folder_of
 
 # %% ../../nbs/widgets/group_tab.ipynb #cf15eadb
@@ -70,7 +71,8 @@ class GroupPanel(TabPanel):
         self.dots, self.timeline, self.map = (self.picture() for _ in range(3))
         self.words, self.effect, self.members, self.story = (w.HTML() for _ in range(4))
         self.export = ExportBox(folder_of(view), f"{view.company}-groups", self.moves_or_members, self.drawings)
-        self.fill([self.group, self.members, self.threshold, self.place, self.shared.finder, self.export],
+        self.score = ScoreEffect(view, self.change)
+        self.fill([self.group, self.members, self.threshold, self.score, self.place, self.shared.finder, self.export],
                   [self.words, self.dots, self.effect, self.map, self.timeline, self.story])
         self.words.value = said(groups_in_force(view).words())
         self.timeline.show("all", partial(timeline_frame, view.events), {}, timeline_words(view.events))
@@ -87,11 +89,16 @@ class GroupPanel(TabPanel):
         self.story.value = story_html(self.view.events, group.name)
         self.draw_effect()
 
+    def change(self) -> Change:
+        "What the slider tries out."
+        return change_of(self.view, {"match_threshold": as_written(self.threshold.value, THRESHOLD_STEP)})
+
     def draw_effect(self, _: object = None) -> None:
         "Say what the other threshold would do, and show who would move."
-        change = change_of(self.view, {"match_threshold": as_written(self.threshold.value, THRESHOLD_STEP)})
+        change = self.change()
         self.answer = None if change == Change() else what_if(self.view, change)
         self.effect.value = effect_html(self.view, self.answer)
+        self.score.refresh()
         shown = self.answer is not None and not self.view.placed.empty
         self.map.layout.display = "" if shown else "none"
         if shown:

@@ -53,7 +53,7 @@
   function paint(box) {  // what is neither a store nor a line of data has the colours of the page
     const {doc, canvas} = watched.get(box)
     if (!doc) return
-    const ink = getComputedStyle(canvas).color, paper = paperOf(canvas)
+    const ink = getComputedStyle(canvas).color
     const thin = share => ink.replace(/rgba?\(([^,]+,[^,]+,[^,)]+).*/, `rgba($1, ${share})`)
     for (const model of doc.all_models) {
       for (const key of ["axis_label_text_color", "major_label_text_color", "label_text_color", "title_text_color"])
@@ -63,16 +63,7 @@
       if (model.grid_line_color) model.grid_line_color = thin(0.12)
       if (!model.tags.includes("ink")) continue
       for (const key of ["line_color", "text_color"]) if (model[key] !== undefined) model[key] = ink
-      if (model.text_outline_color !== undefined) model.text_outline_color = paper
     }
-  }
-
-  function paperOf(element) {  // the colour behind it
-    for (let e = element; e; e = e.parentElement) {
-      const colour = getComputedStyle(e).backgroundColor
-      if (colour && colour !== "transparent" && !/^rgba\(.*, 0\)$/.test(colour)) return colour
-    }
-    return "white"
   }
 
   function find() {

@@ -29,8 +29,9 @@ from .cluster_tab import EVERYWHERE, place_control, stores_at
 from .controls import LET_GO, THRESHOLD_STEP, as_written, button, control, threshold_slider
 from .exports import Draw, ExportBox
 from .live_picture import LivePicture
-from .page_parts import said, table_html
+from .page_parts import note, said, table_html
 from .save_box import SaveBox
+from .score_effect import ScoreEffect
 from .tab_panel import Shared, TabPanel, folder_of, side_by_side
 
 # %% ../../nbs/widgets/overlap_tab.ipynb #7529a015
@@ -84,7 +85,7 @@ def overlap_controls(view: CompanyView) -> OverlapControls:
         hours=control(w.SelectionSlider, "window", options=[(f"{h:g} h", h) for h in hours], value=view.window.hours,
                       **LET_GO),
         category=control(w.Dropdown, "category", options=[ALL, *categories]),
-        masked=w.Checkbox(description="mask store-priced lines, clearance", indent=False),
+        masked=w.Checkbox(description="mask store-priced lines", indent=False),
         place=place_control(view),
         compare=w.Checkbox(description="beside the groups in force", indent=False))
 
@@ -161,12 +162,14 @@ class OverlapPanel(TabPanel):
         self.save = SaveBox(view.file, moved.values, "The next update-db and reanalyse work with it.", in_force(view),
                             self.shared.saved)
         self.export = ExportBox(folder_of(view), f"{view.company}-overlap", lambda: self.stores, self.drawings)
-        self.words, self.key, self.moves = w.HTML(), w.HTML(), w.HTML()
+        self.words, self.known, self.key, self.moves = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.score = ScoreEffect(view, lambda: change_of(view, moved.values()))
         self.map, self.other, self.pairs, self.heat = (self.picture() for _ in range(4))
         sliders = [moved.threshold, moved.range, moved.hours]
         looks = [moved.place, moved.compare, moved.category, moved.masked]
-        self.fill([*sliders, w.HBox([self.suggest, self.reset]), *looks, self.save, self.shared.finder, self.export],
-                  [self.words, side_by_side(self.map, self.other), self.key, self.moves,
+        buttons = w.HBox([self.suggest, self.reset], layout=w.Layout(flex_flow="row wrap"))
+        self.fill([*sliders, buttons, *looks, self.save, self.score, self.shared.finder, self.export],
+                  [self.words, side_by_side(self.map, self.other), self.key, self.moves, self.known,
                    side_by_side(self.pairs, self.heat)])
         self.watch(*sliders, *looks)
         self.order, self.sets = order_in_force(view)
@@ -185,16 +188,17 @@ class OverlapPanel(TabPanel):
         self.controls.hours.value = self.view.window.hours
 
     def sentence(self, place: str, hours: float) -> str:
-        "Which groups there are, and how much can be compared."
+        "How much can be compared, and what would make it more."
         if (place, hours) not in self.sentences:
             told = comparability(self.view, None if place == EVERYWHERE else place, hours).words()
-            self.sentences[place, hours] = said(groups_in_force(self.view).words(), told)
+            self.sentences[place, hours] = note(told)
         return self.sentences[place, hours]
 
     def paint(self) -> None:
         moved, view = self.controls, self.view
         place, change = moved.place.value, change_of(view, moved.values())
-        self.words.value = self.sentence(place, moved.hours.value)
+        self.words.value = said(groups_in_force(view).words())
+        self.known.value = self.sentence(place, moved.hours.value)
         if change == Change(): self.stores, words, self.moves.value = stores_in_force(view), "The groups in force", ""
         else:
             self.answer = what_if(view, change)
@@ -204,6 +208,7 @@ class OverlapPanel(TabPanel):
         self.paint_maps(place, words)
         self.paint_pairs(self.cache.pairs(moved.choice()), moved.choice().threshold)
         self.save.refresh()
+        self.score.refresh()
 
     def paint_maps(self, place: str, words: str) -> None:
         "The groups as the sliders stand, and those in force beside them."
