@@ -54,7 +54,12 @@ class CompanyReader:
     explain: Callable[[pd.Timestamp | None, str], Sequence[str]]  # what happened to a store until then
     has_past: bool  # whether there is a day to look at
 
-# %% ../nbs/11_dashboard.ipynb #919353a2
+# %% ../nbs/11_dashboard.ipynb #0f93e29f
+def view_now(world: World, company: str, _: pd.Timestamp | None) -> CompanyView:
+    "A company of a world, which has no past to look at."
+    return view_of_world(world, company)
+
+
 def companies_of(
     source: "str | Path | Workspace | World",
     world: World | None = None,  # what the backtests of a workspace replay
@@ -62,8 +67,7 @@ def companies_of(
     "The companies that can be looked at; `InputError` when the workspace cannot be opened, or is empty."
     if not isinstance(source, str | Path | Workspace):
         names = sorted(set(source.stores["company"].astype(str)))
-        return {name: CompanyReader(lambda _, name=name: view_of_world(source, name), lambda *_: (), False)
-                for name in names}
+        return {name: CompanyReader(partial(view_now, source, name), lambda *_: (), False) for name in names}
     workspace = Workspace.open(source.path if isinstance(source, Workspace) else source)
     if known := workspace.companies():
         return {name: CompanyReader(partial(view_of_workspace, workspace, name, world),

@@ -198,7 +198,7 @@ def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, 
         brightness = sum(map(float, ink.partition("(")[2].rstrip(")").split(",")[:3]))
         assert (brightness > 380) == (scheme == "dark")
         assert "press Measure" in panel(page, "Budget").inner_text() and not overflow(page)
-        found = [v for v in browser.axe_of(page, DESK)]
+        found = browser.axe_of(page, DESK)
         assert not found, "\n".join(found)
 
 
@@ -207,7 +207,7 @@ def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
         here = panel(page, "Clusters")
         here.locator(".live-canvas .bk-Figure:visible").first.wait_for()
         page.wait_for_timeout(500)
-        store, (x, y) = min(stores_on(page, 0).items())
+        x, y = min(stores_on(page, 0).items())[1]
         page.mouse.move(x, y)
         page.locator(".bk-Tooltip").first.wait_for(state="attached")  # the pointer is told the name
         page.mouse.click(x, y)

@@ -34,14 +34,12 @@ def live_figure(
     **look: Any,  # what else bokeh's figure takes
 ) -> "BokehFigure":
     "An empty figure that can be moved and zoomed, without colours of its own."
-    from bokeh.models import Title
     from bokeh.plotting import figure
-    usual = {"tools": "pan,wheel_zoom,box_zoom,reset,save", "toolbar_location": "above",
+    usual: dict[str, Any] = {"tools": "pan,wheel_zoom,box_zoom,reset,save", "toolbar_location": "above",
              "sizing_mode": "stretch_width", "min_width": 200, "background_fill_color": None,
              "border_fill_color": None}
     fig = figure(height=height, x_axis_label=x, y_axis_label=y, **usual | look)
     fig.toolbar.logo = None  # it links to a site
-    fig.title = Title(text="")
     for axis in (*fig.xaxis, *fig.yaxis):
         axis.axis_label_text_font_size = axis.major_label_text_font_size = LETTERS
         axis.axis_label_text_font_style = "normal"
@@ -73,9 +71,10 @@ def beside(
 ) -> None:
     "Put the legend above the data, never on it; a click on a name hides what it names."
     legend = fig.legend[0]
-    fig.height += 22 * -(-len(legend.items) // columns)  # so that the data keep their room
-    legend.update(glyph_width=16, orientation="horizontal", location="top_left", ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None, padding=0, spacing=12,
-                  label_text_font_size=LETTERS, click_policy="hide")
+    fig.height = (fig.height or 0) + 22 * -(-len(legend.items) // columns)  # so that the data keep their room
+    legend.update(glyph_width=16, orientation="horizontal", location="top_left",
+                  ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None,
+                  padding=0, spacing=12, label_text_font_size=LETTERS, click_policy="hide")
     fig.add_layout(legend, "above")
 
 # %% ../../nbs/analysis/live_charts.ipynb #ad3e8644
@@ -96,7 +95,7 @@ def pairs_frame(suggested: Threshold) -> "BokehFigure":
         line = fig.vspan(x=[suggested.value], line_dash="dashed", legend_label=f"suggested {suggested.value:.3f}")
         line.glyph.tags = ["ink"]
     fig.vspan("x", source=named_source("threshold", ["x"]), line_color=RED, line_width=2, legend_label="threshold")
-    fig.y_range.start = 0
+    fig.y_range.start = 0  # type: ignore[attr-defined]
     beside(fig)
     return fig
 
@@ -115,13 +114,15 @@ def heat_frame(
     names: Sequence[str],  # of the stores in the order of the image
 ) -> "BokehFigure":
     "True Overlap of all pairs of stores; the source `squares` is still empty."
-    from bokeh.models import ColorBar, CustomJSHover, HoverTool, LinearColorMapper
+    from bokeh.models import ColorBar, CustomJSHover, HoverTool, LinearColorMapper  # type: ignore[attr-defined]
     n = len(names)
     low = np.floor(10 * np.nanmin(image)) / 10 if np.isfinite(image).any() else 0.0
-    colours = LinearColorMapper("Cividis256", low=float(min(low, 0.9)), high=1, nan_color="rgba(128, 128, 128, 0.3)")
+    colours = LinearColorMapper(palette="Cividis256", low=float(min(low, 0.9)), high=1,
+                                nan_color="rgba(128, 128, 128, 0.3)")
     fig = live_figure(400, "stores, alike ones side by side", "stores, in the same order", x_range=(0, n),
                       y_range=(n, 0))
-    cells = fig.image([image.astype(np.float32)], x=0, y=0, dw=n, dh=n, color_mapper=colours)
+    cells = fig.image([image.astype(np.float32)], x=0, y=0, dw=n, dh=n,
+                      color_mapper=colours)  # type: ignore[call-arg]
     pair = CustomJSHover(args={"names": list(names) if n == len(image) else []}, code=PAIR_WORDS)
     fig.add_tools(HoverTool(renderers=[cells], formatters={"$x": pair},
                             tooltips=[("stores", "$x{custom}"), ("True Overlap", "@image{0.000}")]))
@@ -169,7 +170,7 @@ def timeline_frame(events: pd.DataFrame) -> "BokehFigure":  # at (UTC), kind, gr
         dots = fig.scatter("day", "group", size="size", marker=GLYPH_OF[marker], color=colour, line_width=1.5,
                            source=ColumnDataSource(data), legend_label=f"{what} ({part['n'].sum()})")
         tell(fig, [("@group", "@what (@n)"), ("day", "@date")], dots)
-    fig.xaxis.ticker.desired_num_ticks = 4
+    fig.xaxis.ticker.desired_num_ticks = 4  # type: ignore[union-attr]
     if rows: beside(fig, columns=1)
     return fig
 
@@ -206,7 +207,7 @@ def budget_frame(
     "Score over scrapes a day for each policy, with a star for today's setting."
     from bokeh.models import ColumnDataSource, NumeralTickFormatter
     fig = live_figure(340, "scrapes a day (stores)", "score (rows right, of those true or served)")
-    fig.x_range.start = 0
+    fig.x_range.start = 0  # type: ignore[attr-defined]
     fig.yaxis.formatter = NumeralTickFormatter(format="0%")
     for policy, part in found.groupby("policy", sort=False):
         colour, at = COLOURS.get(str(policy), "#888888"), part.sort_values("scrapes")

@@ -37,7 +37,7 @@ def map_frame(
     x_range, y_range = (DataRange1d(range_padding=0.08, min_interval=4_000) for _ in "xy")  # metres
     fig = live_figure(height, "longitude (°)", "latitude (°)", x_axis_type="mercator", y_axis_type="mercator",
                       x_range=x_range, y_range=y_range, match_aspect=True, active_scroll="wheel_zoom")
-    fig.xaxis.ticker.desired_num_ticks = fig.yaxis.ticker.desired_num_ticks = 4
+    for axis in (fig.xaxis, fig.yaxis): axis.ticker.desired_num_ticks = 4  # type: ignore[union-attr]
     extent = fig.scatter(x, y, alpha=0)
     x_range.renderers = y_range.renderers = [extent]
     towns = places_around(shown["lat"].to_numpy(), lon)

@@ -20,9 +20,9 @@ from ..core.errors import InputError
 
 # %% ../../nbs/commands/jupyter.ipynb #5ba3b306
 NOTEBOOK = "dashboard.ipynb"
-WELCOME = """**The dashboard.** Run the cell below (Shift+Enter). Point at a store for its name, click it for its story; every
-slider also moves with the arrow keys. *Save* writes what the diff shows, *Undo* takes it back. This notebook is yours:
-write more cells below."""
+WELCOME = """**The dashboard.** Run the cell below (Shift+Enter). Point at a store for its name, click it for its story;
+every slider also moves with the arrow keys. *Save* writes what the diff shows, *Undo* takes it back. This notebook is
+yours: write more cells below."""
 
 # %% ../../nbs/commands/jupyter.ipynb #2342c893
 CELL = 'from scrapeopt.dashboard import Dashboard\n\nDashboard(".")'

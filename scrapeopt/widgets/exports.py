@@ -63,7 +63,7 @@ class ExportBox(w.VBox):
         self.folder, self.stem, self.table, self.pictures = folder / FOLDER, folder_name(stem), table, pictures
         self.message = w.HTML()
         self.buttons = (button("Export table (CSV)", self.write_table, "Write the table into the folder exports"),
-                        button("Export pictures (PNG)", self.write_pictures, "Draw the pictures into the folder exports"))
+                        button("Export pictures (PNG)", self.write_pictures, "Draw them into the folder exports"))
         super().__init__([w.HBox(self.buttons, layout=w.Layout(flex_flow="row wrap")), self.message])
 
     def tell(self, write: Callable[[], list[Path]]) -> None:

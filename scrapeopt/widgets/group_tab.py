@@ -67,7 +67,8 @@ class GroupPanel(TabPanel):
         groups = sorted(view.state.active(), key=lambda g: (-len(g.members), g.name))
         self.group = control(w.Dropdown, "group", options=[(f"{g.name}, {len(g.members)} stores", g) for g in groups])
         self.threshold = threshold_slider("what if", view.rule.match_threshold)
-        self.place, self.answer = place_control(view), None
+        self.place = place_control(view)
+        self.answer: WhatIf | None = None
         self.dots, self.timeline, self.map = (self.picture() for _ in range(3))
         self.words, self.effect, self.members, self.story = (w.HTML() for _ in range(4))
         self.export = ExportBox(folder_of(view), f"{view.company}-groups", self.moves_or_members, self.drawings)
@@ -99,11 +100,11 @@ class GroupPanel(TabPanel):
         self.answer = None if change == Change() else what_if(self.view, change)
         self.effect.value = effect_html(self.view, self.answer)
         self.score.refresh()
-        shown = self.answer is not None and not self.view.placed.empty
-        self.map.layout.display = "" if shown else "none"
-        if shown:
-            show_groups(self.map, self.view, stores_then(self.view, self.answer), self.place.value,
-                        f"At {self.threshold.value:.3f} instead of {in_force(self.view)['match_threshold']:.3f}")
+        self.map.layout.display = "none"
+        if self.answer is None or self.view.placed.empty: return
+        self.map.layout.display = ""
+        show_groups(self.map, self.view, stores_then(self.view, self.answer), self.place.value,
+                    f"At {self.threshold.value:.3f} instead of {in_force(self.view)['match_threshold']:.3f}")
 
     def moves_or_members(self) -> pd.DataFrame:
         "What is exported: who would move, or the members of the group while nobody asks."

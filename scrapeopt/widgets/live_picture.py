@@ -9,7 +9,7 @@ __all__ = ['Columns', 'HIDDEN', 'LivePicture', 'live_script']
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
@@ -36,7 +36,8 @@ class LivePicture(w.VBox):
     def __init__(self, picked: Callable[[str], None] = lambda store: None) -> None:
         self.scene: object = None
         self.number, self.words, self.picked = 0, "", picked
-        self.canvas, self.caption = w.HTML('<div class="live-canvas" role="img" aria-label="a picture"></div>'), w.HTML()
+        self.canvas = w.HTML('<div class="live-canvas" role="img" aria-label="a picture"></div>')
+        self.caption = w.HTML()
         self.frame, self.marks, self.pick = w.HTML(layout=HIDDEN), w.HTML(layout=HIDDEN), w.Text(layout=HIDDEN)
         for part, name in ((self.frame, "frame"), (self.marks, "marks"), (self.pick, "pick")):
             part.add_class(f"live-{name}")
@@ -70,7 +71,7 @@ def live_script() -> w.Output:
     "What lets pictures be drawn on the page that it is shown on; it is not to be seen itself."
     from bokeh.resources import Resources
     library = Resources(mode="inline", components=["bokeh"]).render()
-    script = (Path(__file__).parent / "live_picture.js").read_text("utf-8")
+    script = (files("scrapeopt.widgets") / "live_picture.js").read_text("utf-8")
     output = w.Output(layout=w.Layout(height="0", overflow="hidden"))
     page = f"{library}<script>{script}</script>"
     output.outputs = ({"output_type": "display_data", "data": {"text/html": page, "text/plain": ""}, "metadata": {}},)

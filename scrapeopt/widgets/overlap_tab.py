@@ -95,8 +95,8 @@ def stores_then(
     answer: WhatIf,
 ) -> pd.DataFrame:  # as `stores_in_force`, and `more`: what would move a store
     "The stores in the groups that other settings would make."
-    moves = {row.store: f"from {row.now or 'no group'}: {row.why or 'its group moves'}"
-             for row in answer.moves.itertuples()}
+    rows = answer.moves[["store", "now", "why"]].to_dict("records")
+    moves = {row["store"]: f"from {row['now'] or 'no group'}: {row['why'] or 'its group moves'}" for row in rows}
     shown = stores_in_force(replace(view, state=answer.state))
     return shown.assign(more=[moves.get(store, "") for store in shown["store_id"]])
 
@@ -156,7 +156,7 @@ class OverlapPanel(TabPanel):
 
     def build(self) -> None:
         moved, view = overlap_controls(self.view), self.view
-        self.controls, self.answer = moved, WhatIf(view.company, Change(), pd.DataFrame(), pd.DataFrame(), view.state, ())
+        self.controls = moved
         self.suggest = button("Use the suggestion", self.use_suggestion, "Move the threshold to the valley")
         self.reset = button("As in force", self.go_back, "Move all sliders to the settings in force")
         self.save = SaveBox(view.file, moved.values, "The next update-db and reanalyse work with it.", in_force(view),
@@ -201,10 +201,10 @@ class OverlapPanel(TabPanel):
         self.known.value = self.sentence(place, moved.hours.value)
         if change == Change(): self.stores, words, self.moves.value = stores_in_force(view), "The groups in force", ""
         else:
-            self.answer = what_if(view, change)
-            self.stores, words = stores_then(view, self.answer), "As the sliders stand"
-            table = table_html(self.answer.moves, name="stores that would move") if len(self.answer.moves) else ""
-            self.moves.value = said(self.answer.words()) + table
+            answer = what_if(view, change)
+            self.stores, words = stores_then(view, answer), "As the sliders stand"
+            table = table_html(answer.moves, name="stores that would move") if len(answer.moves) else ""
+            self.moves.value = said(answer.words()) + table
         self.paint_maps(place, words)
         self.paint_pairs(self.cache.pairs(moved.choice()), moved.choice().threshold)
         self.save.refresh()

@@ -55,7 +55,8 @@ class SaveBox(w.VBox):
         saved: SavedChanges | None = None,  # what all tabs have written; None: this one alone
     ) -> None:
         self.file, self.values, self.next_step, self.learned = file, values, next_step, learned or {}
-        self.saved, self.change = saved or SavedChanges(), None
+        self.saved = saved or SavedChanges()
+        self.change: SettingsChange | None = None
         self.diff, self.message = w.HTML(), w.HTML()
         self.button = button("Save to scrapeopt.toml", self.save, "Write what the diff above shows")
         self.back = button("Undo", self.undo, "Make scrapeopt.toml what it was before the last save")

@@ -36,7 +36,8 @@ class ScoreEffect(w.VBox):
         view: CompanyView,
         change: Callable[[], Change],  # what the sliders try out
     ) -> None:
-        self.view, self.change, self.thread = view, change, None
+        self.view, self.change = view, change
+        self.thread: Thread | None = None
         self.effects: dict[Change, Effect] = {}
         self.button = button("Effect on score", self.start, "Replay the past, or a twin, at both settings")
         self.progress, self.answer = Progress("step"), w.HTML()
@@ -53,7 +54,7 @@ class ScoreEffect(w.VBox):
     def start(self, _: object = None) -> None:
         "Work it out beside the page."
         self.button.disabled = True
-        self.thread: Thread | None = run_beside(self.progress, partial(self.work, self.change()), self.finish)
+        self.thread = run_beside(self.progress, partial(self.work, self.change()), self.finish)
 
     def work(self, change: Change) -> None:
         "Work the effect of a change out."

@@ -28,7 +28,8 @@ def store_labels(view: CompanyView) -> dict[str, str]:  # store id -> words to s
 def last_scrape(view: CompanyView, store: str) -> str:
     "When a store was last seen, and how long before the newest scrape of its company."
     if store not in view.prices: return "No usable scrape yet."
-    at, newest = (pd.Timestamp(t, tz="UTC") for t in (view.prices.times[view.prices.row(store)], view.prices.times.max()))
+    times = view.prices.times
+    at, newest = (pd.Timestamp(time, tz="UTC") for time in (times[view.prices.row(store)], times.max()))
     days = (newest - at) / pd.Timedelta("1D")
     age = "the company's newest" if days < 0.05 else f"{days:.1f} days before the company's newest"
     return f"Last scraped {at:%Y-%m-%d %H:%M} UTC, {age}."
