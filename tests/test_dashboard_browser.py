@@ -13,6 +13,7 @@ import browser
 import pytest
 import small_chain
 
+from scrapeopt.storage.folders import folder_name
 from scrapeopt.storage.settings import read_settings
 from scrapeopt.update import update_db
 
@@ -268,8 +269,9 @@ def test_every_control_of_the_overlap_answers(address, chromium, home, workspace
         category = here.get_by_label("category")
         category.select_option(index=1)
         here.get_by_label("map of").select_option(label="all stores")
-        for button, file in (("Export table (CSV)", "Coles-overlap.csv"),
-                             ("Export pictures (PNG)", "Coles-overlap-map.png")):
+        company = folder_name(sorted(small_chain.ZONES)[0])
+        for button, file in (("Export table (CSV)", f"{company}-overlap.csv"),
+                             ("Export pictures (PNG)", f"{company}-overlap-map.png")):
             here.get_by_role("button", name=button).click()
             wait_until((workspace.path / "exports" / file).is_file, f"{file} is not written")
         here.get_by_text("Written: exports/").wait_for()
@@ -293,9 +295,9 @@ def test_groups_of_another_day_and_whom_a_threshold_moves(address, chromium, hom
         page.get_by_text("is the threshold in force").wait_for()
         company = page.locator(f"{DESK} select").first
         company.select_option(index=1)
-        page.get_by_text("In force in Woolworths").wait_for()
+        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
         page.get_by_role("button", name="Read again").click()
-        page.get_by_text("In force in Woolworths").wait_for()
+        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
 
 
 def test_long_work_is_cancelled(address, chromium, home):
