@@ -75,7 +75,10 @@ def companies_of(
     raise InputError(f"There are no stores in {workspace.path} yet. Next: scrapeopt import-stores FILE -w "
                      f"{workspace.path}, then read again.")
 
-# %% ../nbs/11_dashboard.ipynb #a2d6e5e9
+# %% ../nbs/11_dashboard.ipynb #862f4a4c
+TITLES = tuple(panel.title for panel in (ClusterPanel, OverlapPanel, GroupPanel, BudgetPanel))
+
+
 def panels_of(
     view: CompanyView,
     explain: Callable[[str], Sequence[str]],
@@ -125,6 +128,7 @@ class Dashboard(w.VBox):
     ) -> None:
         self.source, self.world, self.n_jobs, self.readers = source, world, n_jobs, dict[str, CompanyReader]()
         self.saved, self.message, self.tabs = SavedChanges(), w.HTML(), w.Tab()
+        self.panels, self.places = list[TabPanel](), tuple(w.VBox() for _ in TITLES)
         self.header = header_of(self.look_at_now, self.read)
         self.company, self.day, self.again = self.header.company, self.header.day, self.header.again
         super().__init__([w.HTML(DASHBOARD_CSS), live_script(), self.header.row(), self.message, self.tabs])
@@ -145,15 +149,17 @@ class Dashboard(w.VBox):
         self.show()
 
     def show(self, _: object = None) -> None:
-        "Read the chosen company, as of the chosen day, and open the tab that was open."
+        "Read the chosen company, as of the chosen day; the tab that is open stays open."
         reader, at = self.readers[self.company.value], end_of(self.day.value)
         for part in (self.day, self.header.now): part.layout.display = "" if reader.has_past else "none"
         try: panels = panels_of(reader.view(at), partial(reader.explain, at), self.saved, self.n_jobs)
         except InputError as e: return self.refuse(str(e))
-        index = self.tabs.selected_index or 0
         self.message.value = "" if at is None else note(f"As it was known at the end of {at:%A, %d %B %Y} (UTC).")
-        self.tabs.children, self.tabs.titles = panels, [panel.title for panel in panels]
-        self.tabs.selected_index = index
+        self.panels = panels
+        for place, panel in zip(self.places, panels, strict=True): place.children = [panel]
+        if not self.tabs.children:
+            self.tabs.children, self.tabs.titles = self.places, TITLES
+            self.tabs.selected_index = 0
         self.open_tab()
 
     def look_at_now(self, _: object = None) -> None:
@@ -163,11 +169,11 @@ class Dashboard(w.VBox):
     def open_tab(self, _: object = None) -> None:
         "Draw what the open tab shows."
         if self.tabs.children and self.tabs.selected_index is not None:
-            self.tabs.children[self.tabs.selected_index].activate()
+            self.panels[self.tabs.selected_index].activate()
 
     def refuse(self, why: str) -> None:
         "Say what is wrong, and show nothing."
-        self.tabs.children, self.message.value = (), note(why)
+        self.panels, self.tabs.children, self.message.value = [], (), note(why)
 
 # %% ../nbs/11_dashboard.ipynb #01e6edcf
 Desk = Dashboard  # in the notebooks of older workspaces

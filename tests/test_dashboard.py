@@ -37,7 +37,7 @@ def workspace(tmp_path_factory):
 
 def all_open(dashboard):
     for tab in range(len(dashboard.tabs.children)): dashboard.tabs.selected_index = tab
-    return {panel.title: panel for panel in dashboard.tabs.children}
+    return {panel.title: panel for panel in dashboard.panels}
 
 
 def test_a_workspace_opens_in_every_panel(workspace):
@@ -84,7 +84,7 @@ def test_a_day_of_the_past_is_shown_as_it_was(workspace):
 def test_a_story_says_what_explain_says(workspace):
     dashboard = Dashboard(workspace)
     dashboard.tabs.selected_index = 0
-    panel = dashboard.tabs.children[0]
+    panel = dashboard.panels[0]
     ambassador = panel.view.state.active()[0].ambassador
     panel.map.pick.value = ambassador  # as the browser does at a click
     story = panel.shared.finder.story.value
@@ -135,7 +135,7 @@ def test_the_cut_finds_the_groups_that_update_db_found(workspace):
 def test_saving_writes_what_the_diff_shows(workspace):
     dashboard = Dashboard(workspace)
     dashboard.tabs.selected_index = 1
-    panel = dashboard.tabs.children[1]
+    panel = dashboard.panels[1]
     assert panel.save.button.disabled  # nothing has moved
     panel.controls.threshold.value = 0.875
     assert "+match_threshold = 0.875" in panel.save.diff.value
@@ -169,8 +169,8 @@ def test_a_broken_settings_file_is_a_sentence(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     dashboard = Dashboard(ws)
     (ws.path / "scrapeopt.toml").write_text("eps_km = 'far'")
-    dashboard.tabs.children[0].controls.eps_km.value = 33  # while the dashboard is open ...
-    assert "eps_km" in dashboard.tabs.children[0].save.diff.value and dashboard.tabs.children[0].save.button.disabled
+    dashboard.panels[0].controls.eps_km.value = 33  # while the dashboard is open ...
+    assert "eps_km" in dashboard.panels[0].save.diff.value and dashboard.panels[0].save.button.disabled
     dashboard.again.click()  # ... and when it is read again
     assert "eps_km" in dashboard.message.value and not dashboard.tabs.children
     (ws.path / "scrapeopt.toml").write_text("eps_km = 33.0")

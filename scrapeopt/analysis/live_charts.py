@@ -71,7 +71,7 @@ def beside(
 ) -> None:
     "Put the legend above the data, never on it; a click on a name hides what it names."
     legend = fig.legend[0]
-    fig.height = (fig.height or 0) + 22 * -(-len(legend.items) // columns)  # so that the data keep their room
+    fig.height = (fig.height or 0) + 28 * -(-len(legend.items) // columns)  # so that the data keep their room
     legend.update(glyph_width=16, orientation="horizontal", location="top_left",
                   ncols=min(len(legend.items), columns), background_fill_color=None, border_line_color=None,
                   padding=0, spacing=12, label_text_font_size=LETTERS, click_policy="hide")
@@ -119,7 +119,7 @@ def heat_frame(
     low = np.floor(10 * np.nanmin(image)) / 10 if np.isfinite(image).any() else 0.0
     colours = LinearColorMapper(palette="Cividis256", low=float(min(low, 0.9)), high=1,
                                 nan_color="rgba(128, 128, 128, 0.3)")
-    fig = live_figure(400, "stores, alike ones side by side", "stores, in the same order", x_range=(0, n),
+    fig = live_figure(400, "stores, group by group", "stores, in the same order", x_range=(0, n),
                       y_range=(n, 0))
     cells = fig.image([image.astype(np.float32)], x=0, y=0, dw=n, dh=n,
                       color_mapper=colours)  # type: ignore[call-arg]
