@@ -23,6 +23,7 @@ from scrapeopt.analysis.view_model import CompanyView, PairCache, view_of_world
 from scrapeopt.dashboard import ClusterPanel, GroupPanel, OverlapPanel
 from scrapeopt.simulation.sites import australian_stores
 from scrapeopt.twin import archetype_twin
+from scrapeopt.widgets.tab_panel import shared_of
 
 ROOT = Path(__file__).parents[1]
 TARGET_S = 0.3  # for each move
@@ -51,15 +52,15 @@ def view(sizes: Sizes) -> CompanyView:
 
 def sliders(company: CompanyView, moves: int) -> dict[str, tuple[Any, np.ndarray, Callable[[], tuple[str, ...]]]]:
     "What is moved: the slider, its values, and what the tab shows after each; the tabs are drawn once before."
-    cache = PairCache(company.prices, company.rule, company.window)
-    clusters, overlap, groups = ClusterPanel(company), OverlapPanel(company, cache), GroupPanel(company, cache)
+    cache, shared = PairCache(company.prices, company.rule, company.window), shared_of(company)
+    clusters, overlap, groups = ClusterPanel(shared), OverlapPanel(shared, cache), GroupPanel(shared)
     for panel in (clusters, overlap, groups): panel.activate()
     thresholds = np.linspace(0.86, 0.98, moves).round(3)
     return {
         "Clusters, eps_km": (clusters.controls.eps_km, np.linspace(3, 100, moves).round(),
-                             lambda: (clusters.map.value, clusters.table.value)),
+                             lambda: (clusters.map.marks.value, clusters.table.value)),
         "Overlap, threshold": (overlap.controls.threshold, thresholds,
-                               lambda: (overlap.pairs.value, overlap.heat.value, overlap.map.value)),
+                               lambda: (overlap.pairs.marks.value, overlap.map.marks.value, overlap.moves.value)),
         "Groups, what if": (groups.threshold, thresholds, lambda: (groups.effect.value,))}
 
 

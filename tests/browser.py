@@ -81,6 +81,14 @@ def violations(page: Any, ignore: tuple[str, ...] = ()) -> list[str]:
             for v in found if v["id"] not in ignore]
 
 
+def axe_of(page: Any, part: str) -> list[str]:
+    "What axe-core finds wrong in a part of a page that others have made the rest of."
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    found = axe.Axe().run(page, context=part, options=AXE).response["violations"]
+    return [f"{v['id']}: {v['help']}: " + "; ".join(f"{n['target']} {n['html'][:120]}" for n in v["nodes"][:4])
+            for v in found]
+
+
 def assert_page_is_fine(
     path: Path,  # an HTML file
     browser: Any = None,  # what `chromium()` gave, to open many pages with one; None: a new one

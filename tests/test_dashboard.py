@@ -1,23 +1,29 @@
 """The dashboard without a browser: what it works out, what it says when there is nothing to see, what a move costs."""
+import html
 import json
 import sys
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import small_chain
 
-from scrapeopt import dashboard as dashboard_module
 from scrapeopt.analysis import view_model
+from scrapeopt.analysis.groups_in_force import stores_in_force
+from scrapeopt.analysis.status import store_story
 from scrapeopt.analysis.view_model import Choice, PairCache, view_of_workspace, view_of_world
 from scrapeopt.commands.jupyter import CELL
 from scrapeopt.dashboard import BudgetPanel, Dashboard
 from scrapeopt.simulation.panel import Panel
+from scrapeopt.storage.folders import folder_name
 from scrapeopt.storage.settings import read_settings
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
+from scrapeopt.widgets import budget_tab, cluster_tab, group_tab, overlap_tab
+from scrapeopt.widgets.tab_panel import shared_of
 from scrapeopt.workspace import Workspace
 
 
@@ -31,7 +37,7 @@ def workspace(tmp_path_factory):
 
 def all_open(dashboard):
     for tab in range(len(dashboard.tabs.children)): dashboard.tabs.selected_index = tab
-    return {panel.title: panel for panel in dashboard.tabs.children}
+    return {panel.title: panel for panel in dashboard.panels}
 
 
 def test_a_workspace_opens_in_every_panel(workspace):
@@ -51,6 +57,73 @@ def test_the_cell_that_scrapeopt_dashboard_writes_opens_it(workspace, monkeypatc
     assert isinstance(eval(CELL.rpartition("\n")[2], names), Dashboard)
 
 
+def test_the_untouched_dashboard_shows_the_groups_in_force(workspace):
+    "What `scrapeopt groups` lists: names, members and Ambassadors, and nothing that a slider would make of them."
+    dashboard = Dashboard(workspace)
+    for company in small_chain.ZONES:
+        dashboard.company.value = company
+        overlap, state = all_open(dashboard)["Overlap"], workspace.groups(company)
+        marks = json.loads(overlap.map.marks.value.split(">", 1)[1].rpartition("<")[0])["data"]["stores"]
+        shown = {store: group for store, group in zip(marks["store_id"], marks["group"], strict=True) if group != "none"}
+        assert shown == {store: group.name for group in state.active() for store in group.members}
+        rings = {s for s, role in zip(marks["store_id"], marks["role"], strict=True) if role == "Ambassador"}
+        assert rings == {group.ambassador for group in state.active()}
+        assert f"{len(state.active())} group" in overlap.words.value and not overlap.moves.value
+        assert stores_in_force(overlap.view)["group"].nunique() == len(state.active())
+
+
+def test_a_day_of_the_past_is_shown_as_it_was(workspace):
+    dashboard = Dashboard(workspace)
+    dashboard.day.value = date(2020, 1, 1)
+    assert "end of Wednesday, 01 January 2020" in dashboard.message.value
+    assert "There are no groups yet" in all_open(dashboard)["Groups"].message.value
+    dashboard.header.now.click()
+    assert not dashboard.message.value and not all_open(dashboard)["Groups"].message.value
+
+
+def test_a_story_says_what_explain_says(workspace):
+    dashboard = Dashboard(workspace)
+    dashboard.tabs.selected_index = 0
+    panel = dashboard.panels[0]
+    ambassador = panel.view.state.active()[0].ambassador
+    panel.map.pick.value = ambassador  # as the browser does at a click
+    story = panel.shared.finder.story.value
+    chapter, = store_story(workspace, ambassador, panel.view.company)
+    assert "It is the Ambassador." in story and chapter.events
+    assert all(html.escape(line) in story for line in chapter.events)
+
+
+def test_an_undo_takes_back_the_newest_save_of_any_tab(workspace):
+    file = workspace.path / "scrapeopt.toml"
+    before = file.read_text()
+    panels = all_open(Dashboard(workspace))
+    panels["Clusters"].controls.eps_km.value = 60.99999999999999  # as a browser adds up
+    panels["Clusters"].save.button.click()
+    between = file.read_text()
+    assert "eps_km = 61 " in between
+    panels["Overlap"].controls.threshold.value = 0.8750000000000001
+    panels["Overlap"].save.button.click()
+    assert "match_threshold = 0.875 " in file.read_text()
+    panels["Clusters"].save.back.click()
+    assert file.read_text() == between
+    panels["Clusters"].save.back.click()
+    assert file.read_text() == before and panels["Clusters"].save.back.disabled
+
+
+def test_tables_and_pictures_go_into_the_workspace(workspace):
+    panels = all_open(Dashboard(workspace))
+    for title in ("Clusters", "Overlap", "Groups"):
+        for press in panels[title].export.buttons: press.click()
+        assert "Written" in panels[title].export.message.value, panels[title].export.message.value
+    written = {file.name for file in (workspace.path / "exports").iterdir()}
+    company = folder_name(panels["Clusters"].view.company)
+    assert written >= {f"{company}-{name}" for name in (
+        "clusters.csv", "clusters-map.png", "overlap.csv", "overlap-map.png", "overlap-heat.png", "overlap-pairs.png",
+        "groups.csv", "groups-members.png", "groups-timeline.png")}
+    table = pd.read_csv(workspace.path / "exports" / f"{company}-overlap.csv", dtype={"store_id": str})
+    assert set(table["store_id"]) == set(panels["Overlap"].view.stores["store_id"])
+
+
 def test_the_cut_finds_the_groups_that_update_db_found(workspace):
     view = view_of_workspace(workspace, "Woolworths")
     pairs = PairCache(view.prices, view.rule, view.window).pairs(Choice(0.95))
@@ -62,7 +135,7 @@ def test_the_cut_finds_the_groups_that_update_db_found(workspace):
 def test_saving_writes_what_the_diff_shows(workspace):
     dashboard = Dashboard(workspace)
     dashboard.tabs.selected_index = 1
-    panel = dashboard.tabs.children[1]
+    panel = dashboard.panels[1]
     assert panel.save.button.disabled  # nothing has moved
     panel.controls.threshold.value = 0.875
     assert "+match_threshold = 0.875" in panel.save.diff.value
@@ -89,15 +162,15 @@ def test_one_store_and_no_overlap_data_say_what_to_do(tmp_path):
     assert "Next: scrapeopt scrape" in panels["Overlap"].message.value
     assert "scrapeopt status" in panels["Groups"].message.value
     assert "only one" in panels["Budget"].message.value
-    assert "No cluster" in panels["Clusters"].map.value
+    assert "No cluster" in panels["Clusters"].map.words
 
 
 def test_a_broken_settings_file_is_a_sentence(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     dashboard = Dashboard(ws)
     (ws.path / "scrapeopt.toml").write_text("eps_km = 'far'")
-    dashboard.tabs.children[0].controls.eps_km.value = 33  # while the dashboard is open ...
-    assert "eps_km" in dashboard.tabs.children[0].save.diff.value and dashboard.tabs.children[0].save.button.disabled
+    dashboard.panels[0].controls.eps_km.value = 33  # while the dashboard is open ...
+    assert "eps_km" in dashboard.panels[0].save.diff.value and dashboard.panels[0].save.button.disabled
     dashboard.again.click()  # ... and when it is read again
     assert "eps_km" in dashboard.message.value and not dashboard.tabs.children
     (ws.path / "scrapeopt.toml").write_text("eps_km = 33.0")
@@ -109,7 +182,7 @@ def test_a_panel_without_places_draws_no_map():
     days = [(s, p, "2026-01-01", 100 + (s == "c") * p) for s in "abc" for p in range(30)]
     panels = all_open(Dashboard(Panel(pd.DataFrame(days, columns=["store", "product", "date", "price"]))))
     assert "Panel(prices, stores)" in panels["Clusters"].message.value
-    assert panels["Overlap"].pairs.value and not panels["Overlap"].map.value
+    assert panels["Overlap"].pairs.words and panels["Overlap"].map.layout.display == "none"
 
 
 @pytest.fixture
@@ -125,9 +198,12 @@ def calls(monkeypatch):
             return function(*args, **kwargs)
         monkeypatch.setattr(module, name, counting)
 
-    for name in ("overlap_matrix", "learn_mask", "alike_trees", "auto_threshold", "heat_image"): count(view_model, name)
-    for name in ("frame_pairs", "frame_heat", "frame_stores", "mark_threshold", "mark_sets", "mark_stores",
-                 "mark_clusters", "clusters_at", "drawn"): count(dashboard_module, name)
+    for name in ("overlap_matrix", "learn_mask", "alike_trees", "auto_threshold"): count(view_model, name)
+    for module, names in ((overlap_tab, ("pairs_frame", "heat_frame", "map_frame", "pairs_columns", "heat_columns", "heat_image",
+                                         "store_columns", "what_if", "comparability")),
+                          (cluster_tab, ("map_frame", "store_columns", "clusters_at")),
+                          (group_tab, ("members_frame", "timeline_frame", "member_table", "what_if"))):
+        for name in names: count(module, name)
     return counts
 
 
@@ -161,18 +237,19 @@ def test_a_move_of_the_threshold_draws_marks_and_compares_no_pair_again(workspac
     calls.clear()
     files_read.clear()
     n = moves(panels["Overlap"].controls.threshold, [0.70, 0.80, 0.90, 0.95])
-    assert calls == {"mark_threshold": n, "mark_sets": n, "mark_stores": n}  # no frame, no overlap, no tree
+    # No frame, no overlap, no tree: the marks, and the rules of the policy once a move.
+    assert calls == {"pairs_columns": n, "heat_columns": n, "store_columns": n, "what_if": n}
     assert {path.name for path in files_read} <= {"scrapeopt.toml"}  # for the diff beside the button
     calls.clear()
-    moves(panels["Groups"].threshold, [0.70, 0.80, 0.90])
-    assert not calls  # one sentence is written anew, no figure
+    n = moves(panels["Groups"].threshold, [0.70, 0.80, 0.90])
+    assert calls == {"map_frame": 1, "store_columns": n, "what_if": n}  # the map is seen for the first time
 
 
 def test_a_move_of_eps_km_draws_marks_only(workspace, calls):
     panels = all_open(Dashboard(workspace))
     calls.clear()
     n = moves(panels["Clusters"].controls.eps_km, [10.0, 40.0, 80.0])
-    assert calls == {"clusters_at": n, "mark_clusters": n}
+    assert calls == {"clusters_at": n, "store_columns": n}
 
 
 def test_pairs_are_compared_once_for_each_choice(calls):
@@ -187,12 +264,25 @@ def test_pairs_are_compared_once_for_each_choice(calls):
 
 
 def test_backtests_are_counted_and_kept():
-    panel = BudgetPanel(view_of_world(archetype_twin("uniform", n_stores=8, n_products=40)), n_jobs=1)
+    panel = BudgetPanel(shared_of(view_of_world(archetype_twin("uniform", n_stores=8, n_products=40))), n_jobs=1)
     panel.activate()
     panel.button.click()
     panel.thread.join(300)
-    assert panel.bar.value == panel.bar.max > 0 and not panel.button.disabled
-    assert "Today:" in panel.curve.value and "its own prices" in panel.reason.value
+    assert panel.progress.bar.value == panel.progress.bar.max > 0 and not panel.button.disabled
+    assert "Today:" in panel.curve.words and "its own prices" in panel.reason.value
+
+
+def test_cancelled_backtests_say_so_and_can_begin_anew(monkeypatch):
+    panel = BudgetPanel(shared_of(view_of_world(archetype_twin("uniform", n_stores=8, n_products=40))), n_jobs=1)
+    panel.activate()
+
+    def measure(*_, track, **__):
+        for _ in track("ab"): panel.progress.cancel.click()
+    monkeypatch.setattr(budget_tab, "measure", measure)
+    panel.button.click()
+    panel.thread.join(60)
+    assert "cancelled after 1 of 2" in panel.progress.step.value and not panel.button.disabled
+    assert "press Measure" in panel.reason.value
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""The dashboard in JupyterLab, driven by a real browser: every panel opens, a slider moves, a setting is saved."""
+"""The dashboard in JupyterLab, driven by a real browser, by mouse and by keyboard, light and dark, wide and narrow."""
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import browser
 import pytest
 import small_chain
 
+from scrapeopt.storage.folders import folder_name
+from scrapeopt.storage.settings import read_settings
 from scrapeopt.update import update_db
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -19,6 +22,8 @@ pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: pip insta
 START_S, STEP_MS = 60, 60_000  # a busy machine takes its time
 OPEN_LAB = ["--ip=127.0.0.1", "--allow-root", "--IdentityProvider.token=", "--ServerApp.password=",
             "--ServerApp.disable_check_xsrf=True", "--ServerApp.terminals_enabled=False"]
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+DESK = ".scrapeopt-dashboard"
 
 
 def free_port() -> int:
@@ -63,22 +68,24 @@ def jupyterlab(folder, home):
 
 
 @contextmanager
-def opened(address, chromium):
-    "The page with the notebook run, and the requests that left this machine."
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+def opened(address, chromium, home, width=1440, scheme="light"):
+    "The page with the notebook run; it must ask nobody else, and put no error into the console."
+    themes = home / "LAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+    themes.parent.mkdir(parents=True, exist_ok=True)
+    themes.write_text(json.dumps({"theme": THEMES[scheme]}))
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.set_default_timeout(STEP_MS)
-    outside = []
-    page.on(
-        "request",
-        lambda r: outside.append(r.url) if r.url.startswith("http") and not r.url.startswith(address) else None,
-    )
+    wrong = []
+    page.on("request", lambda r: wrong.append(r.url) if r.url.startswith("http") and not r.url.startswith(address)
+            else None)
+    page.on("pageerror", lambda e: wrong.append(f"error: {e}"))
     page.goto(f"{address}/lab/tree/dashboard.ipynb?reset")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     run_all(page)
-    page.wait_for_selector(".scrapeopt-dashboard .lm-TabBar-tab")
+    page.wait_for_selector(f"{DESK} .lm-TabBar-tab")
     yield page
     page.close()
-    assert not outside, outside
+    assert not wrong, wrong
 
 
 def run_all(page):
@@ -95,13 +102,47 @@ def run_all(page):
 
 def panel(page, title):
     "Open a tab; what is in it."
-    page.locator(".scrapeopt-dashboard .lm-TabBar-tab", has_text=title).click()
-    here = page.locator(".scrapeopt-dashboard .widget-tab-contents > *:visible").first
+    page.locator(f"{DESK} .lm-TabBar-tab", has_text=title).click()
+    here = page.locator(f"{DESK} .widget-tab-contents > *:visible").first
     here.locator(".widget-html-content:has(> *)").first.wait_for()
     return here
 
 
-def pictures(here): return here.locator("figure img").evaluate_all("all => all.map(i => i.src)")
+def captions(here): return here.locator("figcaption:visible").all_inner_texts()
+
+
+def wait_until(ready, what):
+    "Wait for something that the page or the disk will show."
+    end = time.monotonic() + STEP_MS / 1000
+    while not ready():
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.2)
+
+
+def slider(here, name):
+    "The handle of the slider with a name."
+    return here.locator(".widget-slider", has=here.page.get_by_text(name, exact=True)).locator(".noUi-handle")
+
+
+def readout(here, name):
+    return here.locator(".widget-slider", has=here.page.get_by_text(name, exact=True)).locator(".widget-readout")
+
+
+def stores_on(page, number):
+    "Where the stores are on the first map that is seen, in pixels of the page: id -> x, y."
+    return page.evaluate("""number => {
+        const canvas = [...document.querySelectorAll('.scrapeopt-dashboard .live-canvas')]
+            .filter(e => e.offsetParent)[number].getBoundingClientRect()
+        for (const view of Object.values(Bokeh.index).flatMap(v => v.roots ? [...v.roots] : [v]))
+            if (view.el && Math.abs(view.el.getBoundingClientRect().y - canvas.y) < 2 && view.el.isConnected) {
+                const source = view.model.document.get_model_by_name('stores'), box = view.el.getBoundingClientRect()
+                const at = (i) => [view.frame.x_scale.compute(source.data.x[i]) + box.x,
+                                   view.frame.y_scale.compute(source.data.y[i]) + box.y]
+                return Object.fromEntries(source.data.store_id.map((s, i) => [s, at(i)]))
+            }}""", number)
+
+
+def story(here): return here.locator(".said h4").first
 
 
 @pytest.fixture(scope="module")
@@ -112,44 +153,157 @@ def workspace(tmp_path_factory):
     return ws
 
 
-def test_every_panel_answers_and_a_setting_is_saved(workspace, tmp_path):
-    with (
-        browser.chromium() as chromium,
-        jupyterlab(workspace.path, tmp_path) as address,
-        opened(address, chromium) as page,
-    ):
-        for title, drawn in (("Clusters", 1), ("Overlap", 3), ("Groups", 2)):
+@pytest.fixture(scope="module")
+def home(tmp_path_factory): return tmp_path_factory.mktemp("jupyter")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as started: yield started
+
+
+@pytest.fixture(scope="module")
+def address(workspace, home):
+    with jupyterlab(workspace.path, home) as started: yield started
+
+
+def overflow(page):
+    "What sticks out of the dashboard on the right, is cut off, or is too small to read."
+    return page.evaluate("""() => {
+        const desk = document.querySelector('.scrapeopt-dashboard'), right = desk.getBoundingClientRect().right
+        const seen = [...desk.querySelectorAll('*')].filter(e => e.offsetParent)
+        const name = e => `${e.className}: ${e.textContent.slice(0, 40)}`
+        const out = seen.filter(e => e.getBoundingClientRect().right > right + 1 && !e.closest('.rows'))
+        const words = seen.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+        const small = words.filter(e => parseFloat(getComputedStyle(e).fontSize) < 12)
+        const cut = seen.filter(e => e.matches('button') && e.scrollWidth > e.clientWidth + 1)
+        return [...out.map(e => 'sticks out: ' + name(e)), ...small.map(e => 'small: ' + name(e)),
+                ...cut.map(e => 'cut off: ' + name(e))].slice(0, 8) }""")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(w, s) for w in (1440, 1024) for s in THEMES])
+def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, scheme):
+    with opened(address, chromium, home, width, scheme) as page:
+        for title, least in (("Clusters", 1), ("Overlap", 3), ("Groups", 2)):
             here = panel(page, title)
-            page.wait_for_function("n => [...document.querySelectorAll('.scrapeopt-dashboard figure img')]"
-                                   ".filter(i => i.offsetParent).length === n", arg=drawn)
-            before, handle = pictures(here), here.locator(".noUi-handle").first
-            assert len(before) == drawn and all(here.locator("figcaption").all_inner_texts())
-            said = here.inner_text()
-            handle.focus()
-            for _ in range(3): page.keyboard.press("Home" if title == "Clusters" else "ArrowLeft")
-            page.wait_for_function(
-                "([text, title]) => [...document.querySelectorAll('.scrapeopt-dashboard .widget-tab-contents > *')]"
-                ".filter(e => e.offsetParent).some(e => e.innerText !== text)",
-                arg=[said, title],
-            )
-            if title != "Groups": wait_for_change(page, before)
-        assert "press Measure" in panel(page, "Budget").inner_text()
+            wait_until(lambda here=here, least=least: here.locator(".live-canvas .bk-Figure:visible").count() >= least,
+                       f"{title} draws no {least} pictures")
+            assert all(captions(here)) and not overflow(page), overflow(page)
+            controls, picture = (here.locator(s).first.bounding_box() for s in
+                                 (".widget-dropdown", ".live-canvas .bk-Figure:visible"))
+            assert picture["x"] >= controls["x"] + controls["width"]  # beside the controls, never below them
+        ink = page.evaluate("getComputedStyle(document.querySelector('.live-canvas')).color")
+        drawn = page.evaluate("""[...[...Bokeh.documents.at(-1).all_models].filter(m => m.type.endsWith('Axis'))]
+                              .map(m => m.major_label_text_color)""")
+        assert set(drawn) == {ink}
+        brightness = sum(map(float, ink.partition("(")[2].rstrip(")").split(",")[:3]))
+        assert (brightness > 380) == (scheme == "dark")
+        assert "press Measure" in panel(page, "Budget").inner_text() and not overflow(page)
+        found = browser.axe_of(page, DESK)
+        assert not found, "\n".join(found)
 
+
+def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
+    with opened(address, chromium, home, 1024, "dark") as page:
+        here = panel(page, "Clusters")
+        here.locator(".live-canvas .bk-Figure:visible").first.wait_for()
+        page.wait_for_timeout(500)
+        x, y = min(stores_on(page, 0).items())[1]
+        page.mouse.move(x, y)
+        page.locator(".bk-Tooltip").first.wait_for(state="attached")  # the pointer is told the name
+        page.mouse.click(x, y)
+        story(here).wait_for()
+        told = story(here).inner_text()
+        here.get_by_role("button", name="Close the story").click()
+        story(here).wait_for(state="detached")
+        search = here.get_by_label("find a store")
+        search.focus()
+        page.keyboard.type(told.split()[0])
+        page.keyboard.press("Enter")
+        story(here).wait_for()
+        assert story(here).inner_text() == told
+        assert "Last scraped" in here.locator(".said").first.inner_text()
+        search.fill("nowhere at all")
+        search.press("Enter")
+        here.get_by_text("no store is called so").wait_for()
+
+
+def test_the_keyboard_moves_sliders_saves_and_undoes(address, chromium, home, workspace):
+    file = workspace.path / "scrapeopt.toml"
+    before = file.read_text()
+    with opened(address, chromium, home) as page:
+        here = panel(page, "Clusters")
+        slider(here, "eps_km").focus()
+        start = int(readout(here, "eps_km").inner_text())
+        for _ in range(7): page.keyboard.press("ArrowRight")
+        here.get_by_text(f"+eps_km = {start + 7} ").wait_for()  # not 26.999999999999996
+        for name in ("Save to scrapeopt.toml", "Undo"):
+            press = here.get_by_role("button", name=name, exact=True)
+            press.focus()
+            page.keyboard.press("Space")
+            here.locator(".good", has_text="Saved" if name.startswith("Save") else "Undone").wait_for()
+            if name == "Undo": continue
+            after = file.read_text()
+            changed = [line for line in after.splitlines() if line not in before.splitlines()]
+            assert len(changed) == 1 and changed[0].startswith(f"eps_km = {start + 7} "), changed
+            assert read_settings(file).eps_km == start + 7
+    assert file.read_text() == before
+
+
+def test_every_control_of_the_overlap_answers(address, chromium, home, workspace):
+    with opened(address, chromium, home) as page:
         here = panel(page, "Overlap")
-        assert "+match_threshold" in here.locator("pre").inner_text()
-        before = (workspace.path / "scrapeopt.toml").read_text()
-        here.get_by_role("button", name="Save to scrapeopt.toml").click()
-        here.locator(".good").wait_for()
-        after = (workspace.path / "scrapeopt.toml").read_text()
-    changed = [line for line in after.splitlines() if line not in before.splitlines()]
-    assert (
-        len(changed) == 1 and changed[0].startswith("match_threshold = 0.") and "# share of equal prices" in changed[0]
-    )
+        for name in ("threshold", "range", "window"):
+            slider(here, name).focus()
+            was = readout(here, name).inner_text()
+            page.keyboard.press("ArrowLeft")
+            wait_until(lambda name=name, was=was: readout(here, name).inner_text() != was, f"{name} does not move")
+        here.get_by_text("+match_threshold").wait_for()
+        here.get_by_label("beside the groups in force").check()
+        wait_until(lambda: any("As the sliders stand" in c for c in captions(here)) and
+                   any(c.startswith("The groups in force") for c in captions(here)), lambda: str(captions(here)))
+        here.get_by_role("button", name="As in force").click()
+        here.get_by_text("Nothing to save: it is in force.").wait_for()
+        here.get_by_role("button", name="Use the suggestion").click()
+        here.get_by_label("mask store-priced lines").check()
+        category = here.get_by_label("category")
+        category.select_option(index=1)
+        here.get_by_label("map of").select_option(label="all stores")
+        company = folder_name(sorted(small_chain.ZONES)[0])
+        for button, file in (("Export table (CSV)", f"{company}-overlap.csv"),
+                             ("Export pictures (PNG)", f"{company}-overlap-map.png")):
+            here.get_by_role("button", name=button).click()
+            wait_until((workspace.path / "exports" / file).is_file, f"{file} is not written")
+        here.get_by_text("Written: exports/").wait_for()
 
 
-def wait_for_change(page, before):
-    "Until a picture on the open tab is another."
-    page.wait_for_function(
-        "old => { const now = [...document.querySelectorAll('.scrapeopt-dashboard figure img')]"
-        ".filter(i => i.offsetParent).map(i => i.src);"
-        "return now.length === old.length && now.some((src, i) => src !== old[i]) }", arg=before)
+def test_groups_of_another_day_and_whom_a_threshold_moves(address, chromium, home):
+    with opened(address, chromium, home) as page:
+        here = panel(page, "Groups")
+        here.get_by_text("is the threshold in force").wait_for()
+        slider(here, "what if").focus()
+        page.keyboard.press("End")
+        here.get_by_text("would leave").first.wait_for()
+        group = here.get_by_label("group", exact=True)
+        if group.locator("option").count() > 1: group.select_option(index=1)
+        day = page.locator(f"{DESK} input[type=date]")
+        day.fill("2020-01-01")  # long before anything was known
+        day.press("Tab")
+        page.get_by_text("As it was known at the end of Wednesday, 01 January 2020").wait_for()
+        page.get_by_text("There are no groups yet").wait_for()
+        page.get_by_role("button", name="Now", exact=True).click()
+        page.get_by_text("is the threshold in force").wait_for()
+        company = page.locator(f"{DESK} select").first
+        company.select_option(index=1)
+        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
+        page.get_by_role("button", name="Read again").click()
+        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
+
+
+def test_long_work_is_cancelled(address, chromium, home):
+    with opened(address, chromium, home) as page:
+        here = panel(page, "Budget")
+        here.get_by_role("button", name="Measure").click()
+        here.get_by_role("button", name="Cancel").click()
+        here.get_by_text("Stopped: cancelled after").wait_for(timeout=180_000)
+        assert here.get_by_role("button", name="Measure").is_enabled()

@@ -20,11 +20,9 @@ from ..core.errors import InputError
 
 # %% ../../nbs/commands/jupyter.ipynb #5ba3b306
 NOTEBOOK = "dashboard.ipynb"
-WELCOME = """# The dashboard
-Run the cell below (Shift+Enter). *Clusters*: which stores are near each other. *Overlap*: which price alike.
-*Groups*: who stands for whom, and what another threshold would do. *Budget*: what a better score costs.
-Sliders move with the mouse, or with the arrow keys once they have the focus. *Save* writes to `scrapeopt.toml` what the
-diff beside it shows. This notebook is yours: write more cells below."""
+WELCOME = """**The dashboard.** Run the cell below (Shift+Enter). Point at a store for its name, click it for its story;
+every slider also moves with the arrow keys. *Save* writes what the diff shows, *Undo* takes it back. This notebook is
+yours: write more cells below."""
 
 # %% ../../nbs/commands/jupyter.ipynb #2342c893
 CELL = 'from scrapeopt.dashboard import Dashboard\n\nDashboard(".")'

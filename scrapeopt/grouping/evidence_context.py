@@ -145,8 +145,10 @@ class EvidenceContext:
 
     def scraped_this_week(self, stores: Iterable[str]) -> list[str]:
         "Those whose snapshot may be compared with today's prices, by id."
-        days = {s: self.latest.day(s) for s in sorted(stores)}
-        return [s for s, day in days.items() if day >= self.since and self.latest.week.comparable(day, self.day)]
+        names = sorted(stores)
+        days = np.array([self.latest.day(s) for s in names], np.int64)
+        fresh = (days >= self.since) & self.latest.week.comparable(days, self.day)
+        return [s for s, yes in zip(names, fresh, strict=True) if yes]
 
     def witnesses(self, name: str, without: str = "") -> list[str]:
         "Members of a group scraped since the changeover that are not under suspicion, by id."

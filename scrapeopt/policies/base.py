@@ -182,6 +182,11 @@ def regroup_nothing(beliefs: BeliefState, names: Collection[str], stores: pd.Dat
     "Leave all groups as they are."
     return []
 
+
+def judge_nobody(beliefs: BeliefState, name: str, rules: Rules) -> list[str]:
+    "No member of a group is compared again."
+    return []
+
 # %% ../../nbs/policies/base.ipynb #a601ef84
 @dataclass(frozen=True)
 class Policy:
@@ -192,6 +197,7 @@ class Policy:
     reading: Reading = BY_VOTE  # how groups are read
     regroup: Callable[[BeliefState, Collection[str], pd.DataFrame, Rules], list[Event]] = regroup_nothing
     round_share: float = 1.0  # of a day's scrapes in one round: what they show decides about the next
+    judged: Callable[[BeliefState, str, Rules], list[str]] = judge_nobody  # the members that `regroup` can compare
 
     def learn(self, beliefs: BeliefState, batch: Batch, rules: Rules) -> tuple[list[Event], list[PriceAudit]]:
         "Take in a batch: `beliefs` are brought up to date; what happened, and what was found of the prices served."

@@ -178,15 +178,28 @@ def regroup_all_by_evidence(
 ) -> list[Event]:
     "Compare the members of some groups again (R11)."
     from scrapeopt.grouping.split_merge import regroup_by_evidence
-    latest, match = beliefs.latest, rules.match_in(beliefs.state)
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
-    ctx = EvidenceContext(beliefs.state, latest, match, int(latest.days.max(initial=NEVER)),
+    ctx = EvidenceContext(beliefs.state, beliefs.latest, rules.match_in(beliefs.state), newest_day(beliefs),
                           stores["last_scraped"].max(), place)
     regroup_by_evidence(ctx, names)
     return ctx.events
+
+
+def newest_day(beliefs: BeliefState) -> int:
+    "The local day of the newest snapshot, `NEVER` without one."
+    return int(beliefs.latest.days.max(initial=NEVER))
+
+
+def judged_by_evidence(beliefs: BeliefState, name: str, rules: Rules) -> list[str]:
+    "The members of a group that a re-analysis compares: those of the present price week, if there are enough."
+    from scrapeopt.grouping.split_merge import FEWEST_JUDGED
+    now = pd.Timestamp(0, tz="UTC")  # nothing happens
+    ctx = EvidenceContext(beliefs.state, beliefs.latest, rules.match_in(beliefs.state), newest_day(beliefs), now, {})
+    return judged if len(judged := ctx.witnesses(name)) >= FEWEST_JUDGED else []
 
 # %% ../../nbs/policies/delegated.ipynb #e80066dd
 ROUND_SHARE = 0.34  # of a day's scrapes in one round: three rounds a day
 
 # %% ../../nbs/policies/delegated.ipynb #f3f34af0
-delegated = Policy("delegated", delegated_queue, judge_by_evidence, BY_VOTE, regroup_all_by_evidence, ROUND_SHARE)
+delegated = Policy("delegated", delegated_queue, judge_by_evidence, BY_VOTE, regroup_all_by_evidence, ROUND_SHARE,
+                   judged_by_evidence)

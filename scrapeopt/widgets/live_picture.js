@@ -1,0 +1,86 @@
+// A picture is drawn when its frame changes; its marks move without drawing it anew; a store that is clicked is told.
+(() => {
+  const light = matchMedia("(prefers-color-scheme: dark)"), watched = new Map()
+
+  function message(box, kind) {
+    const script = box.querySelector(`.live-${kind} script`)
+    return script ? JSON.parse(script.textContent) : null
+  }
+
+  async function draw(box) {
+    const state = watched.get(box), frame = message(box, "frame"), canvas = box.querySelector(".live-canvas")
+    if (!frame || !canvas || state.busy) return
+    if (state.scene !== frame.scene || state.canvas !== canvas) {
+      state.busy = true
+      try {
+        if (state.doc) state.doc.clear()
+        canvas.replaceChildren()
+        const views = await Bokeh.embed.embed_item(frame.item, canvas)
+        state.doc = [...views][0].model.document
+        Object.assign(state, {scene: frame.scene, canvas})
+        listen(box, state.doc)
+        paint(box)
+      } finally { state.busy = false }
+    }
+    mark(box)
+    if (message(box, "frame").scene !== state.scene) draw(box)  // another one came while this was drawn
+  }
+
+  function mark(box) {
+    const state = watched.get(box), marks = message(box, "marks")
+    if (!marks || marks.scene !== state.scene) return
+    box.querySelector(".live-canvas").setAttribute("aria-label", marks.caption)
+    for (const [name, data] of Object.entries(marks.data)) {
+      const source = state.doc.get_model_by_name(name)
+      source.selected.indices = []
+      source.data = {...source.data, ...data}
+    }
+  }
+
+  function listen(box, doc) {
+    for (const source of doc.all_models) {
+      if (source.type !== "ColumnDataSource" || !source.data.store_id) continue
+      source.selected.properties.indices.change.connect(() => {
+        const i = source.selected.indices[0], pick = box.querySelector(".live-pick input")
+        if (i === undefined || !pick) return
+        pick.value = source.data.store_id[i]
+        pick.dispatchEvent(new Event("input", {bubbles: true}))
+        pick.dispatchEvent(new Event("change", {bubbles: true}))
+      })
+    }
+  }
+
+  function paint(box) {  // what is neither a store nor a line of data has the colours of the page
+    const {doc, canvas} = watched.get(box)
+    if (!doc) return
+    const ink = getComputedStyle(canvas).color
+    const thin = share => ink.replace(/rgba?\(([^,]+,[^,]+,[^,)]+).*/, `rgba($1, ${share})`)
+    for (const model of doc.all_models) {
+      for (const key of ["axis_label_text_color", "major_label_text_color", "label_text_color", "title_text_color"])
+        if (model[key] !== undefined) model[key] = ink
+      for (const key of ["axis_line_color", "major_tick_line_color", "minor_tick_line_color", "outline_line_color"])
+        if (model[key]) model[key] = thin(0.4)
+      if (model.grid_line_color) model.grid_line_color = thin(0.12)
+      if (!model.tags.includes("ink")) continue
+      for (const key of ["line_color", "text_color"]) if (model[key] !== undefined) model[key] = ink
+    }
+  }
+
+  function find() {
+    for (const box of watched.keys()) if (!box.isConnected) watched.delete(box)
+    for (const box of document.querySelectorAll(".scrapeopt-live")) {
+      if (watched.has(box) || !box.querySelector(".live-canvas")) continue
+      watched.set(box, {})
+      const changes = new MutationObserver(() => draw(box))
+      for (const part of box.querySelectorAll(".live-frame, .live-marks"))
+        changes.observe(part, {childList: true, subtree: true})
+      draw(box)
+    }
+  }
+
+  clearInterval(window.scrapeoptFinds)  // of a dashboard that was run before in this page
+  window.scrapeoptFinds = setInterval(find, 100)
+  const repaint = () => setTimeout(() => [...watched.keys()].forEach(paint), 50)
+  light.addEventListener("change", repaint)
+  new MutationObserver(repaint).observe(document.body, {attributes: true, attributeFilter: ["data-jp-theme-name"]})
+})()

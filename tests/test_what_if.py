@@ -1,0 +1,88 @@
+"""What the dashboard argues from: the groups in force, how much can be compared, and what other settings would do."""
+
+import pandas as pd
+import pytest
+import small_chain
+
+from scrapeopt.analysis.comparability import comparability
+from scrapeopt.analysis.groups_in_force import groups_in_force, stores_in_force
+from scrapeopt.analysis.status import status_rows
+from scrapeopt.analysis.view_model import view_of_workspace
+from scrapeopt.analysis.what_if import Change, what_if
+from scrapeopt.reanalysis import reanalyse
+from scrapeopt.storage.settings_file import change_settings
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+POLICIES = ("document", "delegated")
+
+
+@pytest.fixture(params=POLICIES)
+def workspace(request, tmp_path):
+    "Three weeks of a small chain: everything scraped once, then two stores of each zone before the others."
+    ws = small_chain.new_workspace(tmp_path / "ws", policy=request.param)
+    small_chain.scrape_all(ws)
+    update_db(ws)
+    for week in (1, 2): small_chain.scrape_in_two_days(ws, week)
+    return ws
+
+
+def homes(state): return {store: group.name for group in state.active() for store in group.members}
+
+
+def test_the_dashboard_starts_from_the_groups_in_force(workspace):
+    for company in workspace.companies():
+        view, state = view_of_workspace(workspace, company), workspace.groups(company)
+        assert view.state == state and view.rule == workspace.rule(company)
+        table = stores_in_force(view).set_index("store_id")
+        assert table["group"].dropna().to_dict() == homes(state)
+        assert set(table.index[table["ambassador"]]) == {g.ambassador for g in state.active()}
+        counts = groups_in_force(view)
+        assert (counts.groups, counts.members) == (len(state.active()), len(state.grouped()))
+        assert counts.by_category == sum(g.is_active and g.category is not None for g in state.groups.values())
+
+
+def test_the_groups_of_a_date_are_those_of_the_log_then(workspace):
+    company = "Woolworths"
+    before = small_chain.THURSDAY + pd.Timedelta(days=1)
+    with workspace.read() as session:
+        from scrapeopt.storage.repository import read_groups
+        then = read_groups(session, workspace.company(session, company), before)
+    view = view_of_workspace(workspace, company, as_of=before)
+    assert view.state == then and then.active()
+    assert view.prices.times.max() <= before.to_datetime64() and view.stores["last_scraped"].max() <= before
+    assert (view.events["at"] <= before).all() and view.as_of == before
+    empty = view_of_workspace(workspace, company, as_of=small_chain.THURSDAY - pd.Timedelta(days=1))
+    assert not empty.state.active() and empty.stores["last_scraped"].isna().all()
+
+
+def test_comparability_has_the_numbers_of_status(workspace):
+    for row in status_rows(workspace):
+        view = view_of_workspace(workspace, row["company"])
+        for kept in row["synchronised"]:
+            found = comparability(view, kept["cluster"])
+            assert (found.stores, found.scraped) == (kept["stores"], kept["scraped"])
+            assert (found.counts.largest, found.share) == (kept["comparable"], kept["pairs"])
+            assert f"{kept['comparable']} of {kept['stores']} stores of {kept['cluster']}" in found.words()
+
+
+def test_the_settings_in_force_move_nobody(workspace):
+    for company in workspace.companies():
+        view = view_of_workspace(workspace, company)
+        in_force = Change(view.rule.match_threshold, view.rule.range_threshold, view.window.hours, view.rule.min_shared)
+        for change in (Change(), in_force): assert what_if(view, change).moves.empty
+
+
+@pytest.mark.parametrize("setting, value", [("match_threshold", 0.999), ("match_threshold", 0.6),
+                                            ("window_hours", 1.0), ("range_threshold", 0.5)])
+def test_what_if_is_what_reanalyse_would_do(workspace, setting, value):
+    company = "Woolworths"
+    view = view_of_workspace(workspace, company)
+    answer, before = what_if(view, Change(**{setting: value})), homes(view.state)
+    change_settings(workspace.path / "scrapeopt.toml", {setting: value}).save()
+    reanalyse(ws := Workspace.open(workspace.path), company)
+    after = homes(ws.groups(company))
+    moved = pd.concat([answer.moves, answer.anyway])
+    assert {r.store: (r.now or None, r.then or None) for r in moved.itertuples()} == {
+        s: (before.get(s), after.get(s)) for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
+    assert homes(answer.state) == after
