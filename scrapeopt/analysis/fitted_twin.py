@@ -99,8 +99,9 @@ def fitted_model(h: Habits, weekly: bool) -> ChainModel:
     area = {} if zoned != zoned else {"national": float(np.clip(1 - zoned, 0, 1))}
     rest = {"missing": float(h.missing)} if h.missing == h.missing else {}
     days = max(7 / max(h.weekly, 0.02), 1)
+    spread = max(round(0.7 * days), 1), round(1.3 * days) + 1
     pace = fitted_specials(h.weekly) if weekly else {
-        "cycles": (), "weekly": False, "drizzle": 0.0, "reprice_weeks": (max(round(0.7 * days), 1), round(1.3 * days) + 1)}
+        "cycles": (), "weekly": False, "drizzle": 0.0, "reprice_weeks": spread}
     return replace(model, moving=float(h.moving), **own, **area, **rest, **pace)  # type: ignore[arg-type]
 
 # %% ../../nbs/analysis/fitted_twin.ipynb #3266a98d

@@ -9,6 +9,7 @@ __all__ = ['Change', 'changed_rules', 'regrouped', 'homes', 'WhatIf', 'what_if']
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -40,9 +41,16 @@ def changed_rules(rules: Rules, change: Change) -> Rules:
 # %% ../../nbs/analysis/what_if.ipynb #3f70364b
 def regrouped(view: CompanyView, rules: Rules) -> tuple[GroupState, list[Event]]:
     "The groups after a re-analysis by some rules, and what happened on the way."
-    beliefs, names = replace(view.beliefs, state=view.state), [g.name for g in view.state.active()]
+    beliefs = replace(view.beliefs, state=view.state, matrix=view.prices)
+    names = [g.name for g in view.state.active()]
     events = find_policy(view.settings.policy).reanalyse(beliefs, names, view.stores, rules) if names else []
     return view.state.replay(events), events
+
+# %% ../../nbs/analysis/what_if.ipynb #7b2b1cbd
+@lru_cache(2)
+def regrouped_in_force(view: CompanyView) -> tuple[GroupState, list[Event]]:
+    "The groups after a re-analysis by the settings in force."
+    return regrouped(view, view.rules)
 
 # %% ../../nbs/analysis/what_if.ipynb #46c1ff62
 def short(share: float) -> str:
@@ -155,7 +163,7 @@ def what_if(
 ) -> WhatIf:
     "Which stores would leave or join which group in force under other settings, by the policy's own rules."
     rules = changed_rules(view.rules, change)
-    base, then = regrouped(view, view.rules), regrouped(view, rules)
+    base, then = regrouped_in_force(view), regrouped(view, rules)
     threshold = rules.match_in(view.state).match_threshold
     found = moved_stores(view, *then, threshold)
     kept = homes(base[0])
