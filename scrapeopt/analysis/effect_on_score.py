@@ -9,6 +9,7 @@ __all__ = ['Progress', 'Effect', 'Stopped', 'say_nothing', 'go_on', 'effect_on_s
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,14 +88,11 @@ class WatchedWorld:
 
     def __init__(self, world: World, steps: Steps, what: str) -> None:
         self.world, self.steps, self.what = world, steps, what
-        self.stores, self.products = world.stores, world.products
+        self.stores, self.products, self.now = world.stores, world.products, world.now
 
     def __deepcopy__(self, memo: dict) -> "WatchedWorld":
         "A copy of the world; whoever watches it stays the same."
         return WatchedWorld(copy.deepcopy(self.world, memo), self.steps, self.what)
-
-    @property
-    def now(self) -> pd.Timestamp: return self.world.now
 
     def scrape(self, store_id: str) -> np.ndarray: return self.world.scrape(store_id)
 
@@ -105,6 +103,7 @@ class WatchedWorld:
     def advance(self, step: pd.Timedelta) -> None:
         self.steps.begin(self.what)
         self.world.advance(step)
+        self.now = self.world.now
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #e6c6f522
 @dataclass(frozen=True, eq=False)
@@ -228,7 +227,7 @@ def tried_settings(view: CompanyView, rules: Rules) -> BacktestSettings:
         min_samples=s.min_samples, seeding=s.seeding, min_size_share=s.min_size_share, accuracy_floor=s.accuracy_floor)
 
 
-def days_of(view: CompanyView) -> dict[str, int]:
+def days_of(view: CompanyView) -> dict[str, Any]:
     "How many days to replay, and how many of them do not count."
     return {"days": DAYS, "warmup_days": WARMUP} if view.world is None else replay_days(view.world)
 
@@ -261,15 +260,15 @@ def twin_effect(view: CompanyView, change: Change, why: str, steps: Steps) -> Ef
     "The effect on the score of a twin fitted to a company."
     fitted = fit_twin(view)
     scores = run_both(view, change, fitted, SEEDS, steps)
-    gain = scores[:, 1] - scores[:, 0]
-    return Effect("twin", *scores.mean(0).tolist(), float(gain.min()), float(gain.max()),
+    gain, (now, then) = scores[:, 1] - scores[:, 0], scores.mean(0).tolist()
+    return Effect("twin", now, then, float(gain.min()), float(gain.max()),
                   f"from a twin fitted to this workspace, {SEEDS} runs of {DAYS} days: {why}", 0, fitted_table(fitted))
 
 
 def world_effect(view: CompanyView, change: Change, steps: Steps) -> Effect:
     "The effect on the score of the world that a view was taken of."
     assert view.world is not None
-    (now, then), = run_both(view, change, Recorded(view.world), 1, steps)  # type: ignore[arg-type]
+    now, then = run_both(view, change, Recorded(view.world), 1, steps)[0].tolist()  # type: ignore[arg-type]
     return Effect("world", now, then, then - now, then - now, "from a replay of the world itself")
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #da2560f0
