@@ -212,7 +212,7 @@ def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, c
             assert store["company"] in told and "Last scraped" in told and "Why" in told
         page.locator("#find").fill("nowhere at all")
         page.keyboard.press("Enter")
-        assert page.locator(".find [role=status]").inner_text() == "No store is called that."
+        assert page.locator(".find [role=status]").inner_text() == "No store on this map is called that."
 
 
 def test_a_click_on_a_store_tells_its_story(maps, chromium):
