@@ -169,11 +169,12 @@ def test_the_map_opens_on_the_largest_cluster_with_all_stores_in_the_overview(wo
         assert page.evaluate(RANGES)[2] > again[3] and page.evaluate(BOX)[1] < box[1]
 
 
-LEFT_OF = """() => {  // the colours that are seen in a strip right of the axis of latitudes, between two lines of the grid
-    const f = Bokeh.documents[0].roots()[0], view = Bokeh.index.roots[0], box = view.frame.bbox, ratio = devicePixelRatio
+UNEVEN = """() => {  // rows of pixels of more than one colour, in a strip right of the axis of latitudes
+    const view = Bokeh.index.roots[0], box = view.frame.bbox, ratio = devicePixelRatio
     const layers = [...view.canvas_view.shadow_el.querySelectorAll("canvas")], seen = new Set()
     for (const layer of layers) {
-        const pixels = layer.getContext("2d").getImageData((box.x + 4) * ratio, box.y * ratio, 30 * ratio, box.height * ratio)
+        const strip = [(box.x + 4) * ratio, box.y * ratio, 30 * ratio, box.height * ratio]
+        const pixels = layer.getContext("2d").getImageData(...strip)
         for (let y = 0; y < pixels.height; y++) {
             const row = pixels.data.slice(y * pixels.width * 4, (y + 1) * pixels.width * 4)
             const points = new Set(Array.from({length: pixels.width}, (_, x) => row.slice(4 * x, 4 * x + 4).join()))
@@ -191,7 +192,7 @@ def test_no_tick_is_left_on_the_map(tmp_path, chromium):
         with browser.opened(chromium, page_file, scheme=scheme) as page:
             page.wait_for_function(READY)
             page.wait_for_timeout(500)
-            assert page.evaluate(LEFT_OF) == 0
+            assert page.evaluate(UNEVEN) == 0
 
 
 def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, chromium):
@@ -212,7 +213,7 @@ def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, c
             assert store["company"] in told and "Last scraped" in told and "Why" in told
         page.locator("#find").fill("nowhere at all")
         page.keyboard.press("Enter")
-        assert page.locator(".find [role=status]").inner_text() == "No store is called that."
+        assert page.locator(".find [role=status]").inner_text() == "No store on this map is called that."
 
 
 def test_a_click_on_a_store_tells_its_story(maps, chromium):

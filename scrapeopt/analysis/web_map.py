@@ -227,6 +227,16 @@ def _group_rows(frame: pd.DataFrame) -> dict[str, Any]:
     columns = ["Group", "Stores", "Ambassador", "Its scrape is", "Oldest scrape"]
     return {"title": "The groups", "columns": columns, "rows": rows}
 
+# %% ../../nbs/analysis/web_map.ipynb #d5a29ebf
+def _without_place(
+    frame: pd.DataFrame,  # lat, lon
+) -> list[str]:  # notes of the page
+    "How many stores are not on the map."
+    missing = len(frame) - len(with_place(frame))
+    if not missing: return []
+    words = "1 store is" if missing == 1 else f"{missing} stores are"
+    return [f"{words} not on this map, since nobody has told where: give scrapeopt import-stores their lat and lon."]
+
 # %% ../../nbs/analysis/web_map.ipynb #b6c17ce8
 def groups_html(
     frame: pd.DataFrame,  # what `groups_frame` gave; a column story (lines of text) is told of each store
@@ -242,9 +252,8 @@ def groups_html(
     Raises `InputError` when there are no stores, and for a basemap that is neither file nor tile URL.
     """
     if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
-    frame = with_place(frame)
-    fig = web_figure(_TOOLTIPS)
-    dots, notes = _dots_of(frame), list[str]()
+    notes, frame = _without_place(frame), with_place(frame)
+    fig, dots = web_figure(_TOOLTIPS), _dots_of(frame)
     ages, clusters = _add_ages(fig, frame, dots), _add_clusters(fig, frame)
     panels = _add_groups(fig, frame, dots)
     panels["Layers"] += [ages, clusters]
@@ -289,9 +298,9 @@ def draw_maps(
     """Draw the clusters of each company as `<company>.png` and all as `clusters.html`; where there are groups, also
     `<company>-groups.png` and `groups.html`; the files."""
     from matplotlib.figure import Figure
-    frame = groups_frame(workspace, company, now)
-    if frame.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
-    if (frame := with_place(frame)).empty: raise InputError("no store has coordinates, so there is no map to draw")
+    whole = groups_frame(workspace, company, now)
+    if whole.empty: raise InputError("there are no stores to draw: run scrapeopt import-stores first")
+    if (frame := with_place(whole)).empty: raise InputError("no store has coordinates, so there is no map to draw")
     folder, tiles = Path(out) if out else workspace.path / "maps", basemap or workspace.settings.basemap
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -306,8 +315,8 @@ def draw_maps(
         group_figure(part, tiles).savefig(paths[-1], dpi=120)
     paths.append(clusters_html(frame, folder / "clusters.html"))
     if frame["group"].notna().any():
-        keys = pd.MultiIndex.from_frame(frame[["company", "store_id"]])
-        told = frame.assign(story=_stories(workspace.events(company)).reindex(keys).fillna("").to_numpy())
+        keys = pd.MultiIndex.from_frame(whole[["company", "store_id"]])
+        told = whole.assign(story=_stories(workspace.events(company)).reindex(keys).fillna("").to_numpy())
         paths.append(groups_html(told, folder / "groups.html", basemap=tiles, links=_newest_report(workspace, folder)))
     return paths
 
