@@ -258,14 +258,17 @@ def test_a_key_of_a_company_at_the_top_is_sent_to_its_table(shop, capsys):
     assert code == 2 and "write it under [companies.NAME], or [defaults] for all" in err
 
 
-def test_history_that_comes_late_moves_nothing(azulejo, tmp_path, capsys):
+def test_history_that_comes_late_moves_nothing(azulejo, example, tmp_path, capsys):
     shutil.copytree(azulejo[0], tmp_path / "shop")
     ws = Workspace.open(tmp_path / "shop")
     before, groups = ws.stores(), ws.groups("Azulejo")
     folder = ws.inbox("Azulejo", "102")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "20251204T090000Z.jsonl").write_text('{"product_id": "A100051", "price": "1.00"}\n')
+    friday = next((example / "history" / "Azulejo" / "102").iterdir()).read_text().splitlines()
+    sold = [{k: v for k, v in json.loads(line).items() if k != "scraped_at"} for line in friday]
+    lines = [json.dumps(product | {"price": "1.00"}) for product in sold]
+    (folder / "20251204T090000Z.jsonl").write_text("\n".join(lines) + "\n")
     run(capsys, "update-db", "-w", ws.path)
     pd.testing.assert_frame_equal(ws.stores(), before)
     assert ws.groups("Azulejo") == groups
-    assert "2025-12-04" in run(capsys, "history", "--product", "A100051", "-w", ws.path)[1]
+    assert "2025-12-04" in run(capsys, "history", "--product", sold[0]["product_id"], "-w", ws.path)[1]

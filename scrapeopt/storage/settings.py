@@ -139,13 +139,19 @@ def settings_complaint(error: ValidationError, file: Path) -> str:
     reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in messages]
     return f"{where} = {hide_passwords(repr(first['input']))}: {' or '.join(reasons)}"
 
+# %% ../../nbs/storage/settings.ipynb #d1158341
+def toml_complaint(error: ValueError, file: Path) -> str:
+    "Why a settings file cannot be read, in a sentence."
+    twice = ": it stands there twice; import-stores has written a table for each company, put your keys into that one"
+    return f"{file} is not valid TOML: {error}{twice if 'twice' in str(error) else ''}"
 
+# %% ../../nbs/storage/settings.ipynb #dcf11dcc
 def read_settings(
     file: Path,  # scrapeopt.toml
 ) -> Settings:
     "The settings of a workspace; `InputError` names the file and the key that is wrong."
     try: return Settings(**tomllib.loads(file.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise InputError(f"{file} is not valid TOML: {e}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise InputError(toml_complaint(e, file)) from e
     except SettingsError as e: raise InputError(f"environment variables SCRAPEOPT_...: {e}: write it as JSON") from e
     except ValidationError as e: raise InputError(settings_complaint(e, file)) from e
 
@@ -201,21 +207,21 @@ policy = {policy}
 
 # What holds for all companies that do not say otherwise in a table of their own.
 # [defaults]
-# currency = "AUD"
-# timezone = "UTC"
-# decimals = 2
-# changeover = "none"          # the weekday at whose midnight prices change, if there is one
+#   currency = "AUD"
+#   timezone = "UTC"
+#   decimals = 2
+#   changeover = "none"        # the weekday at whose midnight prices change, if there is one
 
 # One table for each company, such as this one. import-stores adds them at the end of this file, with the currency and
 # the time zone that it guesses from where the stores are. A known changeover keeps old and new prices apart.
 # [companies."Woolworths"]
-# currency = "AUD"
-# timezone = "Australia/Perth"
-# decimals = 2
-# changeover = "wednesday"     # prices change on Wednesdays at midnight; "none" when there is no such day
-# number_format = "1234.56"    # how prices are written; others: "1,234.56" "1.234,56" "1234,56" "1 234.56" "1 234,56"
-# zero_is_a_price = false      # 0 means "not on sale", as null and "" do
-# not_a_price = []             # other prices that mean it, such as [99999.99]
+#   currency = "AUD"
+#   timezone = "Australia/Perth"
+#   decimals = 2
+#   changeover = "wednesday"   # prices change on Wednesdays at midnight; "none" when there is no such day
+#   number_format = "1234.56"  # how prices are written; others: "1,234.56" "1.234,56" "1234,56" "1 234.56" "1 234,56"
+#   zero_is_a_price = false    # 0 means "not on sale", as null and "" do
+#   not_a_price = []           # other prices that mean it, such as [99999.99]
 '''
 
 # %% ../../nbs/storage/settings.ipynb #ad0cb4af
