@@ -29,9 +29,6 @@ WHEN_OF_SCRAPES = {  # key: what would be a reason to change it
     "max_bad_share": "Higher for a scraper that is known to write bad lines which do no harm.",
     "min_size_share": "Lower where a store's catalogue shrinks with the season; higher when half scrapes slip through.",
     "max_file_mb": "Higher for catalogues of tens of millions of lines; lower on a machine with little memory.",
-    "cost_per_request": "When a request has a price, as through a proxy: `status` and the report then count money.",
-    "requests_per_scrape": "When a scrape takes another number of requests than one for each product.",
-    "cost_currency": "When requests are paid in another currency than the shop's.",
     "notify_command": "When nobody looks at `status`: a command that mails or posts what needs a person.",
     "notify_hours": "Longer when the same problem is told too often; 0 to be told at every run.",
     "after_ingest": "`delete` when the disk is short: a lost snapshot cannot be made anew then.",
@@ -56,4 +53,7 @@ WHEN_OF_COMPANY = {  # key: what would be a reason to change it
     "number_format": "When a scraper writes 1.234,56 or the like; a price that could mean two things is refused.",
     "zero_is_a_price": "When the chain gives things away.",
     "not_a_price": "When the shop writes 99999.99, or another placeholder, for what is not on sale.",
+    "cost_per_request": "When a request has a price, as through a proxy: `status` and the report then count money.",
+    "requests_per_scrape": "When a scrape takes another number of requests than one for each product.",
+    "cost_currency": "When requests are paid in another currency than the shop's.",
 }
