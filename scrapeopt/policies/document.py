@@ -282,7 +282,7 @@ def regroup_all_by_rules(
     regroup_by_rules(ctx, names)
     return ctx.events
 
-
+# %% ../../nbs/policies/document.ipynb #804df3d0
 def judged_by_rules(beliefs: BeliefState, name: str, rules: Rules) -> list[str]:
     "The members of a group that a re-analysis compares: those seen in one window with the newest of them."
     from scrapeopt.grouping.split_merge import with_newest
