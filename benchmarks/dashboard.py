@@ -67,6 +67,12 @@ def sliders(company: CompanyView, moves: int) -> dict[str, tuple[Any, np.ndarray
         "Groups, what if": (groups.threshold, thresholds, lambda: (groups.effect.value,))}
 
 
+def answer(company: CompanyView, threshold: float) -> None:
+    "Everything that is said of a move."
+    groups_in_force(company), stores_in_force(company), comparability(company)
+    what_if(company, Change(threshold)).lines()
+
+
 def answers_of(company: CompanyView, moves: int) -> list[Row]:
     "A row for each policy: what it takes to say what a move does to the groups in force, and how much is comparable."
     rows = []
@@ -76,11 +82,10 @@ def answers_of(company: CompanyView, moves: int) -> list[Row]:
         seconds, busy = [], []
         for threshold in np.linspace(0.86, 0.98, moves).round(3).tolist():
             start = time.process_time()
-            seconds.append(seconds_of(lambda t=threshold, seen=seen: (
-                groups_in_force(seen), stores_in_force(seen), comparability(seen), what_if(seen, Change(t)).lines()))[0])
+            seconds.append(seconds_of(lambda t=threshold, seen=seen: answer(seen, t))[0])
             busy.append(time.process_time() - start)
-        rows.append({"slider": f"what if, {policy}", "stores": len(company.stores), "moves": moves,
-                     "median_s": median(seconds), "slowest_s": max(seconds), "cpu_s": median(busy), "target_s": TARGET_S})
+        rows.append({"slider": f"what if, {policy}", "stores": len(company.stores), "moves": moves, "median_s":
+                     median(seconds), "slowest_s": max(seconds), "cpu_s": median(busy), "target_s": TARGET_S})
     return rows
 
 

@@ -290,5 +290,6 @@ def test_the_benchmark_of_a_move_keeps_its_figures(tmp_path):
     benchmark = pytest.importorskip("benchmarks.dashboard", reason="benchmarks/ is not part of the installed package")
     benchmark.main(["--quick", "--out", str(tmp_path)])
     moves = json.loads((tmp_path / "dashboard.json").read_text())["moves"]
-    assert [row["slider"] for row in moves] == ["Clusters, eps_km", "Overlap, threshold", "Groups, what if"]
+    assert [row["slider"] for row in moves] == ["what if, document", "what if, delegated", "Clusters, eps_km",
+                                                "Overlap, threshold", "Groups, what if"]
     assert all(row["moves"] == 3 and row["target_s"] == 0.3 for row in moves)

@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 import small_chain
 
+from scrapeopt.analysis import effect_on_score as effect_module
 from scrapeopt.analysis.comparability import comparability
+from scrapeopt.analysis.effect_on_score import WEEKS, Steps, Stopped, effect_on_score, replay_past
+from scrapeopt.analysis.fitted_twin import fit_twin
 from scrapeopt.analysis.groups_in_force import groups_in_force, stores_in_force
 from scrapeopt.analysis.status import status_rows
 from scrapeopt.analysis.view_model import view_of_workspace
@@ -19,11 +22,11 @@ POLICIES = ("document", "delegated")
 
 @pytest.fixture(params=POLICIES)
 def workspace(request, tmp_path):
-    "Three weeks of a small chain: everything scraped once, then two stores of each zone before the others."
+    "Two weeks of a small chain: everything scraped once, then two stores of each zone before the others."
     ws = small_chain.new_workspace(tmp_path / "ws", policy=request.param)
     small_chain.scrape_all(ws)
     update_db(ws)
-    for week in (1, 2): small_chain.scrape_in_two_days(ws, week)
+    small_chain.scrape_in_two_days(ws, 1)
     return ws
 
 
@@ -86,3 +89,63 @@ def test_what_if_is_what_reanalyse_would_do(workspace, setting, value):
     assert {r.store: (r.now or None, r.then or None) for r in moved.itertuples()} == {
         s: (before.get(s), after.get(s)) for s in before.keys() | after.keys() if before.get(s) != after.get(s)}
     assert homes(answer.state) == after
+
+
+def test_nothing_is_written_and_the_view_stays_what_it_was(workspace):
+    view = view_of_workspace(workspace, "Woolworths")
+    state, prices = view.state, view.prices.prices.copy()
+    what_if(view, Change(match_threshold=0.999))
+    assert view.state == state == workspace.groups("Woolworths") and (view.prices.prices == prices).all()
+
+
+def test_a_member_that_cannot_be_judged_stays(workspace):
+    "Its newest snapshot is of another week than that of its group: nobody can say, so it stays, and is named."
+    company = "Woolworths"
+    small_chain.scrape_all(workspace, 4, only={"0001", "0002", "0003"})
+    update_db(workspace, now=small_chain.LATER)
+    view = view_of_workspace(workspace, company)
+    answer = what_if(view, Change(match_threshold=0.999))
+    assert "0004" in answer.unjudged and "0004" not in set(answer.moves["store"])
+    assert "cannot be judged" in answer.words()
+
+
+def test_the_past_answers_where_it_can(workspace, monkeypatch):
+    "The second week scraped all seven stores, and most of them are of groups that lose members at this threshold."
+    monkeypatch.setattr(effect_module, "FEWEST", few := 3)
+    view, change, told = view_of_workspace(workspace, "Woolworths"), Change(match_threshold=0.97), list[int]()
+    effect = effect_on_score(view, change, lambda done, steps, what: told.append(done))
+    assert effect.source == "past" and effect.scrapes >= few and told == list(range(WEEKS))
+    assert effect.low <= effect.then - effect.now <= effect.high and effect.then < effect.now
+    assert f"of the past {WEEKS} weeks" in effect.words() and f"{effect.scrapes} of them" in effect.words()
+
+
+def test_the_settings_in_force_would_have_served_the_same(workspace):
+    view = view_of_workspace(workspace, "Woolworths")
+    found = replay_past(workspace, view, Change(), Steps(WEEKS))
+    assert len(found.now) and (found.now == found.then).all() and not found.touched.any()
+
+
+def test_a_twin_answers_where_the_past_cannot_and_says_so(workspace, monkeypatch):
+    "At the settings in force no group is touched, so that no scrape of the past says anything."
+    monkeypatch.setattr(effect_module, "DAYS", 3)
+    monkeypatch.setattr(effect_module, "WARMUP", 1)
+    monkeypatch.setattr(effect_module, "SEEDS", 1)
+    effect = effect_on_score(view_of_workspace(workspace, "Woolworths"), Change())
+    assert effect.source == "twin" and effect.now == effect.then
+    assert "from a twin fitted to this workspace" in effect.words() and "too few scrapes" in effect.words()
+    assert set(effect.fitted.columns) == {"figure", "company", "twin"}
+
+
+def test_it_can_be_stopped_in_the_middle_of_a_backtest(workspace, monkeypatch):
+    monkeypatch.setattr(effect_module, "DAYS", 5)
+    answers = iter([False] * (WEEKS + 2) + [True])
+    with pytest.raises(Stopped): effect_on_score(view_of_workspace(workspace, "Woolworths"), Change(),
+                                                 stopped=lambda: next(answers))
+    assert next(answers, None) is None  # it was not asked again
+
+
+def test_a_fitted_twin_has_the_groups_of_the_workspace(workspace):
+    view = view_of_workspace(workspace, "Woolworths")
+    twin = fit_twin(view)(0)
+    for group in view.state.active(): assert len(set(twin.zones[sorted(group.members)])) == 1
+    assert twin.zones.nunique() == len(view.state.active()) + len(set(view.prices.stores) - view.state.grouped())

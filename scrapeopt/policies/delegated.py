@@ -172,6 +172,11 @@ def judge_by_evidence(beliefs: BeliefState, batch: Batch, rules: Rules) -> list[
     events = how.run(state, latest, batch.scraped, latest.local_day(batch.at), batch.at, batch.place, batch.times)
     return ended + events + discovered_clusters(state, latest, batch.stores, batch.at)
 
+# %% ../../nbs/policies/delegated.ipynb #9ea9ae7b
+def newest_day(beliefs: BeliefState) -> int:
+    "The local day of the newest snapshot, `NEVER` without one."
+    return int(beliefs.latest.days.max(initial=NEVER))
+
 # %% ../../nbs/policies/delegated.ipynb #09cb7b8e
 def regroup_all_by_evidence(
     beliefs: BeliefState, names: Collection[str], stores: pd.DataFrame, rules: Rules,
@@ -184,12 +189,7 @@ def regroup_all_by_evidence(
     regroup_by_evidence(ctx, names)
     return ctx.events
 
-
-def newest_day(beliefs: BeliefState) -> int:
-    "The local day of the newest snapshot, `NEVER` without one."
-    return int(beliefs.latest.days.max(initial=NEVER))
-
-
+# %% ../../nbs/policies/delegated.ipynb #4d0ae7ec
 def judged_by_evidence(beliefs: BeliefState, name: str, rules: Rules) -> list[str]:
     "The members of a group that a re-analysis compares: those of the present price week, if there are enough."
     from scrapeopt.grouping.split_merge import FEWEST_JUDGED
