@@ -64,7 +64,8 @@ def test_the_untouched_dashboard_shows_the_groups_in_force(workspace):
         dashboard.company.value = company
         overlap, state = all_open(dashboard)["Overlap"], workspace.groups(company)
         marks = json.loads(overlap.map.marks.value.split(">", 1)[1].rpartition("<")[0])["data"]["stores"]
-        shown = {store: group for store, group in zip(marks["store_id"], marks["group"], strict=True) if group != "none"}
+        shown = dict(zip(marks["store_id"], marks["group"], strict=True))
+        shown = {store: group for store, group in shown.items() if group != "none"}
         assert shown == {store: group.name for group in state.active() for store in group.members}
         rings = {s for s, role in zip(marks["store_id"], marks["role"], strict=True) if role == "Ambassador"}
         assert rings == {group.ambassador for group in state.active()}
