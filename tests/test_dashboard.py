@@ -200,8 +200,8 @@ def calls(monkeypatch):
         monkeypatch.setattr(module, name, counting)
 
     for name in ("overlap_matrix", "learn_mask", "alike_trees", "auto_threshold"): count(view_model, name)
-    for module, names in ((overlap_tab, ("pairs_frame", "heat_frame", "map_frame", "pairs_columns", "heat_columns", "heat_image",
-                                         "store_columns", "what_if", "comparability")),
+    for module, names in ((overlap_tab, ("pairs_frame", "heat_frame", "map_frame", "pairs_columns", "heat_columns",
+                                         "heat_image", "store_columns", "what_if", "comparability")),
                           (cluster_tab, ("map_frame", "store_columns", "clusters_at")),
                           (group_tab, ("members_frame", "timeline_frame", "member_table", "what_if"))):
         for name in names: count(module, name)
