@@ -97,6 +97,11 @@ class OverlapMatrix:
         "Jaccard overlap of the catalogues, float32 (n, n); NaN where neither sells anything."
         return _share(self.shared, self.sold[:, None] + self.sold - self.shared)
 
+    def select(self, rows: np.ndarray) -> "OverlapMatrix":
+        "The overlaps of some of the stores with each other, in that order."
+        pairs = np.ix_(rows, rows)
+        return OverlapMatrix(self.shared[pairs], self.equal[pairs], self.sold[rows])
+
     def with_store(self, planes: PricePlanes, at: int) -> "OverlapMatrix":
         "With the store at position `at` of `planes` counted anew: it has a new snapshot, or is one more at the end."
         grown = len(planes) - len(self.sold)
@@ -402,10 +407,17 @@ class PriceMatrix:
     @cached_property
     def sold(self) -> np.ndarray:  # (n,) int64
         "How many products each store sells."
+        if "overlaps" in self.__dict__: return self.overlaps.sold.astype(int)
         return sum((planes.sold for planes in self.planes), np.zeros(len(self.stores), int))
+
+    @cached_property
+    def overlaps(self) -> OverlapMatrix:
+        "The overlaps of all pairs; counted when they are first asked for, and handed on to what is selected then."
+        return overlap_matrix(self.prices)
 
     def counts(self, row: int, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: (m,) int64
         "What the store in a row has in common with those in others."
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others], self.overlaps.equal[row, others]
         shared, equal = np.zeros((2, len(others)), int)
         for planes in self.planes:
             found = row_counts(planes, row, planes, others)
@@ -414,6 +426,7 @@ class PriceMatrix:
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others]
         return sum((row_shared(planes, row, planes, others) for planes in self.planes), np.zeros(len(others), int))
 
     @cached_property
@@ -434,7 +447,9 @@ class PriceMatrix:
     def select(self, stores: Collection[str]) -> "PriceMatrix":
         "The rows of `stores`, in that order; all columns stay."
         rows = np.array([self.row(store) for store in stores], dtype=int)
-        return PriceMatrix(self.stores[rows], self.times[rows], self.prices[rows], self.products, self.categories)
+        found = PriceMatrix(self.stores[rows], self.times[rows], self.prices[rows], self.products, self.categories)
+        if "overlaps" in self.__dict__: found.__dict__["overlaps"] = self.overlaps.select(rows)
+        return found
 
     def of_category(self, category: str) -> "PriceMatrix":
         "The columns of one category; all rows stay."

@@ -7,7 +7,7 @@ __all__ = ['Comparability', 'comparability']
 
 # %% ../../nbs/analysis/comparability.ipynb #33826eff
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil, sqrt
 from zoneinfo import ZoneInfo
@@ -91,6 +91,7 @@ class Comparability:
     stores: int  # open ones
     scraped: int
     counts: PairCounts
+    same_week: int  # pairs of one price week, however far apart
     window: SyncWindow
     wider: WiderWindow | None
     open: OpenWindow
@@ -118,6 +119,9 @@ def shared_words(c: Comparability) -> str:
             f"{100 * (c.share or 0):.0f} % of pairs were scraped {within_words(c.window)}.")
 
 # %% ../../nbs/analysis/comparability.ipynb #f827ced7
+EVER_H = 24.0 * 366 * 100  # hours: longer than any window
+
+
 def weekday(day: int) -> str:
     "The name of a weekday."
     return WEEKDAYS[day].capitalize()
@@ -125,16 +129,17 @@ def weekday(day: int) -> str:
 
 def limit_words(c: Comparability) -> list[str]:
     "What limits it: the changeover, the window, or both, the tighter limit first."
-    limits, straddling, wider, day = [], c.counts.straddling, c.wider, c.window.changeover
-    if day is not None and straddling:
-        limits.append((straddling, f"changeover on {weekday(day)}",
-                       f"{straddling:,} pairs more fall within {c.window.hours:g} h but straddle it"))
-    if wider is not None:
-        limits.append((wider.pairs, "window", f"window_hours up to {wider.hours:g} would make it "
-                                              f"{100 * wider.share:.0f} %, {wider.pairs:,} pairs more"))
-    limits.sort(reverse=True)
-    which = ("the", "the other")  # at most two
-    told = [f"The {name} is {rank} limit: {what}." for rank, (_, name, what) in zip(which, limits, strict=False)]
+    limits, day = list[tuple[int, str]](), c.window.changeover
+    if day is not None and (parted := c.counts.pairs - c.same_week):
+        near, far = c.counts.straddling, parted - c.counts.straddling
+        limits.append((parted, f"changeover on {weekday(day)}#: {near:,} pairs more fall within {c.window.hours:g} h "
+                               f"but straddle it, {far:,} are of two price weeks and further apart"))
+    if (wider := c.wider) is not None:
+        limits.append((wider.pairs, f"window#: window_hours up to {wider.hours:g} would make it "
+                                    f"{100 * wider.share:.0f} %, {wider.pairs:,} pairs more"))
+    ranks = ("the", "the other")  # at most two
+    told = [f"The {what.replace('#', f' is {rank} limit')}."
+            for rank, (_, what) in zip(ranks, sorted(limits, reverse=True), strict=False)]
     if c.data_changeover is not None:
         told.append(f"No changeover is set, and the data show one on {weekday(c.data_changeover)}: pairs on either "
                     "side of it are compared as if prices had not changed.")
@@ -165,8 +170,9 @@ def comparability(
     stores = view.stores if place is None else view.stores[view.stores["cluster_name"] == place]
     scraped = stores["last_scraped"].dropna().dt.tz_convert(None).sort_values()
     times, window = [t.to_pydatetime() for t in scraped], view.window
-    if hours is not None: window = SyncWindow(hours, window.changeover, window.timezone)
+    if hours is not None: window = replace(window, hours=hours)
     at = now or view.as_of or pd.Timestamp.now("UTC")
     seen = view.beliefs.latest.week.changeover if window.changeover is None else None
-    return Comparability(place or view.company, len(stores), len(times), pairs_within(times, window), window,
+    whole = pairs_within(times, replace(window, hours=EVER_H)).comparable
+    return Comparability(place or view.company, len(stores), len(times), pairs_within(times, window), whole, window,
                          wider_window(times, window), open_window(times, len(stores), window, at), seen)

@@ -7,6 +7,7 @@ __all__ = ['Habits', 'sampled', 'read_habits', 'FittedTwin', 'fit_twin', 'fitted
 
 # %% ../../nbs/analysis/fitted_twin.ipynb #238d5561
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ AREAS_DIFFER = 0.8  # of the lines priced by the area, those on which two areas 
 REGULAR_CHANGE = 0.03  # of the regular prices that change in a week, every 26 to 40 weeks each
 
 
-def fitted_specials(weekly: float) -> dict[str, object]:
+def fitted_specials(weekly: float) -> dict[str, Any]:
     "The dials of the chain model that make so many prices change in a week."
     model = ChainModel()
     if weekly <= REGULAR_CHANGE:
@@ -93,15 +94,17 @@ def fitted_specials(weekly: float) -> dict[str, object]:
 def fitted_model(h: Habits, weekly: bool) -> ChainModel:
     "The chain model with the habits of a company; what could not be measured stays as in the default."
     differs, model = 1 - h.within, ChainModel(zoning="one", small_premium=0.0, remote_premium=0.0)
-    own = {} if differs != differs else {"clearance": float(max(differs - FRESH_DIFFERS, 0) / 2)}
+    own: dict[str, Any] = {}
+    if differs == differs: own = {"clearance": float(max(differs - FRESH_DIFFERS, 0) / 2)}
     if differs < FRESH_DIFFERS: own |= {"clearance": float(differs / 2), "fresh_steps": (1.0,)}
     zoned = (1 - h.between / h.within) / AREAS_DIFFER
-    area = {} if zoned != zoned else {"national": float(np.clip(1 - zoned, 0, 1))}
-    rest = {"missing": float(h.missing)} if h.missing == h.missing else {}
+    area: dict[str, Any] = {} if zoned != zoned else {"national": float(np.clip(1 - zoned, 0, 1))}
+    rest: dict[str, Any] = {"missing": float(h.missing)} if h.missing == h.missing else {}
     days = max(7 / max(h.weekly, 0.02), 1)
+    spread = max(round(0.7 * days), 1), round(1.3 * days) + 1
     pace = fitted_specials(h.weekly) if weekly else {
-        "cycles": (), "weekly": False, "drizzle": 0.0, "reprice_weeks": (max(round(0.7 * days), 1), round(1.3 * days) + 1)}
-    return replace(model, moving=float(h.moving), **own, **area, **rest, **pace)  # type: ignore[arg-type]
+        "cycles": (), "weekly": False, "drizzle": 0.0, "reprice_weeks": spread}
+    return replace(model, moving=float(h.moving), **own, **area, **rest, **pace)
 
 # %% ../../nbs/analysis/fitted_twin.ipynb #3266a98d
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ class FittedTwin:
         twin = Twin(self.stores[["lat", "lon"]].reset_index(), company=self.company, n_products=products, seed=seed,
                     start=self.start, timezone=self.window.timezone, changeover=self.window.changeover,
                     model=self.model, since=str(self.start.tz_convert(self.window.timezone).date()))
-        sites = [Site(s, area=group or "none", autonomous=not group) for s, group in self.stores["group"].items()]
+        sites = [Site(str(s), area=group or "none", autonomous=not group) for s, group in self.stores["group"].items()]
         place = self.stores[["lat", "lon"]].to_numpy(float)
         twin.sites = dict(zip(self.stores.index, site_lives(sites, place, twin.chain), strict=True))
         return twin

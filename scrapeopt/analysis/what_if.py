@@ -9,12 +9,14 @@ __all__ = ['Change', 'changed_rules', 'regrouped', 'homes', 'WhatIf', 'what_if']
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
 from .view_model import CompanyView
 from ..grouping.events import Event, GroupDissolved, GroupFounded, GroupsMerged, GroupState, OutlierKept
 from ..grouping.events import StoreJoined, StoreOutcast
+from ..grouping.linkage import compare
 from ..policies.base import Rules
 from ..policies.registry import find_policy
 
@@ -40,9 +42,16 @@ def changed_rules(rules: Rules, change: Change) -> Rules:
 # %% ../../nbs/analysis/what_if.ipynb #3f70364b
 def regrouped(view: CompanyView, rules: Rules) -> tuple[GroupState, list[Event]]:
     "The groups after a re-analysis by some rules, and what happened on the way."
-    beliefs, names = replace(view.beliefs, state=view.state), [g.name for g in view.state.active()]
+    beliefs = replace(view.beliefs, state=view.state, matrix=view.prices)
+    names = [g.name for g in view.state.active()]
     events = find_policy(view.settings.policy).reanalyse(beliefs, names, view.stores, rules) if names else []
     return view.state.replay(events), events
+
+# %% ../../nbs/analysis/what_if.ipynb #7b2b1cbd
+@lru_cache(2)
+def regrouped_in_force(view: CompanyView) -> tuple[GroupState, list[Event]]:
+    "The groups after a re-analysis by the settings in force."
+    return regrouped(view, view.rules)
 
 # %% ../../nbs/analysis/what_if.ipynb #46c1ff62
 def short(share: float) -> str:
@@ -80,6 +89,23 @@ def reasons(events: Iterable[Event], threshold: float) -> dict[str, tuple[float,
     return told
 
 
+def with_ambassador(
+    view: CompanyView,
+    before: dict[str, str],  # store -> its group now
+    moved: Iterable[str],  # stores
+    told: dict[str, tuple[float, str]],  # of `reasons`
+    threshold: float,  # True Overlap of a match, then
+) -> dict[str, tuple[float, str]]:
+    "The reasons; where a group ends, its members are held against the Ambassador that they had."
+    for store in moved:
+        lead = view.state.groups[before[store]].ambassador if store in before else None
+        if lead in (None, store) or not math.isnan(told.get(store, (0.0, ""))[0]): continue
+        seen = compare(view.prices, store, [str(lead)], view.rule, view.window)
+        if seen.comparable[0] and seen.true[0] < threshold:
+            told[store] = float(seen.true[0]), f"{short(seen.true[0])} < {short(threshold)} with {lead}"
+    return told
+
+
 COLUMNS = ["store", "name", "now", "then", "overlap", "why"]
 
 
@@ -90,8 +116,9 @@ def moved_stores(
     threshold: float,  # True Overlap of a match, then
 ) -> pd.DataFrame:  # store, name, now and then (None: in no group), overlap (share, NaN: none), why; by store
     "The stores that are in another group then than now."
-    before, after, told = homes(view.state), homes(then), reasons(events, threshold)
+    before, after = homes(view.state), homes(then)
     moved = sorted(s for s in before.keys() | after.keys() if before.get(s) != after.get(s))
+    told = with_ambassador(view, before, moved, reasons(events, threshold), threshold)
     names = dict(zip(view.stores["store_id"], view.stores["name"], strict=True))
     rows = [[s, names.get(s, ""), before.get(s), after.get(s), *told.get(s, (math.nan, ""))] for s in moved]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"now": object, "then": object, "overlap": float})
@@ -105,11 +132,16 @@ class WhatIf:
     moves: pd.DataFrame  # store, name, now, then, overlap, why: what the settings alone would move
     anyway: pd.DataFrame  # the same, of what a re-analysis would move at the settings in force, too
     state: GroupState  # the groups then
+    founded: frozenset[str]  # groups of then that are not in force
     unjudged: tuple[str, ...]  # members that stay because their snapshots cannot be compared
+
+    def lines(self) -> list[str]:
+        "The answer, a sentence a group; then what is not the doing of the setting."
+        return [*group_lines(self.moves, self.founded), *side_words(self)]
 
     def words(self) -> str:
         "The answer in a few sentences."
-        return " ".join([*group_lines(self.moves), *side_words(self)])
+        return " ".join(self.lines())
 
 # %% ../../nbs/analysis/what_if.ipynb #cc500a0a
 NAMED = 4  # stores that a sentence names; chosen by hand, a line of a page
@@ -118,19 +150,20 @@ NAMED = 4  # stores that a sentence names; chosen by hand, a line of a page
 def group_line(group: str, part: pd.DataFrame, verb: str) -> str:
     "The stores that would leave, or join, one group."
     stores = part.sort_values("overlap", kind="stable")
-    named = "; ".join(f"{r.store} ({r.why})" if r.why else r.store for r in stores.head(NAMED).itertuples())
+    rows = stores[["store", "why"]].head(NAMED).to_numpy().tolist()
+    named = "; ".join(f"{s} ({why})" if why else str(s) for s, why in rows)
     more = f" and {len(stores) - NAMED} more" if len(stores) > NAMED else ""
     whole = f"{len(stores)} store{'s' * (len(stores) != 1)} would {verb} {group}"
     return f"{whole}: {named}{more}."
 
 
-def group_lines(moves: pd.DataFrame) -> list[str]:
+def group_lines(moves: pd.DataFrame, founded: frozenset[str] = frozenset()) -> list[str]:
     "Who would leave which group and who would join which, the most stores first."
-    parts = [(len(part), str(group), verb, part) for verb, column in (("leave", "now"), ("join", "then"))
-             for group, part in moves.groupby(column, sort=True)]
-    if not parts: return ["No store would change its group."]
-    order = sorted(parts, key=lambda p: (p[2] == "join", -p[0], p[1]))
-    return [group_line(group, part, verb) for _, group, verb, part in order]
+    left = [(str(group), part, "leave") for group, part in moves.groupby("now", sort=True)]
+    new = [(str(group), part, "found" if group in founded else "join") for group, part in
+           moves.groupby("then", sort=True)]
+    if not left + new: return ["No store would change its group."]
+    return [group_line(*line) for lines in (left, new) for line in sorted(lines, key=lambda line: -len(line[1]))]
 
 
 def side_words(answer: WhatIf) -> list[str]:
@@ -155,10 +188,11 @@ def what_if(
 ) -> WhatIf:
     "Which stores would leave or join which group in force under other settings, by the policy's own rules."
     rules = changed_rules(view.rules, change)
-    base, then = regrouped(view, view.rules), regrouped(view, rules)
+    base, then = regrouped_in_force(view), regrouped(view, rules)
     threshold = rules.match_in(view.state).match_threshold
     found = moved_stores(view, *then, threshold)
     kept = homes(base[0])
     same = found["then"].map(lambda name: name or "") == found["store"].map(lambda s: kept.get(s, ""))
     moves, anyway = (found[part].reset_index(drop=True) for part in (~same, same))
-    return WhatIf(view.company, change, moves, anyway, then[0], unjudged_members(view, rules))
+    founded = frozenset(homes(then[0]).values()) - frozenset(homes(view.state).values())
+    return WhatIf(view.company, change, moves, anyway, then[0], founded, unjudged_members(view, rules))

@@ -11,6 +11,7 @@ __all__ = ['HomeTable', 'BY_AMBASSADOR', 'BY_VOTE', 'KEPT_VIEWS', 'Judge', 'depa
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from .events import CandidateConfirmed, Event, GroupDissolved, GroupFounded, Gro
 from .evidence_context import LatestSnapshots
 from .vote import DIFFERS, NEVER, UNKNOWN, Combine, GroupPrices, agreement, newest_answer
 from .vote import weighted_vote
+
+if TYPE_CHECKING:
+    from scrapeopt.overlap import PriceMatrix
 
 # %% ../../nbs/grouping/belief_state.ipynb #f96060b5
 OUTCAST_RAISES = 0.5  # share of the way to 1 by which an outcast raises the chance
@@ -55,6 +59,7 @@ class BeliefState:
     calibration_gap: float = 0.0  # share of prices: what was promised less what was right
     scrapes: int = 0  # snapshots taken in so far, partial ones too
     notes: dict[str, object] = field(default_factory=dict)  # what else a policy wants to keep; goes through JSON
+    matrix: "PriceMatrix | None" = None  # the newest snapshots side by side, where somebody keeps them; as `latest`
 
 # %% ../../nbs/grouping/belief_state.ipynb #d064a0c6
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, Sto
 from .events import StoreOutcast
 from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, most_alike
 from .linkage import positions_by_label, suppliers
-from ..overlap import MatchRule, PriceMatrix, overlap_matrix
+from ..overlap import MatchRule, PriceMatrix
 
 # %% ../../nbs/grouping/checks.ipynb #cee43e0e
 @dataclass
@@ -51,7 +51,9 @@ class DocumentContext:
 
     def newest_first(self, stores: Iterable[str]) -> list[str]:
         "Those of `stores` that have prices, the most recently scraped first, then by id."
-        return sorted((s for s in stores if s in self.prices), key=lambda s: (-self.time(s).astype(np.int64), s))
+        known = sorted(s for s in stores if s in self.prices)
+        times = self.prices.times[np.array([self.prices.row(s) for s in known], int)]
+        return [known[i] for i in np.argsort(-times.astype(np.int64), kind="stable")]
 
     def time(self, store: str) -> np.datetime64:
         "When `store` was scraped."
@@ -109,7 +111,7 @@ def first_ambassador(
     if not known: return None, float("nan")
     view = ctx.prices.select(known)
     timely = ctx.window.comparable(view.times[:, None], view.times[None, :])
-    best, overlap = most_alike(np.where(timely, overlap_matrix(view.prices).true, np.nan), view.times)
+    best, overlap = most_alike(np.where(timely, view.overlaps.true, np.nan), view.times)
     return known[best], overlap
 
 
@@ -144,7 +146,7 @@ def chisel(
     members = [s for s in sorted(ctx.state.groups[name].members) if s in ctx.prices]
     view = ctx.prices.select(members)
     sets = [_around_ambassador(ctx, [members[i] for i in part])
-            for part in alike_sets(overlap_matrix(view.prices), view.times, ctx.rule, ctx.window)]
+            for part in alike_sets(view.overlaps, view.times, ctx.rule, ctx.window)]
     kept, *others = sorted((s for s in sets if len(s) >= 2), key=len, reverse=True) or [[]]
     if kept:
         _hand_over(ctx, name, first_ambassador(ctx, kept)[0])

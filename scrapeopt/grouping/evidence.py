@@ -22,7 +22,7 @@ from .events import GroupDissolved, GroupFounded, GroupState, GroupsMerged, Heal
 from .events import OutlierKept, StoreJoined, StoreOutcast, ThresholdLearned
 from .evidence_context import EvidenceContext, LatestSnapshots, PriceMatches, match_prices
 from .evidence_context import matching_group, matching_stores, nearest_group, pair_overlap
-from .evidence_context import prices_when_last_seen, same_week_sets
+from .evidence_context import prices_when_last_seen, same_week_sets, store_overlaps
 from .linkage import linked_labels
 from .vote import DIFFERS, MEMBER_AGREEMENT, NEVER, UNKNOWN, GroupPrices, agreement, sides_with
 from ..overlap import MatchRule, learn_match_threshold, overlap_matrix
@@ -250,11 +250,11 @@ def found_groups(
 ) -> None:
     "Found a group of each set of stores that price alike."
     if len(stores) < 2: return
-    m = overlap_matrix(np.stack([ctx.prices(s) for s in stores]))
-    labels = linked_labels(m, ctx.rule)
+    m = store_overlaps(ctx, stores)
+    labels, true = linked_labels(m, ctx.rule), m.true
     for label in np.unique(labels):
         if (positions := np.flatnonzero(labels == label)).size < 2: continue
-        alike = m.true[np.ix_(positions, positions)]
+        alike = true[np.ix_(positions, positions)]
         best, members = int(np.nanmean(alike, 1).argmax()), [stores[i] for i in positions]
         place = pd.Series([ctx.place.get(s, "") for s in members]).mode()[0]
         ctx.emit(GroupFounded, new_name(ctx.state, place), members=tuple(members), ambassador=members[best],
@@ -299,7 +299,8 @@ def merge_alike(
     for name in sorted(changed):
         while name in seen:
             day, own = seen[name]
-            others = [n for n, (at, _) in seen.items() if n != name and ctx.latest.week.comparable(at, day)]
+            near = ctx.latest.week.comparable(np.array([at for at, _ in seen.values()]), day)
+            others = [n for n, yes in zip(seen, near, strict=True) if yes and n != name]
             if not others: break
             found = match_prices(ctx.rule, own.prices, np.stack([seen[n][1].prices for n in others]))
             if (best := found.best()) is None: break

@@ -15,8 +15,8 @@ from ..core.calendar import SyncWindow
 from .checks import DocumentContext, chisel, is_outlier, place_outlier
 from .events import AmbassadorChanged, GroupDissolved, GroupsMerged
 from .evidence import EvidenceContext, cast_out, group_outliers, merge_alike
+from .evidence_context import store_overlaps
 from .linkage import linked_labels
-from ..overlap import overlap_matrix
 
 # %% ../../nbs/grouping/split_merge.ipynb #05eeb9a8
 def with_newest(
@@ -90,7 +90,7 @@ def regroup_by_evidence(
     for name in names:
         judged = ctx.witnesses(name)
         if len(judged) < FEWEST_JUDGED: continue
-        labels = linked_labels(overlap_matrix(np.stack([ctx.prices(s) for s in judged])), ctx.rule)
+        labels = linked_labels(store_overlaps(ctx, judged), ctx.rule)
         sizes = np.bincount(labels)
         if sizes.max() < 2: continue  # nobody matches anybody: nobody speaks for the group
         kept = [s for s, label in zip(judged, labels, strict=True) if label == sizes.argmax()]

@@ -180,7 +180,7 @@ def regroup_all_by_evidence(
     from scrapeopt.grouping.split_merge import regroup_by_evidence
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     ctx = EvidenceContext(beliefs.state, beliefs.latest, rules.match_in(beliefs.state), newest_day(beliefs),
-                          stores["last_scraped"].max(), place)
+                          stores["last_scraped"].max(), place, matrix=beliefs.matrix)
     regroup_by_evidence(ctx, names)
     return ctx.events
 

@@ -275,7 +275,7 @@ def regroup_all_by_rules(
     from scrapeopt.grouping.split_merge import regroup_by_rules
     from scrapeopt.groups import open_outliers
     latest, state = beliefs.latest, beliefs.state
-    prices = comparable_snapshots(latest, np.datetime64(0, "ns"), ())
+    prices = beliefs.matrix or comparable_snapshots(latest, np.datetime64(0, "ns"), ())
     place = dict(zip(stores["store_id"], stores["cluster_name"], strict=True))
     ctx = DocumentContext(state, prices, rules.match_in(state), sync_window(latest.week, rules.window),
                           stores["last_scraped"].max(), place, open_outliers(state, stores))
