@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/analysis/live_charts.ipynb #87ce5536
 LETTERS = "12px"  # the smallest that one reads on a screen without leaning forward
 
-# %% ../../nbs/analysis/live_charts.ipynb #6841919e
+# %% ../../nbs/analysis/live_charts.ipynb #83ba7827
 def live_figure(
     height: int,  # pixels
     x: str,  # words under the axis
@@ -64,7 +64,7 @@ def tell(
     from bokeh.models import HoverTool
     fig.add_tools(HoverTool(tooltips=list(tips), renderers=list(renderers)))
 
-# %% ../../nbs/analysis/live_charts.ipynb #f27fe716
+# %% ../../nbs/analysis/live_charts.ipynb #892c2f75
 def beside(
     fig: "BokehFigure",
     columns: int = 2,  # names beside each other; two of them fit into the narrowest picture

@@ -76,7 +76,7 @@ def store_columns(
 # %% ../../nbs/analysis/live_map.ipynb #fdc96e10
 KEYS = 12  # groups named; chosen by hand, three lines of a key
 
-# %% ../../nbs/analysis/live_map.ipynb #d11a49fa
+# %% ../../nbs/analysis/live_map.ipynb #d5b081b0
 def key_html(
     stores: pd.DataFrame,  # group, role, ambassador
 ) -> str:

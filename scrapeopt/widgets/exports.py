@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 # %% ../../nbs/widgets/exports.ipynb #ad3092a3
 FOLDER = "exports"  # in the workspace
 
-# %% ../../nbs/widgets/exports.ipynb #a574d28f
+# %% ../../nbs/widgets/exports.ipynb #c6516d41
 Draw = Callable[["Axes"], object]
 
-# %% ../../nbs/widgets/exports.ipynb #a596ac55
+# %% ../../nbs/widgets/exports.ipynb #6f16f405
 def write_table(
     table: pd.DataFrame,
     file: Path,

@@ -28,10 +28,10 @@ def message_html(
 # %% ../../nbs/widgets/live_picture.ipynb #c908abab
 Columns = Mapping[str, Sequence]  # of a source: name -> values
 
-# %% ../../nbs/widgets/live_picture.ipynb #ac0f6dd6
+# %% ../../nbs/widgets/live_picture.ipynb #42250045
 HIDDEN = w.Layout(display="none")
 
-# %% ../../nbs/widgets/live_picture.ipynb #6b2af4ca
+# %% ../../nbs/widgets/live_picture.ipynb #4a92d731
 class LivePicture(w.VBox):
     "A bokeh figure with a caption, and what happens when a store on it is clicked."
 

@@ -100,20 +100,20 @@ def stores_then(
     shown = stores_in_force(replace(view, state=answer.state))
     return shown.assign(more=[moves.get(store, "") for store in shown["store_id"]])
 
-# %% ../../nbs/widgets/overlap_tab.ipynb #766aa8e3
+# %% ../../nbs/widgets/overlap_tab.ipynb #bfad9569
 def map_caption(stores: pd.DataFrame, words: str) -> str:
     "What a map of groups shows."
     n, inside = stores["group"].nunique(), int(stores["group"].notna().sum())
     return (f"{words}: {n} group{'s' * (n != 1)} of {inside:,} stores. A ring is the Ambassador, a cross an outlier. "
             "Click a store for its story.")
 
-# %% ../../nbs/widgets/overlap_tab.ipynb #454d1d87
+# %% ../../nbs/widgets/overlap_tab.ipynb #4bde4ef5
 def show_groups(picture: LivePicture, view: CompanyView, stores: pd.DataFrame, place: str, words: str) -> None:
     "Groups on a map of the page; a store without a place is on none."
     placed = stores[stores[["lat", "lon"]].notna().all(axis=1)]
     picture.show(place, partial(map_frame, stores_at(view, place)), store_columns(placed), map_caption(stores, words))
 
-# %% ../../nbs/widgets/overlap_tab.ipynb #184da760
+# %% ../../nbs/widgets/overlap_tab.ipynb #21d0a89e
 def draw_groups(view: CompanyView, stores: pd.DataFrame, place: str, words: str, ax: Any) -> None:
     "The same map on paper."
     shown, placed = stores_at(view, place), stores[stores[["lat", "lon"]].notna().all(axis=1)]
