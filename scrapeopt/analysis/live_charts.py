@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .charts import BARS, BLUE, EVENT_MARKS, LOWEST_THRESHOLD, ORANGE, RED, SHOWN_MEMBERS
-from .charts import TIMELINE_GROUPS, group_squares
+from .charts import BARS, EVENT_MARKS, LOWEST_THRESHOLD, SHOWN_MEMBERS, TIMELINE_GROUPS
+from .charts import group_squares
 from .tuning import COLOURS
-from ..core.map_drawing import GLYPHS, MARKERS
+from ..core.map_drawing import GLYPHS, MARKERS, PALETTE
 from ..overlap import Threshold
 
 if TYPE_CHECKING:
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure as BokehFigure
+
+# %% ../../nbs/analysis/live_charts.ipynb #833adc1a
+BLUE, ORANGE, RED = PALETTE[0], PALETTE[1], PALETTE[5]  # as in `scrapeopt.analysis.charts`
 
 # %% ../../nbs/analysis/live_charts.ipynb #87ce5536
 LETTERS = "12px"  # the smallest that one reads on a screen without leaning forward
