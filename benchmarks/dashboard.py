@@ -77,10 +77,12 @@ def answers_of(company: CompanyView, moves: int) -> list[Row]:
         for threshold in np.linspace(0.86, 0.98, moves).round(3).tolist():
             start = time.process_time()
             seconds.append(seconds_of(lambda t=threshold, seen=seen: (
-                groups_in_force(seen), stores_in_force(seen), comparability(seen), what_if(seen, Change(t)).lines()))[0])
+                groups_in_force(seen), stores_in_force(seen), comparability(seen),
+                what_if(seen, Change(t)).lines()))[0])
             busy.append(time.process_time() - start)
         rows.append({"slider": f"what if, {policy}", "stores": len(company.stores), "moves": moves,
-                     "median_s": median(seconds), "slowest_s": max(seconds), "cpu_s": median(busy), "target_s": TARGET_S})
+                     "median_s": median(seconds), "slowest_s": max(seconds), "cpu_s": median(busy),
+                     "target_s": TARGET_S})
     return rows
 
 
