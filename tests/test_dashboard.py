@@ -237,7 +237,7 @@ def test_a_move_of_the_threshold_draws_marks_and_compares_no_pair_again(workspac
     panels = all_open(dashboard)
     calls.clear()
     files_read.clear()
-    n = moves(panels["Overlap"].controls.threshold, [0.70, 0.80, 0.90, 0.95])
+    n = moves(panels["Overlap"].controls.threshold, [0.70, 0.80, 0.90, 0.93])
     # No frame, no overlap, no tree: the marks, and the rules of the policy once a move.
     assert calls == {"pairs_columns": n, "heat_columns": n, "store_columns": n, "what_if": n}
     assert {path.name for path in files_read} <= {"scrapeopt.toml"}  # for the diff beside the button
