@@ -115,7 +115,7 @@ def wait_until(ready, what):
     "Wait for something that the page or the disk will show."
     end = time.monotonic() + STEP_MS / 1000
     while not ready():
-        assert time.monotonic() < end, what() if callable(what) else what
+        if time.monotonic() > end: pytest.fail(what() if callable(what) else what)
         time.sleep(0.2)
 
 

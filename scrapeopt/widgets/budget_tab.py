@@ -21,7 +21,7 @@ from ..analysis.view_model import BudgetCurve, CompanyView, measure
 from ..twin import ARCHETYPES
 from .controls import button, control
 from .exports import Draw, ExportBox
-from .long_work import Progress, run_beside
+from .long_work import LongWork, run_beside
 from .page_parts import note, table_html
 from .save_box import SaveBox
 from .tab_panel import Shared, TabPanel, folder_of
@@ -72,7 +72,7 @@ class BudgetPanel(TabPanel):
         moved, view = budget_controls(self.view), self.view
         self.controls, self.curve, self.reason, self.table = moved, self.picture(), w.HTML(), w.HTML()
         self.button = button("Measure", self.start, "Run the backtests", button_style="primary")
-        self.progress = Progress("backtest")
+        self.progress = LongWork("backtest")
         self.save = SaveBox(view.file, moved.values, "The next queue works with it.", saved=self.shared.saved)
         self.export = ExportBox(folder_of(view), f"{view.company}-budget", lambda: curve_table(self.measured()),
                                 self.drawings)

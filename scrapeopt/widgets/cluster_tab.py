@@ -27,7 +27,7 @@ from .exports import Draw, ExportBox
 from .live_picture import LivePicture
 from .page_parts import table_html
 from .save_box import SaveBox
-from .tab_panel import TabPanel, folder_of, side_by_side
+from .tab_panel import TabPanel, folder_of, in_columns
 
 # %% ../../nbs/widgets/cluster_tab.ipynb #ce1de093
 EVERYWHERE = "all stores"
@@ -138,7 +138,7 @@ class ClusterPanel(TabPanel):
                                 self.drawings)
         moving = [moved.method, moved.eps_km, moved.min_samples, moved.place, moved.compare]
         self.fill([*moving, self.save, self.shared.finder, self.export],
-                  [side_by_side(self.map, self.other), self.key, self.table])
+                  [in_columns(self.map, self.other), self.key, self.table])
         self.watch(*moving)
 
     def paint(self) -> None:

@@ -76,7 +76,8 @@ class GroupPanel(TabPanel):
         self.fill([self.group, self.members, self.threshold, self.score, self.place, self.shared.finder, self.export],
                   [self.words, self.dots, self.effect, self.map, self.timeline, self.story])
         self.words.value = said(groups_in_force(view).words())
-        self.timeline.show("all", partial(timeline_frame, view.events), {}, timeline_words(view.events))
+        if view.events.empty: self.timeline.layout.display = "none"
+        else: self.timeline.show("all", partial(timeline_frame, view.events), {}, timeline_words(view.events))
         self.group.observe(self.draw, "value")
         self.threshold.observe(self.draw_effect, "value")
         self.place.observe(self.draw_effect, "value")

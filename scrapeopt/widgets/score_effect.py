@@ -17,7 +17,7 @@ from ..analysis.view_model import CompanyView
 from ..analysis.what_if import Change
 from ..core.errors import InputError
 from .controls import button
-from .long_work import Progress, run_beside
+from .long_work import LongWork, run_beside
 from .page_parts import said, table_html
 
 # %% ../../nbs/widgets/score_effect.ipynb #68ca6c3a
@@ -40,7 +40,7 @@ class ScoreEffect(w.VBox):
         self.thread: Thread | None = None
         self.effects: dict[Change, Effect] = {}
         self.button = button("Effect on score", self.start, "Replay the past, or a twin, at both settings")
-        self.progress, self.answer = Progress("step"), w.HTML()
+        self.progress, self.answer = LongWork("step"), w.HTML()
         super().__init__([self.button, self.progress, self.answer])
         self.refresh()
 
