@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PERIODIC', 'LEARNED_DAYS', 'StoreCounts', 'count_stores', 'Synchrony', 'cluster_synchrony', 'group_overview',
-           'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'story_lines']
+           'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'story_lines']
 
 # %% ../../nbs/storage/overview.ipynb #389a0e1d
 from collections import defaultdict
@@ -191,6 +191,12 @@ def read_learned_days(session: Session, company: Company) -> list[int]:  # weekd
     notes = session.scalars(select(CompanyBeliefs.notes).where(CompanyBeliefs.company_id == company.id)
                             .order_by(plain_time(CompanyBeliefs.at).desc()).limit(1)).first()
     return list((notes or {}).get(LEARNED_DAYS, []))
+
+
+def known_changeover(session: Session, company: Company) -> int | None:  # weekday, 0 = Monday
+    "The day on which prices change: the told one, else the first of those learned."
+    if company.changeover is not None: return company.changeover
+    return next(iter(read_learned_days(session, company)), None)
 
 # %% ../../nbs/storage/overview.ipynb #c9116f04
 def story_lines(
