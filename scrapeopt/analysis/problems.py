@@ -25,16 +25,17 @@ from .odd_places import WIDE_KM, how_to_cut, misplaced
 from ..core.defaults import MAX_FAILURES
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
+from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.faults import hide_passwords
 from ..storage.folders import spellings
 from ..storage.home import Home, company_threshold
 from ..storage.inbox import shown_path, shown_text, strays
 from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
-from ..storage.overview import read_learned_days, weak_now
+from ..storage.overview import known_changeover, read_learned_days, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, silence
 from ..storage.settings import FILE, WEEKDAYS
-from ..storage.tables import Cluster, Company, InferenceAudit, Snapshot, Store
+from ..storage.tables import Cluster, Company, Snapshot, Store
 
 # %% ../../nbs/analysis/problems.ipynb #d1d9209b
 PROBLEM_KINDS = {  # kind -> whether it waits for a person; the worst first
@@ -157,17 +158,11 @@ def served_since(view: View) -> dict[str, datetime]:  # store -> UTC
 
 def week_began(view: View) -> datetime | None:  # UTC; None: no changeover is known
     "When the present price week began."
-    day, zone = known_changeover(view), ZoneInfo(view.company.timezone)
+    day, zone = known_changeover(view.session, view.company), ZoneInfo(view.company.timezone)
     if day is None: return None
     today = view.now.astimezone(zone).date()
     first = today - timedelta(days=(today.weekday() - day) % 7)
     return datetime(first.year, first.month, first.day, tzinfo=zone).astimezone(UTC)
-
-
-def known_changeover(view: View) -> int | None:  # weekday, 0 = Monday
-    "The day on which prices change: the told one, else the learned one."
-    told = view.company.changeover
-    return told if told is not None else next(iter(read_learned_days(view.session, view.company)), None)
 
 # %% ../../nbs/analysis/problems.ipynb #c6d3101c
 FRESH_AFTER_DAYS = 1.0  # of a price week, in which whoever scrapes in the morning has not come yet
@@ -254,7 +249,7 @@ def repeated_since(view: View) -> dict[str, tuple[datetime, datetime]]:  # store
 # %% ../../nbs/analysis/problems.ipynb #2ed4a904
 def changeovers_between(view: View, first: datetime, last: datetime) -> int:
     "How many changeovers lie between two UTC times; every seven days count as one while none is known."
-    if (day := known_changeover(view)) is None: return (last - first + timedelta(hours=12)).days // 7  # scrapers come at about the same hour
+    if (day := known_changeover(view.session, view.company)) is None: return (last - first + timedelta(hours=12)).days // 7  # scrapers come at about the same hour
     zone = ZoneInfo(view.company.timezone)
     return price_week_of(last, day, zone) - price_week_of(first, day, zone)
 
@@ -287,22 +282,21 @@ def group_problems(view: View) -> Iterator[Problem]:
         "Compare the group again: scrapeopt reanalyse.")
 
 # %% ../../nbs/analysis/problems.ipynb #02d6ca65
-AUDITED_DAYS = 28  # what counts as of late
+LATE_AUDITS_DAYS = 14  # a shorter span: four good weeks may hide that the last two were not
 FEWEST_AUDITED = 100  # prices, below which a share says nothing
 
 
 def inaccurate(view: View) -> Iterator[Problem]:
-    "A company of whose inferred prices too few were right of late."
-    begin, floor = (view.now - timedelta(days=AUDITED_DAYS)).replace(tzinfo=None), view.home.settings.accuracy_floor
-    sums = select(func.sum(InferenceAudit.prices), func.sum(InferenceAudit.right)).join(
-        Store, Store.id == InferenceAudit.store_pk).where(
-        Store.company_id == view.company.id, plain_time(InferenceAudit.at) >= begin)
-    prices, right = (int(total or 0) for total in view.session.execute(sums).one())
-    if prices < FEWEST_AUDITED or right / prices >= floor: return
-    yield view.problem(
-        "inaccurate", f"Below the floor: {right / prices:.1%} of {prices:,} inferred prices audited in {AUDITED_DAYS} "
-        f"days were right, accuracy_floor is {floor:.0%}", (),
-        "Is the changeover known, and are outliers scraped? See the report; scrapeopt reanalyse compares all groups.")
+    "A company of whose inferred prices too few were right of late, by audits that stand for what was served."
+    floor, hours = view.home.settings.accuracy_floor, view.home.settings.window_hours
+    for days in (LATE_AUDITS_DAYS, AUDITED_DAYS):
+        sample = audit_sample(view.session, view.company, hours, view.now, days)
+        if sample.share is None or sample.prices < FEWEST_AUDITED or sample.share >= floor: continue
+        yield view.problem(
+            "inaccurate", f"Below the floor: {sample.share:.1%} of the inferred prices of the last {days} days were "
+            f"right, accuracy_floor is {floor:.0%}; {sample.prices:,} were audited", (), "Is the changeover known, and "
+            "are outliers scraped? See the report; scrapeopt reanalyse compares all groups.")
+        return
 
 # %% ../../nbs/analysis/problems.ipynb #6b0bc9ad
 def no_group(view: View) -> Iterator[Problem]:
