@@ -130,6 +130,7 @@ def audited_share(
     more = np.append(prices, prices.mean())  # one more store
     low, high = _by_store(np.append(right, 0), more)[0], _by_store(np.append(right, more[-1]), more)[1]
     value = float(right.sum() / prices.sum())
-    return Share(int(known["right"].sum()), int(known["prices"].sum()), len(known[["store_id", "at"]].drop_duplicates()),
+    scrapes = len(known[["store_id", "at"]].drop_duplicates())
+    return Share(int(known["right"].sum()), int(known["prices"].sum()), scrapes,
                  min(low, value), max(high, value), value, len(prices),  # rounding may put 0 below `low`
                  _by_store(right, prices)[2] if len(prices) > 1 else 1.0)

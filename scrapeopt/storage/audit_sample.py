@@ -71,21 +71,36 @@ class AuditSample:
         return weighted_share(self.audits, self.weights)
 
 # %% ../../nbs/storage/audit_sample.ipynb #48803876
+def audits_between(
+    session: Session,
+    company: Company,
+    since: datetime,
+    until: datetime,
+) -> list[tuple[StoreAudit, datetime]]:
+    "The audits between two times (UTC), each with the time of its scrape, oldest first."
+    at = plain_time(InferenceAudit.at)
+    query = select(Store.store_id, InferenceAudit.group_name, InferenceAudit.prices, InferenceAudit.right,
+                   InferenceAudit.timely, at).join(Store, Store.id == InferenceAudit.store_pk).where(
+        Store.company_id == company.id, InferenceAudit.prices > 0, at > since.replace(tzinfo=None),
+        at <= until.replace(tzinfo=None)).order_by(InferenceAudit.at, InferenceAudit.id)
+    return [(StoreAudit(*row[:5]), row[5].replace(tzinfo=UTC)) for row in session.execute(query)]
+
+# %% ../../nbs/storage/audit_sample.ipynb #5a3b31f4
 def audit_sample(
     session: Session,
     company: Company,
     window_hours: float,  # of the sync window
     until: datetime,  # UTC
     days: float = AUDITED_DAYS,
-) -> AuditSample:
+) -> AuditSample:  # empty where nothing was audited on these days
     "What the scrapes of the last days found of the inferred prices, weighted by what was served."
-    begin, at = until - timedelta(days=days), plain_time(InferenceAudit.at)
-    query = select(Store.store_id, InferenceAudit.group_name, InferenceAudit.prices, InferenceAudit.right,
-                   InferenceAudit.timely, at).join(Store, Store.id == InferenceAudit.store_pk).where(
-        Store.company_id == company.id, InferenceAudit.prices > 0, at > begin.replace(tzinfo=None),
-        at <= until.replace(tzinfo=None)).order_by(InferenceAudit.at, InferenceAudit.id)
-    rows = session.execute(query).all()
-    if not rows: return AuditSample((), (), ())
-    audits, times = [StoreAudit(*row[:5]) for row in rows], tuple(row[5].replace(tzinfo=UTC) for row in rows)
-    served = served_between(session, company, max(begin, times[0]), until, window_hours)
-    return AuditSample(tuple(audits), times, tuple(audit_weights(audits, served)))
+    begin = until - timedelta(days=days)
+    known = audits_between(session, company, min(begin, until - timedelta(days=AUDITED_DAYS)), until)
+    late = [pair for pair in known if pair[1] > begin]
+    if not late: return AuditSample((), (), ())
+    kinds = {audit.timely for audit, _ in late}
+    chosen = [pair for pair in known if pair[1] > begin or pair[0].timely not in kinds]
+    since = begin if len(known) > len(late) else max(begin, late[0][1])  # nothing was audited before the first groups
+    served = served_between(session, company, since, until, window_hours)
+    audits = tuple(audit for audit, _ in chosen)
+    return AuditSample(audits, tuple(at for _, at in chosen), tuple(audit_weights(audits, served)))
