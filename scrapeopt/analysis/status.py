@@ -144,7 +144,7 @@ def _prices_words(row: dict[str, Any], now: datetime) -> Iterator[str]:
 
 def company_lines(row: dict[str, Any], now: datetime) -> list[str]:
     "How far one company is."
-    counts = [f"{row['stores']:,} stores", f"{row['scraped']:,} scraped"]
+    counts = [f"{row['stores']:,} store{'s' * (row['stores'] != 1)}", f"{row['scraped']:,} scraped"]
     counts += [f"{row[key]:,} {key}" for key in ("unreachable", "retired") if row[key]]
     groups = [f"{row['groups']:,} group{'s' * (row['groups'] != 1)}"]
     groups += [f"{row[key]:,} {key}" for key in ("diverged", "outliers") if row[key]]

@@ -29,14 +29,17 @@ def inferred_by_day(
     scrapes: Mapping[int, Collection[str]],  # local day -> members scraped on it
     days: range,  # local days, those before the first one that counts included
     calendar: Calendar,
+    found_old: Collection[int] = (),  # local days on which an audit found the group's prices old
 ) -> Iterator[tuple[int, bool, int]]:  # day, whether the group is timely, how many members are served from it
     "How many members of a group are served inferred prices, evening by evening."
-    shown, newest, last, week = set[str](), set[str](), days[0] - 10**6, None
+    shown, newest, before, last, week = set[str](), set[str](), set[str](), days[0] - 10**6, None
+    old_until = {calendar.week(day): day for day in sorted(found_old)} if calendar.changeover is not None else {}
     for day in days:
-        if (now := calendar.week(day)) != week: shown, week = set(), now
+        if (now := calendar.week(day)) != week: shown, before, week = set(), newest, now
         if today := set(scrapes.get(day, ())): newest, last, shown = today, day, shown | today
         if calendar.changeover is None: timely, own = day - last <= calendar.span_days, newest
-        else: timely, own = bool(shown), shown or newest
+        elif shown and day >= old_until.get(now, day): timely, own = True, shown
+        else: timely, own = False, shown | before
         yield day, timely, members - len(own)
 
 # %% ../../nbs/grouping/audited_accuracy.ipynb #d9609724
@@ -48,6 +51,7 @@ def served_days(
     scrapes: Iterable[tuple[str, int]],  # store and local day, those of `BEFORE_DAYS` before included
     days: range,  # local days that count
     calendar: Calendar,
+    found_old: Iterable[tuple[str, int]] = (),  # group and local day of each audit that found old prices
 ) -> dict[Stratum, int]:  # store-days on which inferred prices were served
     "How much was served of each kind."
     homes = defaultdict[str, list[str]](list)  # several for a store that has a group in each category
@@ -56,9 +60,11 @@ def served_days(
     seen = defaultdict[str, dict[int, set[str]]](lambda: defaultdict(set))
     for store, day in scrapes:
         for group in homes.get(store, ()): seen[group][day].add(store)
+    old = defaultdict[str, set[int]](set)
+    for group, day in found_old: old[group].add(day)
     found, longer = Counter[Stratum](), range(days.start - BEFORE_DAYS, days.stop)
     for group, stores in members.items():
-        for day, timely, n in inferred_by_day(len(stores), seen[group], longer, calendar):
+        for day, timely, n in inferred_by_day(len(stores), seen[group], longer, calendar, old[group]):
             if day >= days.start and n > 0: found[group, timely] += n
     return dict(found)
 

@@ -6,6 +6,7 @@
 __all__ = ['AUDITED_DAYS', 'AuditSample', 'audit_sample']
 
 # %% ../../nbs/storage/audit_sample.ipynb #d1659e2c
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
@@ -41,13 +42,15 @@ def served_between(
     since: datetime,  # UTC
     until: datetime,  # UTC
     window_hours: float,  # of the sync window
+    found_old: Iterable[tuple[str, datetime]] = (),  # group and time (UTC) of each audit that found old prices
 ) -> dict[Stratum, int]:
     "How many store-days each group was served on, by whether its prices were of the price week."
     zone = ZoneInfo(company.timezone)
     groups = {g.name: g.members for g in group_overview(session, company).active()}
     log = local_scrapes(session, company, since - timedelta(days=BEFORE_DAYS), until)
     days = range(day_number(since, zone), day_number(until, zone) + 1)
-    return served_days(groups, log, days, Calendar(known_changeover(session, company), ceil(window_hours / 24)))
+    calendar = Calendar(known_changeover(session, company), ceil(window_hours / 24))
+    return served_days(groups, log, days, calendar, [(group, day_number(at, zone)) for group, at in found_old])
 
 # %% ../../nbs/storage/audit_sample.ipynb #a2e956bc
 AUDITED_DAYS = 28  # four weeks: long enough for a few dozen audits, short enough to be about now
@@ -101,6 +104,7 @@ def audit_sample(
     kinds = {audit.timely for audit, _ in late}
     chosen = [pair for pair in known if pair[1] > begin or pair[0].timely not in kinds]
     since = begin if len(known) > len(late) else max(begin, late[0][1])  # nothing was audited before the first groups
-    served = served_between(session, company, since, until, window_hours)
+    old = [(audit.group, at) for audit, at in known if not audit.timely]
+    served = served_between(session, company, since, until, window_hours, old)
     audits = tuple(audit for audit, _ in chosen)
     return AuditSample(audits, tuple(at for _, at in chosen), tuple(audit_weights(audits, served)))
