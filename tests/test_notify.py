@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 import small_chain
-from small_chain import THURSDAY, land, lines, shelf
+from small_chain import LATER, THURSDAY, land, lines, shelf
 from typer.testing import CliRunner
 
 from scrapeopt.analysis.notices import hand_over
 from scrapeopt.cli import app
+from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 NOON = THURSDAY.to_pydatetime() + timedelta(hours=10)
@@ -47,7 +48,9 @@ def test_what_spreads_or_comes_back_is_told_at_once(troubled):
     typed("notify", troubled, *at(0))
     for _ in range(3): troubled.record_failures({("Woolworths", "0004"): False})
     assert "0003, 0004" in typed("notify", troubled, *at(1))[1]
-    for store in ("0003", "0004"): troubled.record_failures({("Woolworths", store): True})
+    for hour, store in enumerate(("0003", "0004"), 1):
+        land(troubled, "Woolworths", store, THURSDAY + timedelta(hours=hour), lines(shelf("Woolworths", store)))
+    update_db(troubled, now=LATER)
     assert typed("notify", troubled, *at(2))[:2] == (0, "0 told, 0 in all need a person\n")
     for _ in range(3): troubled.record_failures({("Woolworths", "0003"): False})
     assert "Unreachable" in typed("notify", troubled, *at(3))[1]
@@ -85,9 +88,11 @@ def test_a_command_that_does_not_read_is_no_fault():
 
 def test_no_password_is_in_a_letter(troubled, tmp_path):
     settings = troubled.path / "scrapeopt.toml"
-    settings.write_text(settings.read_text().replace("sqlite:///state.db", "postgresql://shop:s3cret@h/d"))
+    settings.write_text(settings.read_text() + "\n# postgresql+psycopg://shop:s3cret@db.example/prices\n")
     settings.chmod(0o644)
-    for words in ((), ("--json", "--all")): assert "s3cret" not in "".join(map(str, typed("notify", troubled, *words)))
+    for words in ((), ("--json", "--all")):
+        told = "".join(map(str, typed("notify", troubled, *words)))
+        assert "others can read it" in told and "s3cret" not in told
 
 
 @pytest.mark.parametrize("hook", ["false", "no-such-command-anywhere", "sh -c 'kill -9 $$'"])
