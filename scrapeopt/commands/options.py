@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'NOTIFIES', 'workspace_folder', 'open_workspace', 'find_home',
-           'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home', 'log_run',
+           'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
@@ -119,14 +119,14 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     return with_notes(open_home(workspace_folder(context, workspace)))
 
 # %% ../../nbs/commands/options.ipynb #b299ec44
-NOTIFIES = ("update-db", "scrape")  # commands that a scheduler runs
+_NOTIFIES = ("update-db", "scrape")  # commands that a scheduler runs
 
 
 def log_run(context: typer.Context, home: "Home") -> "RunCounts":
     "Keep this run in the run log until the command ends; what it has done is to be filled in."
     from scrapeopt import __version__
     from scrapeopt.storage.run_log import logged_run
-    if context.info_name in NOTIFIES: context.call_on_close(lambda: _notify(home))  # when the log says how it ended
+    if context.info_name in _NOTIFIES: context.call_on_close(lambda: _notify(home))  # when the log says how it ended
     return context.with_resource(logged_run(home, str(context.info_name), __version__))
 
 
