@@ -130,7 +130,7 @@ def test_the_next_report_says_what_changed(tmp_path):
     assert "This is the first report on Fruit/Veg & Co., Woolworths." in first.text
     small_chain.scrape_in_two_days(ws, 1)
     then = {c.what: (c.then, c.now) for c in find_out(ws, "Woolworths", now=END).since["Woolworths"][1]}
-    assert then["Scrapes"] == ("7", "14") and then["Inferred prices found right"][0] == "no audits"
+    assert then["Scrapes"] == ("7", "14") and then["Inferred prices right"][0] == "no audits"
     second = read(write_report(ws, "Woolworths", now=END))
     assert "Since the report of 20 November 2026" in second.text and "Fruit" not in second.text
     third = find_out(ws, now=END + WEEK)  # each company is compared with the newest report on it
