@@ -190,7 +190,7 @@ def test_beginnings_say_what_to_do_next(tmp_path):
     small_chain.scrape_all(ws, companies=["Woolworths"], only=["0001"])
     update_db(ws)
     one = read(write_report(ws, now=END))  # one store: no groups, no audits
-    assert "audited as soon as" in one.text and "1 scrapes" in one.text and "Nothing has been audited yet" in one.text
+    assert "audited as soon as" in one.text and "1 scrapes" in one.text and "Nothing has been audited in the last 28 days" in one.text
     assert "no two stores price alike" not in one.text  # one store has nobody to be alike to
 
 
