@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from scrapeopt.analysis.odd_places import WIDE_KM, cluster_rows, how_to_cut, misplaced
 from scrapeopt.analysis.problems import PROBLEM_KINDS, Problem, cluster_problems, find_problems, problem_line
+from scrapeopt.analysis.problems import problems_html, worst_first
 from scrapeopt.analysis.report import write_report
+from scrapeopt.analysis.status import problems_of, status_rows
 from scrapeopt.cli import main
 from scrapeopt.clustering import StoreClusterer
 from scrapeopt.commands.options import app
@@ -80,7 +82,7 @@ def test_what_is_worth_knowing_makes_no_exit_code(tmp_path):
     assert [p.kind for p in find_problems(ws)] == ["never_scraped", "wide_cluster"]
     assert run("status", "-w", ws.path)[0] == 0
     page = write_report(ws, out=tmp_path / "r.html").read_text()
-    assert "Worth knowing" in page and "Nothing: no store is out of reach" in page
+    assert "Worth knowing" in page and "No problems" not in page  # green only where there is nothing to say
 
 
 def test_every_kind_is_said_in_a_line():
@@ -89,12 +91,75 @@ def test_every_kind_is_said_in_a_line():
         assert ("needs a person" in line) == needs_person and line.endswith("What (a). To do.")
 
 
+def test_the_worst_comes_first_everywhere(scraped, tmp_path):
+    for _ in range(3): scraped.record_failures({("Woolworths", "0003"): False})
+    (scraped.path / "inbox" / "prices.csv").write_text("product_id,price")
+    later = NOW + 2 * WEEK
+    found = find_problems(scraped, now=later)
+    assert [p.kind for p in found] == ["stale", "stale", "unreachable", "not_taken"]
+    assert problems_of(status_rows(scraped, now=later)) == found == worst_first(reversed(found))
+    page = write_report(scraped, out=tmp_path / "r.html", now=pd.Timestamp(later)).read_text()
+    places = [page.index(words) for words in ("Stale", "Unreachable", "Not taken", "Scrapes saved")]
+    assert places == sorted(places) and problems_html(found) in page
+    assert list(PROBLEM_KINDS.values()) == sorted(PROBLEM_KINDS.values(), reverse=True)
+
+
 # ---- old prices -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("days", "expected"), [(1, []), (7, []), (10, ["stale"]), (400, ["stale"])])
 def test_a_scheduler_that_stopped_is_named(scraped, days, expected):
     now = THURSDAY.to_pydatetime() + timedelta(days=days)
     assert [kind for kind, _ in kinds(scraped, now, "Woolworths")] == expected
+
+
+def daily(path, days, told=None) -> Workspace:
+    "Three stores of a zone, one of them scraped a day."
+    ws = small_chain.new_workspace(path)
+    if told: ws = with_settings(ws, f'[companies."Woolworths"]\nchangeover = "{told}"\n')
+    for day in days:
+        store = ("0001", "0002", "0003")[day % 3]
+        land(ws, "Woolworths", store, THURSDAY + timedelta(days=day), lines(shelf("Woolworths", store)))
+    update_db(ws, "Woolworths", now=LATER)
+    return ws
+
+
+def with_settings(ws: Workspace, text: str) -> Workspace:
+    "The workspace with more in its settings."
+    with (ws.path / "scrapeopt.toml").open("a") as f: f.write("\n" + text)
+    return Workspace.open(ws.path)
+
+
+@pytest.mark.parametrize(("days", "silent", "expected"), [
+    (range(12), 2, []), (range(12), 3, ["stale"]), (range(12), 6, ["stale"]),
+    ([d for d in range(16) if d % 7 not in (2, 3)], 3, []),  # Thursdays to Fridays and on: it rests at weekends
+    ([d for d in range(16) if d % 7 not in (2, 3)], 5, ["stale"]),
+    (range(0, 42, 7), 7.9, []), (range(0, 42, 7), 9, ["stale"]), (range(3), 6, [])])
+def test_staleness_follows_the_habit_of_the_workspace_without_a_log_of_runs(tmp_path, days, silent, expected):
+    ws = daily(tmp_path / "ws", days)
+    now = THURSDAY.to_pydatetime() + timedelta(days=days[-1] + silent)
+    found = [p.kind for p in find_problems(ws, "Woolworths", now) if p.kind in ("stale", "silence", "not_fresh")]
+    assert found == expected
+
+
+def test_a_stale_workspace_is_green_nowhere(tmp_path):
+    ws = daily(tmp_path / "ws", range(12), told="wednesday")
+    now = THURSDAY.to_pydatetime() + timedelta(days=11 + 6)  # six days after the last scrape, and no price is fresh
+    code, out = run("status", "-w", ws.path, "--company", "Woolworths", "--now", now.isoformat())
+    assert code == 2 and out.startswith("Woolworths, needs a person: Stale: the newest scrape is of")
+    assert run("report", "-w", ws.path, "--out", tmp_path / "r.html", "--now", now.isoformat())[0] == 2
+    page = (tmp_path / "r.html").read_text()
+    assert "Stale: the newest scrape is of" in page and "No problems" not in page
+    assert '<div class="big bad">0%</div>of the stores have prices of this price week' in page
+    assert run("notify", "-w", ws.path, "--now", now.isoformat())[0] == 2
+    assert "Stale" in problems_html(find_problems(ws, now=now)) and 'class="good"' not in problems_html(
+        find_problems(ws, now=now))
+
+
+def test_a_week_that_began_without_a_scrape_is_named(tmp_path):
+    ws = daily(tmp_path / "ws", range(0, 42, 7), told="saturday")  # Thursdays; prices change two days later
+    last = THURSDAY.to_pydatetime() + timedelta(days=35)
+    assert [[p.kind for p in find_problems(ws, "Woolworths", last + timedelta(days=d)) if "fresh" in p.kind]
+            for d in (1, 2.5, 3.5, 7)] == [[], [], ["not_fresh"], ["not_fresh"]]
 
 
 def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
@@ -349,3 +414,40 @@ def test_whatever_lies_in_quarantine_does_not_stop_the_list(scraped, name):
 def test_the_report_of_a_command_line_ends_with_its_code(scraped, capsys):
     with pytest.raises(SystemExit) as ended: main(["status", "-w", str(scraped.path), "--now", "2026-12-24"])
     assert ended.value.code == 2 and "Stale" in capsys.readouterr().out
+
+
+# ---- status on a terminal -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("company", ["Mart", "Supermarkets of Western Eire Ltd", "スーパー" * 9])
+@pytest.mark.parametrize("now", ["2026-11-20", "2027-12-24"])
+def test_status_fits_80_columns(tmp_path, company, now):
+    ws = chain(tmp_path / "ws", [*CITY, CITY[0][::-1]], company)
+    for k in range(len(CITY)):
+        land(ws, company, str(k), THURSDAY + timedelta(minutes=k), lines(shelf("Woolworths", "0001", k // 15)))
+    for _ in range(3): ws.record_failures({(company, "30"): False})
+    update_db(ws, now=LATER)
+    code, out = run("status", "-w", ws.path, "--now", now)
+    assert code == 2 and max(map(len, out.splitlines())) <= 80
+    assert out.startswith(f"{company}, needs a person: ") and f"\n{company}\n  31 stores, 30 scraped" in out
+
+
+def test_status_counts_retired_stores_and_keeps_its_keys(scraped):
+    left = small_chain.stores()
+    scraped.import_stores(left[left["store_id"] != "0004"], replace=True)
+    rows = json.loads(run("status", "--json", "-w", scraped.path, "--now", "2026-11-20")[1])
+    assert [row["retired"] for row in rows] == [0, 1] and "1 retired" in run("status", "-w", scraped.path)[1]
+    assert list(rows[0])[:13] == ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged",
+                                  "outliers", "threshold", "last_scrape", "audited", "right", "weak"]
+
+
+def test_savings_are_told_as_money(scraped, tmp_path):
+    ws = with_settings(scraped, '[defaults]\ncost_per_request = 0.5\nrequests_per_scrape = 4\n')
+    small_chain.scrape_in_two_days(ws, 1)
+    rows = json.loads(run("status", "--json", "-w", ws.path, "--now", "2026-11-28")[1])
+    fruit = (5 * 9 - 10) / 9 * 365.25 / 12 * 4 * 0.5  # five stores on nine days, ten scrapes
+    assert rows[0]["saved_a_month"] == {"amount": f"{fruit:.2f}", "currency": "AUD"}
+    told = f"saves {fruit:,.2f} AUD a month beside every store every day"
+    assert told in run("status", "-w", ws.path, "--now", "2026-11-28")[1]
+    both = fruit + (7 * 9 - 14) / 9 * 365.25 / 12 * 4 * 0.5
+    page = write_report(ws, out=tmp_path / "r.html", now=pd.Timestamp("2026-11-28", tz="UTC")).read_text()
+    assert f"saves {both:,.2f} AUD a month" in page

@@ -220,7 +220,7 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 def said_in_file(key: str) -> str:
     "What stands behind a key in the file that `init` writes."
     from scrapeopt.storage.settings import TEMPLATE
-    found = re.findall(rf"^(?:# )?{key} = .*?# (.+)$", TEMPLATE, re.M)
+    found = re.findall(rf"^(?:# *)?{key} = .*?# (.+)$", TEMPLATE, re.M)
     return found[-1] if found else ""
 
 

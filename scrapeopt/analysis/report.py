@@ -18,14 +18,17 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from .costs import MonthlySaving, added_up, monthly_saving
 from .group_map import group_figure
 from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
-from .problems import Problem
+from .metrics import weekly_audits, weighted_audits
+from .problems import Problem, problems_html
 from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
-from ..storage.overview import cluster_synchrony
+from ..storage.audit_sample import AUDITED_DAYS
+from ..storage.overview import ScrapeTotals, cluster_synchrony
 from ..storage.settings import FILE
 from ..workspace import Workspace
 
@@ -51,51 +54,73 @@ def page_style(
 @dataclass(frozen=True)
 class Picture:
     "A picture that lies in the page."
-    name: str  # of the box it scrolls in
+    name: str  # of the box that it lies in
     light: str  # data URL
     dark: str
+    narrow_light: str  # the same for a telephone; "": there is none
+    narrow_dark: str
     width: int  # CSS pixels
     height: int
     alt: str  # what it shows
     caption: str  # what to see
 
 # %% ../../nbs/analysis/report.ipynb #2f3f8023
+WIDE, NARROW = 7.0, 4.0  # inches: the text of a page on a desk, and on a telephone
+
+
+def data_url(
+    draw: "Callable[[float], Figure]",
+    width: float,  # inches
+    scheme: str,  # light or dark
+    kind: str,  # svg or png
+) -> tuple[str, tuple[int, int]]:  # and width and height, CSS pixels
+    "A picture as text that can stand in a page."
+    import matplotlib as mpl
+    with mpl.rc_context(page_style(scheme)):  # type: ignore[arg-type]
+        figure, file = draw(width), io.BytesIO()
+        figure.savefig(file, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
+    mime = "svg+xml" if kind == "svg" else kind
+    size = tuple(round(96 * inches) for inches in figure.get_size_inches())
+    return f"data:image/{mime};base64,{base64.b64encode(file.getvalue()).decode()}", (size[0], size[1])
+
+# %% ../../nbs/analysis/report.ipynb #5b65a3c5
 def picture(
-    draw: "Callable[[], Figure]",
+    draw: "Callable[[float], Figure]",  # of so many inches
     name: str,
     alt: str,
     caption: str,
-    kind: str = "svg",  # or png, for pictures with many points
+    kind: str = "svg",  # or png, for pictures with many points, of one width
 ) -> Picture:
-    "Draw a picture for the page, in light and in dark."
-    import matplotlib as mpl
-    urls = {}
-    for scheme in INK:
-        with mpl.rc_context(page_style(scheme)):  # type: ignore[arg-type]
-            figure, file = draw(), io.BytesIO()
-            figure.savefig(file, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-        mime = "svg+xml" if kind == "svg" else kind
-        urls[scheme] = f"data:image/{mime};base64,{base64.b64encode(file.getvalue()).decode()}"
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Picture(name, urls["light"], urls["dark"], width, height, alt, caption)
+    "Draw a picture for the page, in light and in dark, for a desk and for a telephone."
+    (light, size), (dark, _) = (data_url(draw, WIDE, scheme, kind) for scheme in INK)
+    narrow = [data_url(draw, NARROW, scheme, kind)[0] if kind == "svg" else "" for scheme in INK]
+    return Picture(name, light, dark, narrow[0], narrow[1], *size, alt, caption)
 
 # %% ../../nbs/analysis/report.ipynb #b66b93d8
-_WIDTH, _HEIGHT = 7.0, 3.2  # inches
+_HEIGHT = 3.2  # inches
 
 
-def _drawn(plot: "Callable[..., Axes]", *data: Any, height: float = _HEIGHT) -> "Figure":
-    "A figure of its own, which nobody has to close."
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    plot(*data, ax=figure.subplots())
-    return figure
+def _drawing(plot: "Callable[..., Axes]", *data: Any, height: float = _HEIGHT) -> "Callable[[float], Figure]":
+    "What draws a figure of its own, which nobody has to close, of so many inches."
+    def draw(width: float) -> "Figure":
+        from matplotlib.figure import Figure
+        figure = Figure(figsize=(width, height + (width < WIDE) * _HEIGHT / 4), layout="constrained")
+        plot(*data, ax=figure.subplots())
+        return figure
+    return draw
+
+
+def _legend(ax: "Axes", columns: int) -> None:
+    "A legend above the data: in so many columns on a desk, in half as many on a telephone."
+    wide = ax.get_figure(root=True).get_figwidth() >= WIDE  # type: ignore[union-attr]
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns if wide else columns // 2, fontsize=9)
 
 
 def _axes(ax: "Axes | None", height: float = _HEIGHT) -> "Axes":
     "These axes, or those of a new figure."
     if ax is not None: return ax
     import matplotlib.pyplot as plt
-    return plt.subplots(figsize=(_WIDTH, height), layout="constrained")[1]
+    return plt.subplots(figsize=(WIDE, height), layout="constrained")[1]
 
 
 def _date_axis(ax: "Axes") -> None:
@@ -123,20 +148,20 @@ def plot_spending(
     ax.set(ylabel="scrapes since the first", ylim=(0, None))
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
     _date_axis(ax)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=9)
+    _legend(ax, 2)
     return ax
 
 # %% ../../nbs/analysis/report.ipynb #8b870da4
 def plot_accuracy(
-    audits: Mapping[str, pd.DataFrame],  # company -> store_id, at (UTC), prices, right
+    audits: Mapping[str, pd.DataFrame],  # company -> of `weekly_audits`
     floor: float,  # share below which a group is analysed again
     ax: "Axes | None" = None,
 ) -> "Axes":
     "The share of right prices, week by week, with its uncertainty."
     ax = _axes(ax)
     for i, (company, mine) in enumerate(audits.items()):
-        weeks = mine.groupby(mine["at"].dt.tz_localize(None).dt.to_period("W-SUN").dt.start_time)
-        shares = {start: share for start, part in weeks if (share := audited_share(part)) is not None}
+        shares = {start: share for start, part in mine.groupby(mine["week"].dt.tz_localize(None))
+                  if (share := audited_share(part)) is not None}
         at = pd.DatetimeIndex(list(shares)) + pd.Timedelta(hours=84 + 14 * (i - (len(audits) - 1) / 2))  # mid-week
         mid = np.array([100 * s.value for s in shares.values()])
         ends = np.array([(100 * s.low, 100 * s.high) for s in shares.values()]).reshape(-1, 2)
@@ -144,10 +169,10 @@ def plot_accuracy(
         ax.errorbar(at, mid, yerr=off, color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=7,
                     linewidth=1.5, capsize=4, elinewidth=1.2, label=company)
     ax.axhline(100 * floor, color="#8C8C8C", linestyle="--", linewidth=1.2, label=f"floor: {floor:.0%}")
-    ax.set(ylabel="audited prices right (%)", ylim=(None, 100.5))
+    ax.set(ylabel="inferred prices right (%)", ylim=(None, 100.5))
     _date_axis(ax)
     ax.set_xlabel("week")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, fontsize=9)
+    _legend(ax, 4)
     return ax
 
 # %% ../../nbs/analysis/report.ipynb #56018886
@@ -177,7 +202,7 @@ def plot_freshness(
         left += shares[:, k]
     ax.set(xlabel="stores with prices (%)", xlim=(0, 100))
     ax.invert_yaxis()
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, fontsize=9)
+    _legend(ax, 4)
     return ax
 
 # %% ../../nbs/analysis/report.ipynb #14ce6b9c
@@ -205,7 +230,7 @@ def plot_events(
     ax.set_yticks(range(len(LANES)), list(LANES))
     ax.set_ylim(len(LANES) - 0.5, -0.5)
     _date_axis(ax)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, fontsize=9)
+    _legend(ax, 4)
     return ax
 
 # %% ../../nbs/analysis/report.ipynb #b2cc9fce
@@ -218,38 +243,48 @@ class Card:
     tone: str = ""  # good or bad
 
 # %% ../../nbs/analysis/report.ipynb #c2390575
-def _saved_card(used: int, daily: int, weekly: int) -> Card:
+def _saved_card(used: int, daily: int, weekly: int, money: Sequence[MonthlySaving]) -> Card:
     "What was saved; while everything is scraped for the first time, nothing is."
     words = f"{used:,} scrapes; every store every day would have been {daily:,}, every price week {weekly:,}"
     saved = 1 - used / daily
-    return Card("Scrapes saved", f"{saved:.0%}", words, "good" if saved > 0 else "")
+    told = "".join(f"; {one.words()}" for one in money)
+    return Card("Scrapes saved", f"{saved:.0%}", words + told, "good" if saved > 0 else "")
 
 # %% ../../nbs/analysis/report.ipynb #132a8a96
 def overall_share(
-    audits: Mapping[str, pd.DataFrame],  # company -> store_id, at, prices, right
-) -> Share | None:  # None: no audits yet
+    audits: Mapping[str, pd.DataFrame],  # company -> of `weighted_audits`
+) -> Share | None:  # None: no audits of late
     "The share of right prices of all companies."
     parts = [mine.assign(store_id=company + " " + mine["store_id"]) for company, mine in audits.items() if len(mine)]
     return audited_share(pd.concat(parts)) if parts else None
 
 # %% ../../nbs/analysis/report.ipynb #78bb174f
+RIGHT = "Inferred prices right"  # the name of the figure, wherever it stands
+
+
+def _right_card(share: Share | None, floor: float) -> Card:
+    "How right the inferred prices were of late."
+    if share is None: return Card(RIGHT, "unknown", f"no store was audited in the last {AUDITED_DAYS} days")
+    words = (f"in the last {AUDITED_DAYS} days; between {share.low:.0%} and {share.high:.0%} with {CERTAINTY:.0%} "
+             f"certainty; {share.prices:,} were audited, in {share.stores:,} stores")
+    return Card(RIGHT, f"{share.value:.1%}", words, "bad" if share.value < floor else "")
+
+
 def cards(
     figures: Sequence[Figures],
     share: Share | None,  # of the right prices of all companies; None: no audits yet
     floor: float,  # share of right prices
+    money: Sequence[MonthlySaving] = (),  # what is saved, an entry a currency
 ) -> list[Card]:
     "The numbers at the top; none while nothing has been scraped."
     used = sum(f.savings.scrapes for f in figures)
     if not used: return []
     daily, weekly = (sum(getattr(f.savings, key) for f in figures) for key in ("every_day", "every_week"))
-    shown = [_saved_card(used, daily, weekly)]
-    if share:
-        words = (f"between {share.low:.0%} and {share.high:.0%} with {CERTAINTY:.0%} certainty; "
-                 f"{share.prices:,} were audited")
-        shown.append(Card("Inferred prices right", f"{share.value:.1%}", words, "bad" if share.high < floor else ""))
-    else: shown.append(Card("Inferred prices right", "unknown", "no store has been audited yet"))
+    shown = [_saved_card(used, daily, weekly, money)]
+    shown.append(_right_card(share, floor))
     fresh, served = sum(f.weeks[0] for f in figures), sum(sum(f.weeks) for f in figures)
-    shown.append(Card("Fresh", f"{fresh / max(served, 1):.0%}", "of the stores have prices of this price week"))
+    shown.append(Card("Fresh", f"{fresh / max(served, 1):.0%}", "of the stores have prices of this price week",
+                      "" if fresh else "bad"))
     stores, scraped, full, partly = (sum(n) for n in zip(
         *((f.stores, f.scraped, len(f.full), len(f.groups) - len(f.full)) for f in figures), strict=True))
     more = f", and {partly:,} for single categories" if partly else ""
@@ -292,6 +327,13 @@ def all_spent(
     whole = [part.reindex(days, method="ffill").fillna(0) for part in parts]
     return pd.concat(whole).groupby(level=0).sum()
 
+
+def money_saved(workspace: Workspace, figures: Sequence[Figures]) -> list[MonthlySaving]:  # an entry a currency
+    "What the companies save a month, as far as somebody told what a request costs."
+    totals = {f.company: ScrapeTotals(f.savings.stores, f.savings.days, f.savings.scrapes, f.savings.requests)
+              for f in figures}
+    return added_up(monthly_saving(t, workspace.settings.company(name)) for name, t in totals.items())
+
 # %% ../../nbs/analysis/report.ipynb #a435e9ef
 _COUNTED_SAVINGS = (
     "Brute force is counted twice. Every day: each store that has been scraped at least once, on every day from the "
@@ -299,7 +341,9 @@ _COUNTED_SAVINGS = (
     "once between two price changeovers; where no changeover is known, once in seven days.",
     "Stores that were never scraped do not count, nor do days after the last scrape. Failed tries are not counted on "
     "either side. A request is one product asked for; brute force is taken to ask for as many products a scrape as "
-    "we did.")
+    "we did.",
+    "What is saved in money is the difference to every store every day, at the pace of all days so far, for a month of "
+    "30.4 days: cost_per_request and requests_per_scrape of scrapeopt.toml, for each company.")
 
 # %% ../../nbs/analysis/report.ipynb #0fca61bc
 def _spending_words(spent: pd.DataFrame) -> str:
@@ -322,7 +366,7 @@ def savings_section(
         rows += [(f.company, words, f"{s.scrapes:,}", f"{brute:,}", f"{s.requests:,}", f"{s.requests_of(brute):,}",
                   f"{s.saved(brute):.1%}")
                  for words, brute in (("every day", s.every_day), ("every price week", s.every_week))]
-    shown = picture(lambda: _drawn(plot_spending, spent), "Scrapes so far", _spending_words(spent),
+    shown = picture(_drawing(plot_spending, spent), "Scrapes so far", _spending_words(spent),
                     "The gap between the solid line and the others is what was saved. The solid line starts as steep "
                     "as brute force, since discovery looks at every store once.")
     table = Part(pictures=(shown,), name="Scrapes and requests", rows=tuple(rows), numbers=(2, 3, 4, 5, 6), columns=(
@@ -333,35 +377,37 @@ def savings_section(
 _COUNTED_ACCURACY = (
     "Whenever a store with inferred prices is scraped, the prices that were being served for it are compared with "
     "what it charges. Right means exactly equal. Prices from a store's own scrape are not audited.",
-    f"The interval holds the true share with {CERTAINTY:.0%} certainty. The witness is the scrape, not the price: "
-    "hundreds of prices are wrong together when a store has left its group, so the spread is taken between scrapes "
+    "The queue audits where it expects mistakes, so the audits are weighted: each stands for the evenings on which "
+    "prices of its kind were served, its kind being the group and whether the group had been looked at in that price "
+    "week; a store that was asked several times counts once (post-stratification with Hajek's weights; Holt and "
+    "Smith, 1979). So the figure says which share of the inferred prices was right, not which share of the audited.",
+    f"The interval holds the true share with {CERTAINTY:.0%} certainty. The witness is the store, not the price: "
+    "hundreds of prices are wrong together when a store has left its group, so the spread is taken between stores "
     "(ratio estimator), and the interval is Wilson's with as many independent prices as that spread allows. Each end "
-    "is computed with one more scrape that found everything wrong or everything right, as strays are rare and a "
-    "small sample holds none.",
-    "Audited are the stores that the queue chose: those not seen for longest, and outliers. They are more often "
-    "wrong than the rest, so the true share is rather higher.")
+    "is computed with one more store that had everything wrong or everything right, as strays are rare and a small "
+    "sample holds none.")
 
 # %% ../../nbs/analysis/report.ipynb #fe07b57d
 def accuracy_section(
     figures: Sequence[Figures],
-    audits: Mapping[str, pd.DataFrame],  # company -> audits, those that have any
+    audits: Mapping[str, pd.DataFrame],  # company -> of `weekly_audits`, those that have any
     floor: float,
 ) -> Section:
     "How right the inferred prices are."
     rows = tuple((f.company, f"{f.share.value:.1%}", f"{f.share.low:.1%} to {f.share.high:.1%}", f"{f.share.prices:,}",
-                  f"{f.share.scrapes:,}") for f in figures if f.share)
+                  f"{f.share.stores:,}", f"{f.share.scrapes:,}") for f in figures if f.share)
     if not rows: return Section("right", "How right the inferred prices are", (), words=(
-        "Nothing has been audited yet. That happens by itself when a store that had inferred prices is "
-        "scraped again.",))
+        f"Nothing has been audited in the last {AUDITED_DAYS} days. That happens by itself when a store that had "
+        "inferred prices is scraped again.",))
     told = "; ".join(f"{row[0]} {row[1]}, between {row[2]}" for row in rows)
-    shown = picture(lambda: _drawn(plot_accuracy, audits, floor), "Right prices by week",
-                    "Dot and bar chart by week of the share of audited prices that were right. Over all weeks: "
-                    f"{told}.",
-                    "A dot is the share of audited prices that were right in a week, its bar how sure that is. Dots "
+    shown = picture(_drawing(plot_accuracy, audits, floor), "Right prices by week",
+                    "Dot and bar chart by week of the share of inferred prices that were right. In the last "
+                    f"{AUDITED_DAYS} days: {told}.",
+                    "A dot is the share of inferred prices that were right in a week, its bar how sure that is. Dots "
                     "below the dashed floor make a group be compared again; long bars mean that few scrapes have "
                     "looked.")
-    part = Part(pictures=(shown,), name="Audits", rows=rows, numbers=(1, 2, 3, 4), columns=(
-        "Company", "Right", f"{CERTAINTY:.0%} interval", "Audited prices", "Scrapes"))
+    part = Part(pictures=(shown,), name="Audits", rows=rows, numbers=(1, 2, 3, 4, 5), columns=(
+        "Company", RIGHT, f"{CERTAINTY:.0%} interval", "Audited prices", "Stores", "Scrapes"))
     return Section("right", "How right the inferred prices are", (part,), counted=_COUNTED_ACCURACY)
 
 # %% ../../nbs/analysis/report.ipynb #3e14f121
@@ -372,7 +418,7 @@ def freshness_section(figures: Sequence[Figures]) -> Section:
                   f"{f.stores - sum(f.weeks):,}") for f in known)
     told = "; ".join(f"{f.company}: " + ", ".join(
         f"{n / sum(f.weeks):.0%} {words}" for n, words in zip(f.weeks, AGES, strict=True)) for f in known)
-    shown = picture(lambda: _drawn(plot_freshness, known, height=_bars(known)), "Age of the prices",
+    shown = picture(_drawing(plot_freshness, known, height=_bars(known)), "Age of the prices",
                     f"Stacked bars of the share of stores by the age of their prices. {told}.",
                     "The darker, the fresher. What lies right of the darkest part was last looked at before the newest "
                     "price changeover, so some of its prices have changed since.")
@@ -400,7 +446,7 @@ def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture
     if with_place(frame).empty: return ()
     biggest = ", ".join(f"{g.name} with {g.stores} stores" for g in f.full[:3]) or "none for all products"
     return (picture(
-        lambda: group_figure(frame, basemap), f"Map of {f.company}",
+        lambda _: group_figure(frame, basemap), f"Map of {f.company}",
         f"Map of {f.stores} stores of {f.company} in {len(f.full)} groups, among them {biggest}; "
         f"{f.outliers} outliers.",
         "A group has one colour and marker, a ring marks its Ambassador, a grey cross an outlier. Groups that follow "
@@ -411,7 +457,7 @@ def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]
     "The groups of one company: map and tables."
     if not f.groups: return [Part(f.company, (
         "No groups yet. They are formed when every store of a cluster has been scraped.",))]
-    columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", "Audited prices right")
+    columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", RIGHT)
     parts = [Part(f.company, pictures=_company_map(f, frame, basemap), name=f"Groups of {f.company}", numbers=(1, 3),
                   columns=columns, rows=tuple(map(_group_row, f.full)))]
     partly = tuple(_group_row(g) for g in f.groups if g.category is not None)
@@ -436,7 +482,7 @@ def groups_section(
     if len(telling):
         counts = ", ".join(f"{int(telling['kind'].isin(kinds).sum())} {words}" for words, kinds in LANES.items())
         parts.append(Part("Their history", pictures=(picture(
-            lambda: _drawn(plot_events, telling), "Events by day",
+            _drawing(plot_events, telling), "Events by day",
             f"Timeline of events from {telling['at'].min():%d %B %Y} to {telling['at'].max():%d %B %Y}: {counts}.",
             "A dot is a day, its size how often something happened. After the founding, a healthy chain shows new "
             "Ambassadors only; many stores cast out in one week mean that price zones have moved."),)))
@@ -513,11 +559,13 @@ def write_report(
     found = find_out(workspace, company, now)
     path = Path(out) if out else workspace.path / "reports" / f"{found.at:%Y%m%dT%H%M%SZ}.html"
     names = ", ".join(f.company for f in found.figures)
-    audits = {f.company: workspace.audits(f.company) for f in found.figures if f.share}
+    late = {f.company: weighted_audits(workspace, f.company, found.at) for f in found.figures if f.share}
+    audits = {name: weekly_audits(workspace, name, found.at) for name in late}
     write_page(path, "report.html", title=f"Prices of {names}" if names else "Prices", span=_span(found, workspace),
                next_step=found.next_step,
-               problems=found.problems,
-               cards=cards(found.figures, overall_share(audits), workspace.settings.accuracy_floor),
+               problems=problems_html(found.problems),
+               cards=cards(found.figures, overall_share(late), workspace.settings.accuracy_floor,
+                           money_saved(workspace, found.figures)),
                sections=_led_to_map(_sections(workspace, found, audits), [f.company for f in found.figures], path,
                                     workspace.path / "maps" / "groups.html"))
     if found.figures: keep_figures(workspace.path / "reports", found.at, found.figures)
@@ -560,6 +608,7 @@ def report_folder(
             write_page(Path(out) if out else folder / "reports" / f"{at:%Y%m%dT%H%M%SZ}.html", "report.html",
                        title="No report", span=f"{at:%d %B %Y, %H:%M} UTC, workspace {folder.resolve().name}.",
                        next_step=todo, cards=(), sections=(),
-                       problems=[Problem("workspace", "", "The workspace cannot be opened", (str(e),), todo)])
+                       problems=problems_html([Problem("workspace", "", "The workspace cannot be opened", (str(e),),
+                                                       todo)]))
         raise
     return write_report(workspace, company, out, now)

@@ -6,7 +6,7 @@
 __all__ = ['CERTAINTY', 'Savings', 'count_savings', 'spending', 'Share', 'audited_share']
 
 # %% ../../nbs/analysis/savings.ipynb #20082361
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -81,14 +81,17 @@ CERTAINTY = 0.95  # of the interval
 @dataclass(frozen=True)
 class Share:
     "A share of right prices, and how sure it is."
-    right: int
+    right: int  # as counted; the share itself is weighted
     prices: int
     scrapes: int  # that audited them
     low: float  # the interval
     high: float
+    weighted: float | None = None  # the share, each audit standing for its part of what was served; None: as counted
+    stores: int = 0  # that were audited
+    independent: float = 0.0  # so many independent prices would say as much
 
     @property
-    def value(self) -> float: return self.right / self.prices
+    def value(self) -> float: return self.right / self.prices if self.weighted is None else self.weighted
 
     def __str__(self) -> str: return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%})"
 
@@ -103,26 +106,31 @@ def wilson(
     return max(0.0, float((middle - half) / (1 + z**2 / n))), min(1.0, float((middle + half) / (1 + z**2 / n)))
 
 # %% ../../nbs/analysis/savings.ipynb #244a2545
-def _by_scrape(
-    right: np.ndarray,  # (m,) of each scrape
-    prices: np.ndarray,  # (m,), above 0
-) -> tuple[float, float]:  # low, high
-    "Wilson's interval with as many independent prices as the spread between scrapes allows."
+def _by_store(
+    right: np.ndarray,  # (m,) weighted right prices of each store
+    prices: np.ndarray,  # (m,) weighted prices, above 0
+) -> tuple[float, float, float]:  # low, high, as many independent prices as that
+    "Wilson's interval with as many independent prices as the spread between stores allows."
     m, p = len(right), float(right.sum() / prices.sum())
     off = right - p * prices
     variance = m / (m - 1) * float(off @ off) / prices.sum() ** 2
-    n = float(np.clip(p * (1 - p) / variance, 1, prices.sum())) if variance > 0 else float(m)
-    return wilson(p, n, float(stats.t.ppf((1 + CERTAINTY) / 2, m - 1)))
+    n = max(1.0, p * (1 - p) / variance) if variance > 0 else float(m)
+    return *wilson(p, n, float(stats.t.ppf((1 + CERTAINTY) / 2, m - 1))), n
 
 
 def audited_share(
-    audits: pd.DataFrame,  # store_id, at, prices, right
+    audits: pd.DataFrame,  # store_id, at, prices, right; weight, where they do not all stand for as much
 ) -> Share | None:  # None: nothing was audited
-    "The share of right prices, with an interval that takes the scrape for the witness."
-    sums = audits.groupby(["store_id", "at"], observed=True)[["prices", "right"]].sum()
+    "The share of right prices, with an interval that takes the store for the witness."
+    known = audits[audits["prices"] > 0]
+    if known.empty: return None
+    weight = known["weight"] if "weight" in known and known["weight"].any() else pd.Series(1.0, known.index)
+    sums = known[["prices", "right"]].mul(weight, axis=0).groupby(known["store_id"].astype(str)).sum()
     prices, right = (sums.loc[sums["prices"] > 0, c].to_numpy(float) for c in ("prices", "right"))
-    if not len(prices): return None
-    more = np.append(prices, prices.mean())  # one more scrape
-    low, high = _by_scrape(np.append(right, 0), more)[0], _by_scrape(np.append(right, more[-1]), more)[1]
-    found = Share(int(right.sum()), int(prices.sum()), len(prices), low, high)
-    return replace(found, low=min(low, found.value), high=max(high, found.value))  # rounding may put 0 below `low`
+    more = np.append(prices, prices.mean())  # one more store
+    low, high = _by_store(np.append(right, 0), more)[0], _by_store(np.append(right, more[-1]), more)[1]
+    value = float(right.sum() / prices.sum())
+    scrapes = len(known[["store_id", "at"]].drop_duplicates())
+    return Share(int(known["right"].sum()), int(known["prices"].sum()), scrapes,
+                 min(low, value), max(high, value), value, len(prices),  # rounding may put 0 below `low`
+                 _by_store(right, prices)[2] if len(prices) > 1 else 1.0)

@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['TWIN_STORES', 'TWIN_PRODUCTS', 'CompanyView', 'view_of_workspace', 'ComparablePairs', 'Choice', 'PairCache',
-           'view_of_world', 'group_names', 'name_sets', 'what_changes', 'stores_in_sets', 'member_table', 'clusters_at',
-           'BudgetCurve', 'replay_days', 'measure']
+           'view_of_world', 'member_table', 'clusters_at', 'BudgetCurve', 'replay_days', 'measure']
 
 # %% ../../nbs/analysis/view_model.ipynb #6179da17
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +19,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .charts import heat_image
-from .group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED
 from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from ..clustering import cluster_stores
 from ..core.calendar import SyncWindow, local_day
@@ -257,96 +254,6 @@ def view_of_world(
         company, stores, prices=_scrape_all(world, stores["store_id"]), settings=settings, rule=MatchRule(),
         window=SyncWindow(settings.window_hours), state=GroupState(company), events=empty, a_day=float("nan"),
         world=world))
-
-# %% ../../nbs/analysis/view_model.ipynb #1636c07b
-def group_names(state: GroupState) -> dict[str, str]:
-    "The name of the full group of each store that is in one."
-    return {store: group.name for group in state.active() for store in group.members}
-
-
-def name_sets(
-    sets: Sequence[np.ndarray],  # positions
-    ids: np.ndarray,  # (n,) store ids
-    groups: dict[str, str],  # store id -> name of its group today
-    places: dict[str, str],  # store id -> name of its cluster, "" for none
-) -> list[str]:  # one a set
-    "A name for each set, none of them twice."
-    names: list[str] = []
-    for part in sets:
-        stores = [str(s) for s in ids[part]]
-        group, n = Counter(groups.get(s, "") for s in stores).most_common(1)[0]
-        place = Counter(places.get(s, "") for s in stores).most_common(1)[0][0] or "regional"
-        wanted = group if group and 2 * n > len(stores) else place
-        name, number = wanted, 1
-        while name in names: name = f"{place} {(number := number + 1)}"
-        names.append(name)
-    return names
-
-# %% ../../nbs/analysis/view_model.ipynb #be5c133f
-def _merge_row(
-    part: np.ndarray,  # positions of a future group
-    group_of: dict[int, int],  # position -> number of its group today
-    names: Sequence[str],  # of the groups today
-) -> tuple[str, int, str] | None:  # change, stores, what
-    "Where the stores of a future group are today, if it changes."
-    today = Counter(group_of[i] for i in part.tolist() if i in group_of)
-    parts, alone = [f"{names[k]} ({n})" for k, n in today.most_common()], len(part) - today.total()
-    outliers = f"{alone} outlier{'s' if alone > 1 else ''}"
-    if not today: return "found", len(part), f"{outliers} would found a group"
-    if len(today) > 1:
-        return "merge", len(part), f"{', '.join(parts)}{f' and {outliers}' if alone else ''} would be one group"
-    return ("grow", len(part), f"{parts[0]} would take in {outliers}") if alone else None
-
-
-def _split_row(
-    part: np.ndarray,  # positions of a group today
-    group_of: dict[int, int],  # position -> number of its future group
-    name: str,
-) -> tuple[str, int, str] | None:  # change, stores, what
-    "What a group of today would fall into, if it would."
-    pieces = Counter(group_of[i] for i in part.tolist() if i in group_of)
-    alone = len(part) - pieces.total()
-    if len(pieces) == 1 and not alone: return None
-    sizes = [str(n) for _, n in pieces.most_common()]
-    if not sizes: return "end", len(part), f"{name} ({len(part)}) would dissolve into outliers"
-    outliers = f"{alone} outlier{'s' if alone > 1 else ''}" if alone else ""
-    groups = f"groups of {', '.join(sizes)}" if len(sizes) > 1 else f"a group of {sizes[0]}"
-    what = " and ".join(filter(None, [groups, outliers]))
-    return "split", len(part), f"{name} ({len(part)}) would split into {what}"
-
-# %% ../../nbs/analysis/view_model.ipynb #39a27dbf
-def what_changes(
-    before: Sequence[np.ndarray],  # positions of the groups today, of two and more
-    after: Sequence[np.ndarray],  # and then
-    names: Sequence[str],  # of those today
-) -> pd.DataFrame:  # change, stores, what; the most stores first
-    "Which groups would merge, split, grow, come and go, a sentence each."
-    today = {int(i): k for k, part in enumerate(before) for i in part}
-    then = {int(i): k for k, part in enumerate(after) for i in part}
-    rows = [row for part in after if (row := _merge_row(part, today, names))]
-    rows += [row for part, name in zip(before, names, strict=True) if (row := _split_row(part, then, name))]
-    table = pd.DataFrame(rows, columns=["change", "stores", "what"])
-    return table.sort_values("stores", ascending=False, kind="stable").reset_index(drop=True)
-
-# %% ../../nbs/analysis/view_model.ipynb #cfa02a19
-def stores_in_sets(
-    view: CompanyView,
-    pairs: ComparablePairs,
-    sets: Sequence[np.ndarray],  # positions in the view's prices, of two and more
-) -> pd.DataFrame:  # store_id, name, lat, lon, group (None: in none), ambassador, role; as `plot_groups` takes them
-    "The stores whose place is known, in the groups that a cut would make; their Ambassador is the most alike."
-    ids = view.prices.stores
-    group, ambassadors = dict[str, str](), set[str]()
-    places = dict(zip(view.stores["store_id"], view.stores["cluster_name"], strict=True))
-    for part, name in zip(sets, name_sets(sets, ids, group_names(view.state), places), strict=True):
-        group |= dict.fromkeys(ids[part].tolist(), name)
-        ambassadors.add(str(ids[part[most_alike(pairs.true[np.ix_(part, part)], pairs.times[part])[0]]]))
-    shown = view.placed[["store_id", "name", "lat", "lon"]]
-    known, store = set(ids.tolist()), shown["store_id"]
-    role = [AMBASSADOR if s in ambassadors else MEMBER if s in group else GROUP_OUTLIER if s in known else UNSCRAPED
-            for s in store]
-    return shown.assign(group=pd.Series([group.get(s) for s in store], index=shown.index, dtype=object),
-                        role=pd.Series(role, index=shown.index), ambassador=store.isin(list(ambassadors)))
 
 # %% ../../nbs/analysis/view_model.ipynb #c0aa31ac
 def member_table(

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/commands/inspect.ipynb #74851a45
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,13 +46,12 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     "Say how far each company is, and what is odd; exit code 2 when something needs a person."
-    from scrapeopt.analysis.status import problem_lines, problems_of, run_lines, status_rows, synchrony_lines
-    home = find_home(context, workspace)
-    rows = status_rows(home, company, plain_moment(now))
-    aside = ("synchronised", "problems", "runs")
-    show(rows if as_json else [{k: v for k, v in row.items() if k not in aside} for row in rows], as_json,
-         "no stores yet: scrapeopt import-stores FILE")
-    for line in [] if as_json else synchrony_lines(rows) + run_lines(home) + problem_lines(rows): typer.echo(line)
+    from scrapeopt.analysis.status import problems_of, run_lines, status_lines, status_rows
+    home, at = find_home(context, workspace), plain_moment(now)
+    rows = status_rows(home, company, at)
+    if as_json: show(rows, True)
+    elif not rows: typer.echo("no stores yet: scrapeopt import-stores FILE")
+    for line in [] if as_json else status_lines(rows, run_lines(home), at or datetime.now(UTC)): typer.echo(line)
     known = home.companies()
     for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",

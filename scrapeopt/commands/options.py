@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy", "backtest",
-         "tune", "twin", "example", "demo", "dashboard")
+         "status", "notify", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy",
+         "backtest", "tune", "twin", "example", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):
@@ -138,11 +138,22 @@ def next_line(
     return f"Next: scrapeopt {command}{named}{f' ({why})' if why else ''}"
 
 # %% ../../nbs/commands/options.ipynb #b299ec44
+_NOTIFIES = ("update-db", "scrape")  # commands that a scheduler runs
+
+
 def log_run(context: typer.Context, home: "Home") -> "RunCounts":
     "Keep this run in the run log until the command ends; what it has done is to be filled in."
     from scrapeopt import __version__
     from scrapeopt.storage.run_log import logged_run
+    if context.info_name in _NOTIFIES: context.call_on_close(lambda: _notify(home))  # when the log says how it ended
     return context.with_resource(logged_run(home, str(context.info_name), __version__))
+
+
+def _notify(home: "Home") -> None:
+    "Tell what needs a person, where the settings say how."
+    if not home.settings.notify_command: return
+    from scrapeopt.analysis.notices import notify_after
+    if sentence := notify_after(home): typer.echo(f"scrapeopt: {sentence}", err=True)
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PERIODIC', 'LEARNED_DAYS', 'StoreCounts', 'count_stores', 'Synchrony', 'price_week_of', 'comparable_runs',
-           'PairCounts', 'count_pairs', 'cluster_synchrony', 'group_overview', 'last_analysis', 'weak_now',
-           'audited_prices', 'read_learned_days', 'story_lines']
+           'PairCounts', 'count_pairs', 'cluster_synchrony', 'group_overview', 'ScrapeTotals', 'scrape_totals',
+           'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'story_lines']
 
 # %% ../../nbs/storage/overview.ipynb #389a0e1d
 from collections import defaultdict
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, aliased
 from ..core.defaults import MAX_FAILURES
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, StoreGroup, event_from_record
-from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Store
+from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
 from .tables import StoreGroupMembership, StoreGroupRow
 from .tables import candidate_link
 
@@ -44,6 +44,7 @@ class StoreCounts:
     unreachable: int  # `MAX_FAILURES` failures in a row
     last_scrape: datetime | None  # UTC; None: never
     waiting: int = 0  # never scraped, and not unreachable
+    retired: int = 0  # closed, or gone from the list
 
     @property
     def complete(self) -> bool:
@@ -58,7 +59,8 @@ def count_stores(session: Session, company: Company) -> StoreCounts:
         func.count(), func.count(Store.last_scraped), func.count(case((silent, 1))),
         func.max(plain_time(Store.last_scraped)), func.count(case((Store.last_scraped.is_(None) & ~silent, 1))),
     ).where(Store.company_id == company.id, Store.retired_at.is_(None))).one()
-    return StoreCounts(row[0], row[1], row[2], as_utc(row[3]), row[4])
+    retired = session.scalar(select(func.count()).where(Store.company_id == company.id, Store.retired_at.is_not(None)))
+    return StoreCounts(row[0], row[1], row[2], as_utc(row[3]), row[4], retired or 0)
 
 # %% ../../nbs/storage/overview.ipynb #90235eb1
 @dataclass(frozen=True)
@@ -167,6 +169,26 @@ def group_overview(session: Session, company: Company) -> GroupState:
         name, company.name, members.get(key, frozenset()), title, candidates.get(key, frozenset()), status, active,
         category) for key, name, status, active, category, title in rows}, threshold=company.threshold)
 
+# %% ../../nbs/storage/overview.ipynb #932e0c38
+@dataclass(frozen=True)
+class ScrapeTotals:
+    "What the scrapes of a company took so far."
+    stores: int  # scraped at least once
+    days: int  # local ones, from the first scrape to the last
+    scrapes: int
+    products: int  # asked for
+
+
+def scrape_totals(session: Session, company: Company) -> ScrapeTotals:
+    "The scrapes of a company, added up."
+    at = plain_time(Snapshot.scraped_at)
+    stores, scrapes, rows, first, last = session.execute(
+        select(func.count(func.distinct(Snapshot.store_pk)), func.count(), func.sum(Snapshot.rows), func.min(at),
+               func.max(at)).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == company.id)).one()
+    if not scrapes: return ScrapeTotals(0, 0, 0, 0)
+    begin, end = (time.replace(tzinfo=UTC).astimezone(ZoneInfo(company.timezone)).date() for time in (first, last))
+    return ScrapeTotals(stores, (end - begin).days + 1, scrapes, int(rows or 0))
+
 # %% ../../nbs/storage/overview.ipynb #389c7148
 PERIODIC = "it was time"  # why, in the `Reanalysed` of all groups at once
 
@@ -215,6 +237,12 @@ def read_learned_days(session: Session, company: Company) -> list[int]:  # weekd
     notes = session.scalars(select(CompanyBeliefs.notes).where(CompanyBeliefs.company_id == company.id)
                             .order_by(plain_time(CompanyBeliefs.at).desc()).limit(1)).first()
     return list((notes or {}).get(LEARNED_DAYS, []))
+
+
+def known_changeover(session: Session, company: Company) -> int | None:  # weekday, 0 = Monday
+    "The day on which prices change: the told one, else the first of those learned."
+    if company.changeover is not None: return company.changeover
+    return next(iter(read_learned_days(session, company)), None)
 
 # %% ../../nbs/storage/overview.ipynb #c9116f04
 def story_lines(

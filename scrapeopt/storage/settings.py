@@ -41,6 +41,9 @@ class CompanySettings(BaseModel):
     number_format: NumberFormat = "1234.56"  # how its scrapers write 1234.56
     zero_is_a_price: bool = False  # or it means "not on sale", as null does
     not_a_price: list[Decimal] = Field(default_factory=list)  # other placeholders for "not on sale"
+    cost_per_request: float = Field(default=0.0, ge=0, le=10**6)  # of a scraper's request, as for a proxy; 0: not told
+    requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # of one store; 0: one for each product
+    cost_currency: str = Field(default="", pattern="^([A-Z]{3})?$")  # of `cost_per_request`; "": that of the prices
 
     @field_validator("timezone")
     @classmethod
@@ -86,6 +89,8 @@ class Settings(BaseSettings):
     workers: int = Field(default=4, ge=1, le=1000)  # scrapes at the same time
     timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # a scrape that takes longer has failed
     retries: int = Field(default=2, ge=0, le=1000)  # tries after a failed scrape
+    notify_command: str = ""  # what `scrapeopt notify` hands the problems to; "": it prints them
+    notify_hours: float = Field(default=24.0, ge=0, le=8760)  # until the same problem is told again; 0: every time
     lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # wait for another scrapeopt
     seed: int = Field(default=0, ge=0, lt=2**32)  # of every random choice
     archive_days: Days = 400  # how long scraped files are kept; 0: for ever
@@ -192,6 +197,10 @@ policy = {policy}
 # after_ingest = "archive"     # or "delete": what becomes of a scraped file
 # lock_wait_s = 60.0           # how long to wait for another scrapeopt at work here
 
+# Whoever is not looking (scrapeopt notify)
+# notify_command = ""          # gets on standard input what needs a person: "mail -s scrapeopt you@example.org"
+# notify_hours = 24.0          # until the same problem is told again; 0: every time
+
 # Scraping (scrapeopt scrape)
 # workers = 4                  # at the same time
 # timeout_s = 600.0
@@ -222,6 +231,9 @@ policy = {policy}
 #   number_format = "1234.56"  # how prices are written; others: "1,234.56" "1.234,56" "1234,56" "1 234.56" "1 234,56"
 #   zero_is_a_price = false    # 0 means "not on sale", as null and "" do
 #   not_a_price = []           # other prices that mean it, such as [99999.99]
+#   cost_per_request = 0.0     # what a request costs: status and report say then what is saved in money
+#   requests_per_scrape = 0.0  # how many a scrape of one store takes; 0: one for each product
+#   cost_currency = ""         # in which that is paid, such as "USD"; "": that of the prices
 '''
 
 # %% ../../nbs/storage/settings.ipynb #ad0cb4af
