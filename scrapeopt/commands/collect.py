@@ -118,9 +118,7 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _count(counts, report, updated)
-    then = [next_line(context, workspace, "update-db")]
-    if updated and not as_json: then = _next_lines(context, workspace, ws, updated, company)
-    _tell_run(report, updated, as_json, then)
+    _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def _scraper(command: str | None, spider: str | None) -> str:
@@ -254,10 +252,11 @@ def _tell_problems(report: "UpdateReport") -> None:
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
 
 
-def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport",
+def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport | None",
                 company: str | None) -> list[str]:
-    "A changeover that was learned, and what to type next while a company is being taken on."
+    "A changeover that was learned, and what to type next while a company is being taken on; an update comes first."
     from scrapeopt.analysis.next_steps import changeover_proposals, next_command
+    if report is None: return [next_line(context, workspace, "update-db")]
     formed = any(event["kind"] == "ClusterFormed" for event in report.events)
     known = "prices: what every store charges; scrapeopt status says how far it is"
     then = next_command(ws) or (known if formed else None)

@@ -19,6 +19,8 @@ from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app,
 from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scrapeopt.analysis.comparison import Alike, StoreComparison
     from scrapeopt.analysis.price_history import PriceSpan
 
@@ -163,14 +165,22 @@ def prices(
         count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
         typer.echo(f"wrote {count:,} prices to {hide_passwords(out)}")
         return
-    table = ws.prices(**asked, **rows, now=at, as_of=past)
-    shown, none = table if as_json else table.head(40), ""
+    table, none = ws.prices(**asked, **rows, now=at, as_of=past), ""
     if table.empty: none = why_no_prices(ws, **asked, as_of=past)
     if table.empty and any(rows.values()): none = no_such_rows(**rows)
+    _show_prices(table, as_json, none)
+
+
+def _show_prices(
+    table: "pd.DataFrame",
+    as_json: bool,
+    none: str,  # what to say of an empty one
+) -> None:
+    "Print served prices; a person sees the first ones."
+    shown = table if as_json else table.head(40)
     show(records(shown), as_json, none)
     if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
                                            "--category or --since, or use --out FILE")
-
 
 # %% ../../nbs/commands/inspect.ipynb #1358da54
 @app.command()
