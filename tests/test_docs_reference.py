@@ -97,7 +97,7 @@ def test_what_a_setting_takes_is_what_pydantic_holds_it_to():
 
 
 def test_the_file_that_init_writes_holds_the_settings_of_the_page():
-    written = set(re.findall(r"^(?:# )?([a-z_]+) = ", TEMPLATE, re.M))
+    written = set(re.findall(r"^(?:# *)?([a-z_]+) = ", TEMPLATE, re.M))
     assert written == {e.key for part in reference.settings_parts().values() for e in part}
 
 

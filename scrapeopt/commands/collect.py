@@ -101,18 +101,17 @@ def scrape(
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     from scrapeopt.scrape import scrape_queue
     scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
-    own, counts, watched = ws.settings, log_run(context, ws), not as_json and sys.stderr.isatty()
+    own, counts = ws.settings, log_run(context, ws)
     run = Remembered(partial(
         scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-        retries=own.retries if retries is None else retries, now=at, progress=watched))
+        retries=own.retries if retries is None else retries, now=at, progress=not as_json and sys.stderr.isatty()))
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
-    updated: UpdateReport | None
     try:
         if update and n is None and own.budget is not None and mode == "auto":
             report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
         else:
-            report = _as_many(run, partial(ws.queue, company=company, mode=mode, policy=policy,
-                                           clusters=cluster or None, now=at), n)
+            ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
+            report = _as_many(run, ask, n)
             updated = _update(ws, company, at, progress=not as_json) if update and not report.untold else None
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
@@ -154,7 +153,7 @@ def _rounds(
     clusters: list[str] | None,
     policy: str | None,
     progress: bool,
-) -> "tuple[ScrapeReport, UpdateReport]":
+) -> "tuple[ScrapeReport, UpdateReport | None]":
     "Scrape today's budget round after round, so that what one shows decides about the next."
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.update import UpdateReport
@@ -251,7 +250,7 @@ def _tell_problems(report: "UpdateReport") -> None:
     "Print on standard error what somebody should look at."
     for problem in report.problems: typer.echo(f"scrapeopt: {problem}", err=True)
 
-
+# %% ../../nbs/commands/collect.ipynb #c4662917
 def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report: "UpdateReport | None",
                 company: str | None) -> list[str]:
     "A changeover that was learned, and what to type next while a company is being taken on; an update comes first."

@@ -129,6 +129,18 @@ def no_such_rows(categories: list[str], since: Any) -> str:
     seen = "" if since is None else f" was seen since {since:%Y-%m-%d %H:%M} UTC"
     return f"no price{of}{seen or ' is served'}: leave --category or --since out to see the others"
 
+# %% ../../nbs/commands/inspect.ipynb #4c93fa46
+def _show_prices(
+    table: "pd.DataFrame",
+    as_json: bool,
+    none: str,  # what to say of an empty one
+) -> None:
+    "Print served prices; a person sees the first ones."
+    shown = table if as_json else table.head(40)
+    show(records(shown), as_json, none)
+    if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
+                                           "--category or --since, or use --out FILE")
+
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()
 def prices(
@@ -169,18 +181,6 @@ def prices(
     if table.empty: none = why_no_prices(ws, **asked, as_of=past)
     if table.empty and any(rows.values()): none = no_such_rows(**rows)
     _show_prices(table, as_json, none)
-
-
-def _show_prices(
-    table: "pd.DataFrame",
-    as_json: bool,
-    none: str,  # what to say of an empty one
-) -> None:
-    "Print served prices; a person sees the first ones."
-    shown = table if as_json else table.head(40)
-    show(records(shown), as_json, none)
-    if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
-                                           "--category or --since, or use --out FILE")
 
 # %% ../../nbs/commands/inspect.ipynb #1358da54
 @app.command()
