@@ -107,11 +107,11 @@ def audit_weights(
 ) -> list[float]:  # store-days that each audit stands for
     "How much each audit counts; alike for all stores where nothing of their kinds is served."
     strata = strata_of(audits, served)
-    times = Counter(zip(strata, (a.store for a in audits), strict=True))
-    stores = Counter(h for h, _ in times)
+    times = Counter((h, a.store, a.group) for h, a in zip(strata, audits, strict=True))
+    stores = Counter(h for h, _, _ in times)
     size = shared_out(served, stores)
     if not any(size.values()): size = {h: float(m) for h, m in stores.items()}
-    return [size[h] / stores[h] / times[h, a.store] for h, a in zip(strata, audits, strict=True)]
+    return [size[h] / stores[h] / times[h, a.store, a.group] for h, a in zip(strata, audits, strict=True)]
 
 
 def weighted_share(audits: Sequence[StoreAudit], weights: Sequence[float]) -> float | None:  # None: nothing was audited
