@@ -311,10 +311,17 @@ def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None,
     if pages is not None: fill_database(pages)
     set_trap(root, trap, calls)
     started.send(time.monotonic())
-    try: main(words)
+    code: object = 1  # of a traceback
+    try: code = main(words)
+    except SystemExit as e:
+        code = e.code
+        raise
     finally:
         sys.stdout.flush()
-        started.send((time.monotonic(), calls[0]))
+        started.send((time.monotonic(), calls[0], code or 0))
+
+
+LOST_CODE = 255  # what multiprocessing says where its server of children did not hear how one ended
 
 
 def run(words: list[str], box: Path, *, trap: Trap = Trap(0), seconds: float | None = None,
@@ -330,10 +337,11 @@ def run(words: list[str], box: Path, *, trap: Trap = Trap(0), seconds: float | N
     if seconds is not None:
         time.sleep(max(0.0, begin + seconds - time.monotonic()))
         child.kill()
-    try: end, calls = ours.recv()
-    except EOFError: end, calls = time.monotonic(), 0
+    try: end, calls, code = ours.recv()
+    except EOFError: end, calls, code = time.monotonic(), 0, None
     child.join(120)
-    return Outcome(child.exitcode, (box / "out").read_text(), (box / "err").read_text(), end - begin, calls)
+    if child.exitcode != LOST_CODE or code is None: code = child.exitcode
+    return Outcome(code, (box / "out").read_text(), (box / "err").read_text(), end - begin, calls)
 
 
 def one_sentence(outcome: Outcome) -> bool:

@@ -41,7 +41,8 @@ OPERATIONS = {  # how often, and the command line; {at}: a moment of its own
     "reanalyse": (1, "reanalyse --now {at}"),
     "doctor": (1, "doctor"),
 }
-ASIDE = ("is being changed by another scrapeopt", "put into quarantine")  # why a command may end with exit code 2
+# Why a command may end with exit code 2.
+ASIDE = ("is being changed by another scrapeopt", "is in use by another program", "put into quarantine")
 
 
 @dataclass
