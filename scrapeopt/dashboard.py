@@ -81,7 +81,8 @@ def problems_of(source: "str | Path | Workspace | World") -> str:  # HTML, "" fo
     "What is odd in a workspace at present, in a box that scrolls."
     if not isinstance(source, str | Path | Workspace): return ""
     found = find_problems(Workspace.open(source.path if isinstance(source, Workspace) else source))
-    return f'<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
+    count = f"<h4>{len(found)} problem{'s' * (len(found) != 1)}</h4>" if found else ""
+    return f'{count}<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
 
 # %% ../nbs/11_dashboard.ipynb #862f4a4c
 TITLES = tuple(panel.title for panel in (ClusterPanel, OverlapPanel, GroupPanel, BudgetPanel))
