@@ -15,6 +15,7 @@ from pathlib import Path
 import ipywidgets as w
 import pandas as pd
 
+from .analysis.problems import find_problems, problems_html
 from .analysis.status import store_story
 from .analysis.view_model import CompanyView, PairCache, view_of_workspace, view_of_world
 from .core.errors import InputError
@@ -75,6 +76,14 @@ def companies_of(
     raise InputError(f"There are no stores in {workspace.path} yet. Next: scrapeopt import-stores FILE -w "
                      f"{workspace.path}, then read again.")
 
+# %% ../nbs/11_dashboard.ipynb #71cef583
+def problems_of(source: "str | Path | Workspace | World") -> str:  # HTML, "" for a world
+    "What is odd in a workspace at present, in a box that scrolls."
+    if not isinstance(source, str | Path | Workspace): return ""
+    found = find_problems(Workspace.open(source.path if isinstance(source, Workspace) else source))
+    count = f"<h4>{len(found)} problem{'s' * (len(found) != 1)}</h4>" if found else ""
+    return f'{count}<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
+
 # %% ../nbs/11_dashboard.ipynb #862f4a4c
 TITLES = tuple(panel.title for panel in (ClusterPanel, OverlapPanel, GroupPanel, BudgetPanel))
 
@@ -127,11 +136,12 @@ class Dashboard(w.VBox):
         n_jobs: int = -1,  # processes for backtests; -1: one a core
     ) -> None:
         self.source, self.world, self.n_jobs, self.readers = source, world, n_jobs, dict[str, CompanyReader]()
-        self.saved, self.message, self.tabs = SavedChanges(), w.HTML(), w.Tab()
+        self.saved, self.problems, self.message, self.tabs = SavedChanges(), w.HTML(), w.HTML(), w.Tab()
         self.panels, self.places = list[TabPanel](), tuple(w.VBox() for _ in TITLES)
         self.header = header_of(self.look_at_now, self.read)
         self.company, self.day, self.again = self.header.company, self.header.day, self.header.again
-        super().__init__([w.HTML(DASHBOARD_CSS), live_script(), self.header.row(), self.message, self.tabs])
+        super().__init__([w.HTML(DASHBOARD_CSS), live_script(), self.header.row(), self.problems, self.message,
+                          self.tabs])
         self.add_class("scrapeopt-dashboard")
         self.company.observe(self.show, "value")
         self.day.observe(self.show, "value")
@@ -140,7 +150,9 @@ class Dashboard(w.VBox):
 
     def read(self, _: object = None) -> None:
         "Read the companies, and show the one that was shown."
-        try: self.readers = companies_of(self.source, self.world)
+        try:
+            self.readers = companies_of(self.source, self.world)
+            self.problems.value = problems_of(self.source)
         except InputError as e: return self.refuse(str(e))
         shown = self.company.value if self.company.value in self.readers else next(iter(self.readers))
         self.company.unobserve(self.show, "value")
@@ -173,7 +185,7 @@ class Dashboard(w.VBox):
 
     def refuse(self, why: str) -> None:
         "Say what is wrong, and show nothing."
-        self.panels, self.tabs.children, self.message.value = [], (), note(why)
+        self.panels, self.tabs.children, self.problems.value, self.message.value = [], (), "", note(why)
 
 # %% ../nbs/11_dashboard.ipynb #01e6edcf
 Desk = Dashboard  # in the notebooks of older workspaces

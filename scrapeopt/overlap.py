@@ -444,6 +444,10 @@ class PriceMatrix:
         if store not in self._rows: raise InputError(f"store {store!r}: this price matrix has no snapshot of it.")
         return self._rows[store]
 
+    def rows(self, stores: Iterable[str]) -> np.ndarray:  # (k,) int64
+        "The rows of some stores, -1 for one that has none."
+        return np.array([self._rows.get(store, -1) for store in stores], np.int64)
+
     def select(self, stores: Collection[str]) -> "PriceMatrix":
         "The rows of `stores`, in that order; all columns stay."
         rows = np.array([self.row(store) for store in stores], dtype=int)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import small_chain
 
 from scrapeopt.analysis import view_model
 from scrapeopt.analysis.groups_in_force import stores_in_force
+from scrapeopt.analysis.problems import find_problems, problems_html
 from scrapeopt.analysis.status import store_story
 from scrapeopt.analysis.view_model import Choice, PairCache, view_of_workspace, view_of_world
 from scrapeopt.commands.jupyter import CELL
@@ -294,3 +296,14 @@ def test_the_benchmark_of_a_move_keeps_its_figures(tmp_path):
     assert [row["slider"] for row in moves] == ["what if, document", "what if, delegated", "Clusters, eps_km",
                                                 "Overlap, threshold", "Groups, what if"]
     assert all(row["moves"] == 3 and row["target_s"] == 0.3 for row in moves)
+
+
+def test_a_stale_workspace_says_so_above_the_tabs(workspace, monkeypatch):
+    "What `scrapeopt problems` lists a year later, and no good word with it."
+    found = find_problems(workspace, now=small_chain.LATER)
+    monkeypatch.setattr("scrapeopt.dashboard.find_problems", partial(find_problems, now=small_chain.LATER))
+    dashboard = Dashboard(workspace)
+    assert problems_html(found) in dashboard.problems.value
+    assert "Stale" in dashboard.problems.value and 'class="good"' not in dashboard.problems.value
+    assert dashboard.children.index(dashboard.problems) < dashboard.children.index(dashboard.tabs)
+    assert not Dashboard(archetype_twin("state_zones", n_stores=20, n_products=100)).problems.value

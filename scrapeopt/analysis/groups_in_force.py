@@ -15,14 +15,16 @@ from .view_model import CompanyView
 from ..grouping.events import StoreGroup, by_name
 
 # %% ../../nbs/analysis/groups_in_force.ipynb #f3f875a3
-def groups_by_category(view: CompanyView, store: str) -> list[StoreGroup]:
-    "The active groups for single categories that a store is in, by name."
-    return by_name(g for g in view.state.groups.values() if g.is_active and g.category and store in g.members)
+def groups_by_category(view: CompanyView) -> dict[str, list[str]]:
+    "The active groups for single categories that each store is in, by name."
+    found = dict[str, list[str]]()
+    for group in by_name(g for g in view.state.groups.values() if g.is_active and g.category):
+        for store in group.members: found.setdefault(store, []).append(group.name)
+    return found
 
 
-def role_of(view: CompanyView, store: str) -> str:
-    "What a store is in the groups in force: Ambassador, member, outlier, or never scraped."
-    group = view.state.group_of(store)
+def role_of(view: CompanyView, group: StoreGroup | None, store: str) -> str:
+    "What a store is in its full group, or without one: Ambassador, member, outlier, or never scraped."
     if group is not None: return AMBASSADOR if group.ambassador == store else MEMBER
     return GROUP_OUTLIER if store in view.prices else UNSCRAPED
 
@@ -32,9 +34,9 @@ def stores_in_force(
 ) -> pd.DataFrame:  # store_id, name, lat, lon, group (None: in none), partly, role, ambassador
     "Every store, with or without a known place, in the groups in force; as `plot_groups` takes them."
     shown = view.stores[["store_id", "name", "lat", "lon"]]
-    homes = {s: g for g in view.state.active() for s in g.members}
-    partly = [", ".join(g.name for g in groups_by_category(view, s)) for s in shown["store_id"]]
-    role = [role_of(view, s) for s in shown["store_id"]]
+    homes, categories = {s: g for g in view.state.active() for s in g.members}, groups_by_category(view)
+    partly = [", ".join(categories.get(s, [])) for s in shown["store_id"]]
+    role = [role_of(view, homes.get(s), s) for s in shown["store_id"]]
     names = [homes[s].name if s in homes else None for s in shown["store_id"]]
     return shown.assign(group=pd.Series(names, index=shown.index, dtype=object), partly=partly, role=role,
                         ambassador=[r == AMBASSADOR for r in role])

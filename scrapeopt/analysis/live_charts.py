@@ -124,6 +124,7 @@ def heat_frame(
                                 nan_color="rgba(128, 128, 128, 0.3)")
     fig = live_figure(400, "stores, group by group", "stores, in the same order", x_range=(0, n),
                       y_range=(n, 0))
+    fig.grid.visible = False  # it would show through where nothing is known
     cells = fig.image([image.astype(np.float32)], x=0, y=0, dw=n, dh=n,
                       color_mapper=colours)  # type: ignore[call-arg]
     pair = CustomJSHover(args={"names": list(names) if n == len(image) else []}, code=PAIR_WORDS)

@@ -16,7 +16,8 @@ from .group_map import GROUP_OUTLIER, UNSCRAPED, group_styles
 from .live_charts import live_figure, named_source, tell
 from .web_map import places_around
 from ..core.geo import mercator, unbroken
-from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer
+from ..core.land import Window
+from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Layer, add_land
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as BokehFigure
@@ -31,7 +32,7 @@ def map_frame(
     height: int = 420,  # pixels
 ) -> "BokehFigure":
     "A map of a place; the sources `stores` and `ambassadors` are still empty."
-    from bokeh.models import DataRange1d
+    from bokeh.models import DataRange1d, TapTool
     lon = unbroken(shown["lon"])
     x, y = mercator(shown["lat"], lon)
     x_range, y_range = (DataRange1d(range_padding=0.08, min_interval=4_000) for _ in "xy")  # metres
@@ -40,6 +41,7 @@ def map_frame(
     for axis in (fig.xaxis, fig.yaxis): axis.ticker.desired_num_ticks = 4  # type: ignore[union-attr]
     extent = fig.scatter(x, y, alpha=0)
     x_range.renderers = y_range.renderers = [extent]
+    if len(lon): add_land(fig, [Window(lon.min(), lon.max(), shown["lat"].min(), shown["lat"].max())])
     towns = places_around(shown["lat"].to_numpy(), lon)
     at = mercator(towns["lat"], towns["lon"])
     names = fig.text(*at, text=towns["name"].tolist(), text_font_size="12px", text_align="center", y_offset=-8,
@@ -49,7 +51,7 @@ def map_frame(
                          source=named_source("stores", STORE_COLUMNS), nonselection_alpha=1)
     ring = fig.scatter("x", "y", size=17, fill_color=None, line_width=2, source=named_source("ambassadors", ["x", "y"]))
     ring.glyph.tags = ["ink"]
-    fig.add_tools("tap")
+    fig.add_tools(TapTool(renderers=[stores]))  # a click on the land is none
     tell(fig, TIPS, stores)
     return fig
 

@@ -192,6 +192,7 @@ class PairCache:
     def overlaps(self, category: str | None, masked: bool) -> OverlapMatrix:
         "The overlap of all pairs in a category, with or without what the mask hides."
         if (key := (category, masked)) not in self._overlaps:
+            if key == (None, False): return self.prices.overlaps  # what the what-if reads
             prices = self.prices.prices if category is None else self.prices.of_category(category).prices
             mask = learn_mask(prices, self.overlaps(category, False)).hidden if masked else None
             self._overlaps[key] = overlap_matrix(prices, mask)

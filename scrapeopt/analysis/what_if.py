@@ -44,6 +44,7 @@ def regrouped(view: CompanyView, rules: Rules) -> tuple[GroupState, list[Event]]
     "The groups after a re-analysis by some rules, and what happened on the way."
     beliefs = replace(view.beliefs, state=view.state, matrix=view.prices)
     names = [g.name for g in view.state.active()]
+    _ = view.prices.overlaps  # counted here at the first move, and read at all others
     events = find_policy(view.settings.policy).reanalyse(beliefs, names, view.stores, rules) if names else []
     return view.state.replay(events), events
 
@@ -149,16 +150,16 @@ NAMED = 4  # stores that a sentence names; chosen by hand, a line of a page
 
 def group_line(group: str, part: pd.DataFrame, verb: str) -> str:
     "The stores that would leave, or join, one group."
-    stores = part.sort_values("overlap", kind="stable")
-    rows = stores[["store", "why"]].head(NAMED).to_numpy().tolist()
+    rows = zip(part["store"].head(NAMED), part["why"].head(NAMED), strict=True)
     named = "; ".join(f"{s} ({why})" if why else str(s) for s, why in rows)
-    more = f" and {len(stores) - NAMED} more" if len(stores) > NAMED else ""
-    whole = f"{len(stores)} store{'s' * (len(stores) != 1)} would {verb} {group}"
+    more = f" and {len(part) - NAMED} more" if len(part) > NAMED else ""
+    whole = f"{len(part)} store{'s' * (len(part) != 1)} would {verb} {group}"
     return f"{whole}: {named}{more}."
 
 
 def group_lines(moves: pd.DataFrame, founded: frozenset[str] = frozenset()) -> list[str]:
     "Who would leave which group and who would join which, the most stores first."
+    moves = moves.sort_values("overlap", kind="stable")  # the least alike are named first
     left = [(str(group), part, "leave") for group, part in moves.groupby("now", sort=True)]
     new = [(str(group), part, "found" if group in founded else "join") for group, part in
            moves.groupby("then", sort=True)]

@@ -20,8 +20,8 @@ from .events import HEALTHY, AmbassadorChanged, CandidateConfirmed, CandidatesCl
 from .events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState
 from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, StoreJoined, StoreLeft
 from .events import StoreOutcast
-from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, most_alike
-from .linkage import positions_by_label, suppliers
+from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, matching_pairs
+from .linkage import most_alike, positions_by_label, suppliers
 from ..overlap import MatchRule, PriceMatrix
 
 # %% ../../nbs/grouping/checks.ipynb #cee43e0e
@@ -38,6 +38,7 @@ class DocumentContext:
     category: str | None = None
     events: list[Event] = field(default_factory=list)
     propose: bool = False  # whether fingerprints name the groups worth trying
+    _ordered: dict[frozenset[str], list[str]] = field(default_factory=dict, init=False)  # outliers put in order
 
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
         "Let an event happen."
@@ -54,6 +55,12 @@ class DocumentContext:
         known = sorted(s for s in stores if s in self.prices)
         times = self.prices.times[np.array([self.prices.row(s) for s in known], int)]
         return [known[i] for i in np.argsort(-times.astype(np.int64), kind="stable")]
+
+    def outliers_newest_first(self) -> list[str]:
+        "The outliers that may be grouped, in a group by now or not, the most recently scraped first."
+        if self.outliers_allowed not in self._ordered:
+            self._ordered[self.outliers_allowed] = self.newest_first(self.outliers_allowed)
+        return self._ordered[self.outliers_allowed]
 
     def time(self, store: str) -> np.datetime64:
         "When `store` was scraped."
@@ -158,6 +165,7 @@ def chisel(
 
 def _around_ambassador(ctx: DocumentContext, members: list[str]) -> list[str]:
     "Those of `members` that match the one who would be their Ambassador: what the next check would confirm."
+    if len(members) < 2: return members
     ambassador, _ = first_ambassador(ctx, members)
     verdict = ctx.compare(ambassador, members)
     return [s for s, match in zip(members, verdict.match, strict=True) if match or s == ambassador]
@@ -233,7 +241,7 @@ def ask_each_other(
     "Let Candidates judge each other where the Ambassador's snapshot is too old (R6)."
     judges = eligible_judges(ctx, name, waiting)
     if not judges: return
-    table = np.array([ctx.compare(s, judges).match for s in judges])
+    table = matching_pairs(ctx.prices, judges, ctx.rule, ctx.window)
     agreed = [judges[i] for i in largest_agreeing_set(table)]
     if len(agreed) >= 2:
         ambassador, *others = agreed
@@ -312,10 +320,10 @@ def match_outliers(
     store: str,  # a store in no group
 ) -> tuple[list[str], int]:
     "Outliers that match `store` and each other, `store` included, and how many were tried (R7)."
-    outliers = ctx.newest_first(ctx.outliers_allowed - ctx.state.grouped(ctx.category) - {store})
-    verdict = ctx.compare(store, outliers)
-    matching = [store] + [s for s, match in zip(outliers, verdict.match, strict=True) if match]
-    table = np.array([ctx.compare(s, matching).match for s in matching])
+    taken = ctx.state.grouped(ctx.category) | {store}
+    verdict = ctx.compare(store, [s for s in ctx.outliers_newest_first() if s not in taken])
+    matching = [store, *(verdict.others[i] for i in np.flatnonzero(verdict.match))]
+    table = matching_pairs(ctx.prices, matching, ctx.rule, ctx.window)
     return [matching[i] for i in largest_agreeing_set(table)], int(verdict.comparable.sum())
 
 # %% ../../nbs/grouping/checks.ipynb #ced541f3

@@ -60,9 +60,10 @@
         if (model[key] !== undefined) model[key] = ink
       for (const key of ["axis_line_color", "major_tick_line_color", "minor_tick_line_color", "outline_line_color"])
         if (model[key]) model[key] = thin(0.4)
-      if (model.grid_line_color) model.grid_line_color = thin(0.12)
+      if (model.grid_line_color) model.grid_line_color = thin(0.08)
       if (!model.tags.includes("ink")) continue
       for (const key of ["line_color", "text_color"]) if (model[key] !== undefined) model[key] = ink
+      if (model.type === "MultiPolygons") model.fill_color = ink  // the land; a ring is empty inside
     }
   }
 
