@@ -105,7 +105,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-SIGNS = {r"\[": "an array", r"<\?xml": "XML", "<": "a web page", "[^,]*,[^,]*,|[^;]*;[^;]*;": "CSV"}
+SIGNS = {r"<\?xml": "XML", "<": "a web page", "[^,]*,[^,]*,|[^;]*;[^;]*;": "CSV"}
 BEGINNING = 24  # characters of a line that is no JSON, for whoever is to recognise it
 
 
