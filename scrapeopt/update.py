@@ -73,6 +73,16 @@ def _known(session: Session, company: Company, files: list[InboxFile]) -> _Known
     money = {f.path: money_at(session, company, f.at) if f.at <= newest else present for f in files}
     return _Known(history, load_seen(session, company), sizes, money)
 
+# %% ../nbs/07_update.ipynb #6e9b77b9
+def how_read_again(
+    workspace: Workspace,
+    source: str,  # a file in the inbox, relative to the workspace
+) -> str:
+    "How a partial file is read again once the settings fit."
+    if workspace.settings.after_ingest == "delete": return "the file was not kept, so scrape again after that"
+    kept, home = source.replace("inbox", "archive", 1), source.rpartition("/")[0]
+    return f"after that, move {kept} back to {home}/ to have it read again"
+
 # %% ../nbs/07_update.ipynb #4d1d0868
 def _complaint(
     workspace: Workspace,
@@ -85,6 +95,7 @@ def _complaint(
     more = f", and so for {scrape.several - 1} more" if scrape.several > 1 else ""
     what = [bad] * bool(scrape.bad_lines) + [f"{scrape.first_several}{more}"] * bool(scrape.several) or ["too few"]
     source, unused = shown_path(taken.file.path, workspace.path), ["partial, so not used"] * taken.kept.partial
+    if unused and "set " in scrape.first_bad: unused.append(how_read_again(workspace, source))
     return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *unused])}"
 
 # %% ../nbs/07_update.ipynb #ad405c82

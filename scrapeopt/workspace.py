@@ -21,6 +21,7 @@ from .core.errors import InputError
 from .core.logger import DEBUG, log_event
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
+from .core.names import did_you_mean
 from .core.store_changes import StoreChanges, change_table, compare_lists, refuse_to_retire_all
 from .core.stores import check_stores
 from .discovery import ScrapeTask, waits_for_discovery, with_cohorts
@@ -184,6 +185,13 @@ def source_of(
     beliefs = company_beliefs(workspace, session, row, present, as_of)
     return Source(row, find_policy(workspace.settings.policy), beliefs, present, now, as_of, before)
 
+# %% ../nbs/06_workspace.ipynb #2b71e435
+def check_store(session: Session, companies: Sequence[Company], store: str) -> None:
+    "`InputError` for a store that none of the companies has; it says what comes near."
+    ids = list(session.scalars(select(Store.store_id).where(Store.company_id.in_([row.id for row in companies]))))
+    if store not in ids: raise InputError(
+        f"no store {store!r} in {' or '.join(row.name for row in companies)}{did_you_mean(store, ids)}")
+
 # %% ../nbs/06_workspace.ipynb #198f43d7
 @contextmanager
 def serve_prices(
@@ -202,9 +210,7 @@ def serve_prices(
     at = now or as_of or pd.Timestamp.now("UTC")
     with workspace.read() as session:
         rows = [workspace.company(session, name) for name in names]
-        wanted = select(Store.id).where(Store.store_id == store, Store.company_id.in_([row.id for row in rows]))
-        if store is not None and not session.scalar(wanted.limit(1)):
-            raise InputError(f"no store {store!r} in {' or '.join(names)}")
+        if store is not None: check_store(session, rows, store)
         check_categories(session, rows, categories)
         sources = [price_source(workspace, session, row, at, as_of) for row in rows]
         with price_reader(session, workspace.path, sources, store, product, categories, since) as reader: yield reader

@@ -82,14 +82,14 @@ class TestImport:
 
     def test_a_list_across_borders_is_told_and_the_guess_sleeps(self, shop, capsys):
         _, out, _ = run(capsys, "import-stores", listed("s.csv", places=(LISBON, LISBON, PERTH)), "-w", "shop")
-        assert "prices in AUD, days in UTC (both not guessed)" in out
+        assert "prices in AUD: its stores are in countries with several currencies, 2 of 3 in EUR; days in UTC" in out
         text = (shop / FILE).read_text()
         assert '# currency = "EUR"' in text and "a guess that is not sure" in text
         assert "from where its 3 stores are: 2 in Portugal, 1 in Australia" in text
 
     def test_a_sure_currency_and_an_unsure_clock(self, shop, capsys):
         _, out, _ = run(capsys, "import-stores", listed("s.csv", places=(LISBON, AZORES)), "-w", "shop")
-        assert "prices in EUR (guessed from where its stores are), days in UTC (not guessed)" in out
+        assert "prices in EUR (guessed from where its stores are), days in UTC: its stores lie in" in out
 
     def test_stores_without_coordinates_leave_every_key_asleep(self, shop, capsys):
         (shop.parent / "s.csv").write_text("company,store_id,name,lat,lon\nWeb,1,x,,\n")
@@ -272,3 +272,109 @@ def test_history_that_comes_late_moves_nothing(azulejo, example, tmp_path, capsy
     pd.testing.assert_frame_equal(ws.stores(), before)
     assert ws.groups("Azulejo") == groups
     assert "2025-12-04" in run(capsys, "history", "--product", sold[0]["product_id"], "-w", ws.path)[1]
+
+
+AZUL = "Mercado Azul"
+
+
+@pytest.fixture
+def azul(shop, capsys):
+    "A chain of 30 stores, none scraped yet, with no format of numbers told."
+    rows = [(AZUL, f"{k:04}", "", 38.7 + k / 1000, -9.14) for k in range(100, 130)]
+    pd.DataFrame(rows, columns=["company", "store_id", "name", "lat", "lon"]).to_csv("azul.csv", index=False)
+    assert run(capsys, "import-stores", "azul.csv", "-w", "shop")[0] == 0
+    return shop
+
+
+def scraped(folder, place, lines):
+    "A file in the inbox."
+    path = folder / "inbox" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def products(mark=".", n=30):
+    "Lines of a scraper that writes prices as texts."
+    return [json.dumps({"product_id": str(k), "price": f"{k}{mark}49"}) for k in range(1, n + 1)]
+
+
+class TestStumbles:
+    def test_a_list_without_known_columns_is_told_by_its_own_header(self, shop, capsys):
+        (shop.parent / "pt.csv").write_text("Cadeia,Loja,Nome,Cidade,Latitude,Longitude\nAzul,1,x,Lisboa,38.7,-9.1\n")
+        code, _, err = run(capsys, "import-stores", "pt.csv", "-w", "shop")
+        assert code == 2 and "it has Cadeia, Loja, Nome, Cidade, Latitude, Longitude, separated" in err
+        assert "understood: Latitude as lat, Longitude as lon;" in err
+
+    def test_an_unsure_clock_is_said_with_its_numbers_and_the_key_to_set(self, shop, capsys):
+        _, out, _ = run(capsys, "import-stores", listed("s.csv", AZUL, (LISBON,) * 23 + (AZORES,) * 6), "-w", "shop")
+        assert ("days in UTC: its stores lie in several time zones, 23 of 29 in Europe/Lisbon; "
+                'set timezone in [companies."Mercado Azul"]') in out
+
+    def test_two_names_of_one_company_are_told_and_can_be_mended(self, azul, capsys):
+        two = (azul.parent / "azul.csv").read_text().replace(f"{AZUL},0100", "Mercado azul,0100")
+        (azul.parent / "two.csv").write_text(two)
+        code, out, _ = run(capsys, "import-stores", "two.csv", "-w", "shop", "--json")
+        note = next(note for note in json.loads(out)["notes"] if "companies of their own" in note)
+        assert code == 0 and "'Mercado Azul' (30 stores)" in note and "'Mercado azul' (1 store)" in note
+        code, out, _ = run(capsys, "import-stores", "azul.csv", "-w", "shop", "--replace")
+        assert code == 0 and "companies of their own" not in out
+
+    @pytest.mark.parametrize("place, todo", [
+        ("mercado-azul/0104/20261124T000000Z.jsonl", "move it to inbox/Mercado Azul/0104/20261124T000000Z.jsonl"),
+        ("Mercado Azul/104/20261124T000000Z.jsonl", "move it to inbox/Mercado Azul/0104/20261124T000000Z.jsonl"),
+        ("Mercado Azul/0104/24-11-2026.jsonl", "rename it to 20261124T000000Z.jsonl or the like"),
+        ("Pingo/0104/20261124T000000Z.jsonl", "no company is named 'Pingo': import its stores first")])
+    def test_a_file_in_a_wrong_place_is_told_where_it_belongs(self, azul, capsys, place, todo):
+        scraped(azul, place, products())
+        code, _, err = run(capsys, "update-db", "-w", "shop", "--now", "2026-11-25")
+        assert code == 2 and todo in err
+        _, out, _ = run(capsys, "status", "-w", "shop")
+        assert "Mend the scraper" not in out and " ".join(todo.split()[-4:]) in " ".join(out.split())
+
+    def test_files_with_a_decimal_comma_are_read_again_once_the_format_is_told(self, azul, capsys):
+        place = f"{AZUL}/0104/20261124T000000Z.jsonl"
+        scraped(azul, place, products(","))
+        now = "-w", "shop", "--now", "2026-11-25"
+        code, out, err = run(capsys, "update-db", *now)
+        assert code == 2 and out.startswith("1 file with 0 prices; 1 of them partial; 30 lines or files in quarantine")
+        assert f"move archive/{place} back to inbox/{AZUL}/0104/ to have it read again" in err
+        _, out, _ = run(capsys, "status", "-w", "shop")
+        assert "set it, and move the files from archive/ back into the inbox" in " ".join(out.split())
+        back = azul / "archive" / place, azul / "inbox" / place
+        shutil.move(*back)
+        assert run(capsys, "update-db", *now)[1].startswith("0 files")  # no setting has changed
+        text = (azul / FILE).read_text()
+        (azul / FILE).write_text(text.replace('# number_format = "1234.56"', 'number_format = "1234,56"  #'))
+        shutil.move(*back)
+        code, out, err = run(capsys, "update-db", *now)
+        assert (code, err) == (0, "") and out.startswith("1 file with 30 prices; 0 of them partial; 0 lines")
+        table = Workspace.open(azul).prices(AZUL, "0104")
+        assert sorted(map(str, table["price"]))[0] == "1.49" and len(table) == 30
+        assert not list((azul / "quarantine").rglob("*.jsonl*"))
+        assert run(capsys, "doctor", "-w", "shop")[0] == 0
+        shutil.move(*back)
+        assert run(capsys, "update-db", *now)[1].startswith("0 files")  # it is whole, and known
+
+    def test_names_that_are_nearly_right_are_answered_with_the_right_one(self, azul, capsys):
+        for words in ("explain", "104"), ("prices", "--store", "104"):
+            code, _, err = run(capsys, *words, "-w", "shop")
+            assert code == 2 and "no store '104'" in err and "did you mean 0104?" in err
+        text = (azul / FILE).read_text()
+        (azul / FILE).write_text(text.replace('"Europe/Lisbon"', '"Europe/Lisbom"'))
+        code, _, err = run(capsys, "status", "-w", "shop")
+        assert code == 2 and "did you mean Europe/Lisbon?" in err
+
+    def test_an_empty_table_speaks_of_what_was_asked(self, azul, capsys):
+        scraped(azul, f"{AZUL}/0104/20261124T000000Z.jsonl", products())
+        assert run(capsys, "update-db", "-w", "shop", "--now", "2026-11-25")[0] == 0
+        asked = "prices", "--store", "0104", "--since", "2026-12-24", "-w", "shop"
+        _, out, _ = run(capsys, *asked)
+        assert "leave --since out" in out and "--category" not in out
+        _, out, _ = run(capsys, *asked, "--out", "none.csv")
+        assert out.startswith("wrote 0 prices to none.csv: no price was seen since 2026-12-24")
+
+    def test_a_web_page_is_recognised_by_how_it_begins(self, azul, capsys):
+        scraped(azul, f"{AZUL}/0104/20261124T000000Z.jsonl", ["<!DOCTYPE html>", "<p>no</p>"])
+        _, _, err = run(capsys, "update-db", "-w", "shop", "--now", "2026-11-25")
+        assert "line 1: not JSON: it begins with '<!DOCTYPE html>' (a web page?)" in err and "malformed" not in err

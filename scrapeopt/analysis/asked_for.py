@@ -8,12 +8,12 @@ __all__ = ['asked_companies', 'with_store', 'with_product', 'why_no_prices']
 # %% ../../nbs/analysis/asked_for.ipynb #1144becb
 from collections.abc import Iterable
 from datetime import datetime
-from difflib import get_close_matches
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
+from ..core.names import near_names
 from ..storage.home import Home
 from ..storage.overview import as_utc, plain_time
 from ..storage.tables import Company, Product, Snapshot, Store
@@ -25,7 +25,7 @@ def near(
 ) -> str:
     "What comes near to something that was typed, as the end of a sentence; empty where nothing does."
     called = [key for key, name in names.items() if typed and typed.lower() in name.lower()]
-    close = dict.fromkeys([*get_close_matches(typed, list(names), n=3, cutoff=0.6), *called])
+    close = dict.fromkeys([*near_names(typed, names), *called])
     told = [f"{key} ({names[key]})" if names[key] and names[key] != key else key for key in list(close)[:3]]
     return f"; did you mean {' or '.join(told)}?" if told else ""
 

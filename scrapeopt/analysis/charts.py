@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .tuning import Recommendation, plot_tuning
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from ..core.map_drawing import PALETTE
 from ..overlap import BINS, Threshold
 
@@ -201,8 +201,8 @@ def timeline_caption(
     if marked.empty:
         return "Nothing has happened to groups yet: they are formed when all stores of a cluster are scraped."
     counts, lost = marked["group"].value_counts(), int(marked["kind"].isin(["StoreOutcast", "StoreLeft"]).sum())
-    first = f"{len(counts)} groups"
-    if len(counts) > rows: first = f"The {rows} groups with the most events of {len(counts)}"
+    first = how_many(len(counts), "group")
+    if len(counts) > rows: first = f"The {how_many(rows, 'group')} with the most events of {len(counts)}"
     return (f"{first}: {len(marked):,} events, {lost:,} of them losses of a store; most happened to {counts.index[0]} "
             f"({counts.iloc[0]:,}). Quiet rows are healthy; crosses that come again are not.")
 

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, aliased
 
 from .odd_places import WIDE_KM, how_to_cut, misplaced
 from ..core.defaults import MAX_FAILURES
+from ..core.errors import how_many
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
@@ -207,7 +208,7 @@ def silent_stores(view: View) -> Iterator[Problem]:
     query = select(Store.store_id).join(Snapshot, Snapshot.store_pk == Store.id).distinct().order_by(Store.store_id)
     here = Store.company_id == view.company.id, Store.retired_at.is_(None)
     partial = view.session.scalars(query.where(*here, Snapshot.partial, later)).all()
-    of = f"of {len(view.stores)} stores"
+    of = f"of {how_many(len(view.stores), 'store')}"
     if failing: yield view.problem(
         "unreachable", f"Unreachable: {len(failing)} {of} failed {MAX_FAILURES} or more times in a row", failing,
         "Look at the scraper's message for one of them. They are asked again after growing pauses; closed ones are "
@@ -217,7 +218,9 @@ def silent_stores(view: View) -> Iterator[Problem]:
         "Discovery goes on with every run of scrapeopt scrape; nothing is known of their prices before.")
     if partial: yield view.problem(
         "partial", f"The newest scrape is partial, and is not used: {len(partial)} {of}", partial,
-        "Far fewer products than last time, or too many bad lines: see quarantine, and mend the scraper.")
+        "Far fewer products than last time, or too many bad lines: see quarantine, and mend the scraper. Where a "
+        "setting was missing, such as number_format, set it, and move the files from archive/ back into the inbox: "
+        "they are read again.")
 
 # %% ../../nbs/analysis/problems.ipynb #873ba82b
 def lost_snapshots(view: View) -> Iterator[Problem]:
@@ -337,7 +340,7 @@ def place_problems(view: View) -> Iterator[Problem]:
     swapped, far = [m for m in odd if m.meant], [m for m in odd if not m.meant]
     for kind, found, what in (("swapped", swapped, "lat and lon look wrong"), ("far_away", far, "far from all others")):
         if found: yield view.problem(
-            kind, f"{len(found)} of {len(view.stores)} stores: {what}, as in {found[0].words()}",
+            kind, f"{len(found)} of {how_many(len(view.stores), 'store')}: {what}, as in {found[0].words()}",
             [m.store_id for m in found],
             "Correct lat and lon in the store file, of these or of the others, then scrapeopt import-stores FILE and "
             "scrapeopt cluster-stores.")
@@ -402,7 +405,8 @@ def quarantine_problems(home: Home, companies: Iterable[str], everything: bool, 
         yield Problem("quarantine" if late else "earlier_quarantine", name if name in known else "",
                       f"In quarantine; the newest because: {reason_of(paths[-1])}; files: {len(paths)}, of the last "
                       f"{LATE_DAYS} days: {late}", which,
-                      "Mend the scraper, then remove the files; nothing in them counts.")
+                      "Nothing in them counts: do what the reason says. A whole file (.rejected) that is good goes "
+                      "back into the inbox, under its right folder and name; then remove the others.")
 
 # %% ../../nbs/analysis/problems.ipynb #2550fb7d
 def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:

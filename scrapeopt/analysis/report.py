@@ -24,7 +24,7 @@ from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, sc
 from .metrics import weekly_audits, weighted_audits
 from .problems import Problem, problems_html
 from .savings import CERTAINTY, Share, audited_share, spending
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
 from ..storage.audit_sample import AUDITED_DAYS
@@ -266,7 +266,7 @@ def _right_card(share: Share | None, floor: float) -> Card:
     "How right the inferred prices were of late."
     if share is None: return Card(RIGHT, "unknown", f"no store was audited in the last {AUDITED_DAYS} days")
     words = (f"in the last {AUDITED_DAYS} days; between {share.low:.0%} and {share.high:.0%} with {CERTAINTY:.0%} "
-             f"certainty; {share.prices:,} were audited, in {share.stores:,} stores")
+             f"certainty; {share.prices:,} were audited, in {how_many(share.stores, 'store')}")
     return Card(RIGHT, f"{share.value:.1%}", words, "bad" if share.value < floor else "")
 
 
@@ -288,7 +288,7 @@ def cards(
     stores, scraped, full, partly = (sum(n) for n in zip(
         *((f.stores, f.scraped, len(f.full), len(f.groups) - len(f.full)) for f in figures), strict=True))
     more = f", and {partly:,} for single categories" if partly else ""
-    shown.append(Card("Groups", f"{full:,}", f"price alike{more}; {scraped:,} of {stores:,} stores have been scraped"))
+    shown.append(Card("Groups", f"{full:,}", f"price alike{more}; {scraped:,} of {how_many(stores, 'store')} scraped"))
     return shown
 
 # %% ../../nbs/analysis/report.ipynb #08b74b32
@@ -444,11 +444,12 @@ def _group_row(g: GroupFigures) -> tuple[str, ...]:
 def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture, ...]:
     "The map of one company's groups; none where nobody knows where a store is."
     if with_place(frame).empty: return ()
-    biggest = ", ".join(f"{g.name} with {g.stores} stores" for g in f.full[:3]) or "none for all products"
+    biggest = ", ".join(f"{g.name} with {how_many(g.stores, 'store')}" for g in f.full[:3]) or "none for all products"
     return (picture(
         lambda _: group_figure(frame, basemap), f"Map of {f.company}",
-        f"Map of {f.stores} stores of {f.company} in {len(f.full)} groups, among them {biggest}; "
-        f"{f.outliers} outliers.",
+        f"Map of {how_many(f.stores, 'store')} of {f.company} in {how_many(len(f.full), 'group')}, among them "
+        f"{biggest}; "
+        f"{how_many(f.outliers, 'outlier')}.",
         "A group has one colour and marker, a ring marks its Ambassador, a grey cross an outlier. Groups that follow "
         "the map are price zones; groups scattered over it are store formats.", kind="png"),)
 

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from .costs import MonthlySaving, monthly_saving
 from .problems import Problem, find_problems, problem_line, problems_by_company, worst_first
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
+from ..core.names import did_you_mean
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
@@ -143,10 +144,11 @@ def _prices_words(row: dict[str, Any], now: datetime) -> Iterator[str]:
 
 def company_lines(row: dict[str, Any], now: datetime) -> list[str]:
     "How far one company is."
-    counts = [f"{row['stores']:,} store{'s' * (row['stores'] != 1)}", f"{row['scraped']:,} scraped"]
+    counts = [how_many(row["stores"], "store"), f"{row['scraped']:,} scraped"]
     counts += [f"{row[key]:,} {key}" for key in ("unreachable", "retired") if row[key]]
-    groups = [f"{row['groups']:,} group{'s' * (row['groups'] != 1)}"]
-    groups += [f"{row[key]:,} {key}" for key in ("diverged", "outliers") if row[key]]
+    groups = [how_many(row["groups"], "group")]
+    groups += [f"{row['diverged']:,} diverged"] * bool(row["diverged"])
+    groups += [how_many(row["outliers"], "outlier")] * bool(row["outliers"])
     lines = [", ".join([*counts, row["mode"]]), ", ".join([*groups, f"match threshold {row['threshold']:.3g}"]),
              *_prices_words(row, now)]
     return [row["company"], *(f"  {line}" for line in lines)]
@@ -215,9 +217,17 @@ def _standing(
     if last_scraped is None: return seen
     if group := state.group_of(store):
         role = "Ambassador" if group.ambassador == store else "member"
-        return f"{role} of {group.name} ({len(group.members)} stores), {seen}"
+        return f"{role} of {group.name} ({how_many(len(group.members), 'store')}), {seen}"
     partly = [g.name for g in state.groups.values() if g.is_active and store in g.members]
     return "an outlier" + (f" with {', '.join(partly)}" if partly else "") + f", {seen}"
+
+# %% ../../nbs/analysis/status.ipynb #9ad2446d
+def known_ids(home: Home, company: str | None) -> list[str]:  # None: of all companies
+    "The ids of all stores."
+    with home.read() as session:
+        names = [company] if company else home.companies()
+        rows = [home.company(session, name).id for name in names]
+        return list(session.scalars(select(Store.store_id).where(Store.company_id.in_(rows))))
 
 # %% ../../nbs/analysis/status.ipynb #4e65754f
 def store_story(
@@ -235,6 +245,7 @@ def store_story(
                 standing = _standing(group_overview(session, row), store, last_scraped, retired_at)
                 chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store))))
     if not chapters:
-        whose = f" of {company}" if company else ""
-        raise InputError(f"no store {store!r}{whose}: its id is in the store_id column of the store file")
+        whose, known = f" of {company}" if company else "", known_ids(home, company)
+        near = did_you_mean(store, known) or ": its id is in the store_id column of the store file"
+        raise InputError(f"no store {store!r}{whose}{near}")
     return chapters

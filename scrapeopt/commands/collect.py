@@ -18,6 +18,7 @@ import typer
 from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
 from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, next_line
 from .options import open_workspace, show, utc_moment
+from ..core.errors import how_many
 
 if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask
@@ -175,7 +176,7 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
         return typer.echo(json.dumps(document | ({"update": updated.to_json()} if updated else {}), indent=1))
     total = len(report.done) + len(failures)
     left = f"; {len(report.elsewhere)} left to another run" if report.elsewhere else ""
-    typer.echo(f"scraped {len(report.done)} of {total} stores in {report.seconds:.0f} s{left}")
+    typer.echo(f"scraped {len(report.done)} of {how_many(total, 'store')} in {report.seconds:.0f} s{left}")
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
 
@@ -239,9 +240,10 @@ def _tell_update(report: "UpdateReport", as_json: bool) -> None:
     "Print what an update did, and on standard error what somebody should look at."
     if as_json: typer.echo(json.dumps(report.to_json(), indent=1))
     else:
-        away = f"; {report.not_on_sale:,} products not on sale" if report.not_on_sale else ""
-        typer.echo(f"{report.files} files with {report.rows:,} prices; {report.partial} of them partial; "
-                   f"{report.quarantined} lines or files in quarantine{away}")
+        away = f"; {how_many(report.not_on_sale, 'product')} not on sale" if report.not_on_sale else ""
+        one_or_more = "line or file" if report.quarantined == 1 else "lines or files"
+        typer.echo(f"{how_many(report.files, 'file')} with {how_many(report.rows, 'price')}; "
+                   f"{report.partial} of them partial; {report.quarantined} {one_or_more} in quarantine{away}")
         for line in _event_lines(report.events): typer.echo(f"  {line}")
     _tell_problems(report)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import how_many
+
 # %% ../../nbs/commands/database.ipynb #34b61dc2
 from .options import JsonOption, WorkspaceOption, app, workspace_folder
 
@@ -119,7 +121,7 @@ def backup(
     from scrapeopt.storage.home import home_at
     made = write_backup(home_at(workspace_folder(context, workspace)), file)
     if as_json: typer.echo(json.dumps(asdict(made), indent=1, default=str))
-    else: typer.echo(f"wrote {made.rows:,} rows of version {made.version} to {file}")
+    else: typer.echo(f"wrote {how_many(made.rows, 'row')} of version {made.version} to {file}")
 
 # %% ../../nbs/commands/database.ipynb #bee87bf9
 def restore_rows(done: "Restored") -> dict[str, Any]:
@@ -131,7 +133,7 @@ def restore_rows(done: "Restored") -> dict[str, Any]:
 
 def restore_words(done: "Restored") -> list[str]:
     "What a restore did, and what is newer in the files than in the state."
-    lines = [f"restored {done.backup.rows:,} rows of {done.backup.made_at:%Y-%m-%d %H:%M} UTC"]
+    lines = [f"restored {how_many(done.backup.rows, 'row')} of {done.backup.made_at:%Y-%m-%d %H:%M} UTC"]
     if done.kept: lines.append(f"the state that was there is kept in {done.kept}")
     if done.taken_back: lines.append(f"{done.taken_back} scraped files are newer: they are back in the inbox, for "
                                      "scrapeopt update-db")

@@ -127,7 +127,8 @@ def no_such_rows(categories: list[str], since: Any) -> str:
     "Why a part of the table is empty, in a sentence."
     of = f" of {' or '.join(categories)}" if categories else ""
     seen = "" if since is None else f" was seen since {since:%Y-%m-%d %H:%M} UTC"
-    return f"no price{of}{seen or ' is served'}: leave --category or --since out to see the others"
+    given = ["--category"] * bool(categories) + ["--since"] * (since is not None)
+    return f"no price{of}{seen or ' is served'}: leave {' or '.join(given)} out to see the others"
 
 # %% ../../nbs/commands/inspect.ipynb #4c93fa46
 def _show_prices(
@@ -172,15 +173,17 @@ def prices(
     asked: dict[str, Any] = {"company": company, "store": store, "product": product}
     asked = {key: typed and typed.strip() for key, typed in asked.items()}
     rows: dict[str, Any] = {"categories": [c.strip() for c in category or ()], "since": utc_moment(since, "--since")}
+    def why_none() -> str:
+        why = why_no_prices(ws, **asked, as_of=past)  # names a product that nobody sells
+        return no_such_rows(**rows) if any(rows.values()) else why
+
     if out is not None:
-        if product is not None: why_no_prices(ws, **asked, as_of=past)  # names one that nobody sells
+        if product is not None: why_no_prices(ws, **asked, as_of=past)
         count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
-        typer.echo(f"wrote {count:,} prices to {hide_passwords(out)}")
-        return
-    table, none = ws.prices(**asked, **rows, now=at, as_of=past), ""
-    if table.empty: none = why_no_prices(ws, **asked, as_of=past)
-    if table.empty and any(rows.values()): none = no_such_rows(**rows)
-    _show_prices(table, as_json, none)
+        why = "" if count else f": {why_none()}"
+        return typer.echo(f"wrote {count:,} price{'s' * (count != 1)} to {hide_passwords(out)}{why}")
+    table = ws.prices(**asked, **rows, now=at, as_of=past)
+    _show_prices(table, as_json, why_none() if table.empty else "")
 
 # %% ../../nbs/commands/inspect.ipynb #1358da54
 @app.command()

@@ -110,6 +110,14 @@ def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[Stor
     for note in report["notes"]: typer.echo(note)
     if not clustered: typer.echo(then)
 
+# %% ../../nbs/commands/setup.ipynb #e21d7508
+def alike_companies(ws: "Workspace", stores: "pd.DataFrame") -> list[str]:
+    "Which companies of a list have nearly the name of another one, in sentences; after the import."
+    from scrapeopt.core.store_changes import letters_of_name, names_alike
+    listed = set(map(letters_of_name, stores["company"].unique()))
+    counts = ws.stores()["company"].value_counts().to_dict()
+    return names_alike({name: counts[name] for name in sorted(counts) if letters_of_name(name) in listed})
+
 # %% ../../nbs/commands/setup.ipynb #1d515b7b
 def settle_companies(ws: "Workspace", stores: "pd.DataFrame") -> "SettingsChange | None":
     "Write a table for each new company into the settings; None where there is none to write, or it cannot be."
@@ -163,7 +171,8 @@ def import_stores(
     if (change := settle_companies(ws, stores)) is not None:
         ws = dataclasses.replace(ws, settings=read_settings(change.file))
     changes = load_settled(ws, change, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=at)
-    report = import_report(file, changes, bad, table_sentences(change, ws.settings) if change else ())
+    told = table_sentences(change, ws.settings, stores) if change else []
+    report = import_report(file, changes, bad, [*told, *alike_companies(ws, stores)])
     if as_json: typer.echo(json.dumps(report, indent=1))
     else: tell_import(ws, report, changes, next_line(context, workspace, "cluster-stores"))
     if notice := defaults_notice(ws.settings, set(stores["company"])): typer.echo(notice, err=True)

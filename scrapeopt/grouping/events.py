@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from ..core.errors import how_many
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -179,7 +181,7 @@ class GroupFounded(Event):
     def stores(self) -> tuple[str, ...]: return self.members
 
     def words(self) -> str:
-        what = f"{len(self.members)} stores" + (f", for {self.category}" if self.category else "")
+        what = how_many(len(self.members), "store") + (f", for {self.category}" if self.category else "")
         return f"{self.group} was founded by {what}; Ambassador {self.ambassador}, {_percent(self.overlap)}"
 
 
@@ -189,7 +191,8 @@ class MonolithSeeded(GroupFounded):
     cluster: int
 
     def words(self) -> str:
-        return f"{self.group} was seeded from geography with {len(self.members)} stores; Ambassador {self.ambassador}"
+        return (f"{self.group} was seeded from geography with {how_many(len(self.members), 'store')}; "
+                f"Ambassador {self.ambassador}")
 
 # %% ../../nbs/grouping/events.ipynb #398b620e
 @dataclass(frozen=True, kw_only=True)
@@ -337,7 +340,8 @@ class OutlierKept(Numbers, Event):
     gap_h: float | None = None  # hours that the nearest snapshot of a group misses the window by; below 0: other week
 
     def words(self) -> str:
-        return f"{self.store} is an outlier: {why_no_home(self)}; none of {self.outliers_tried} outliers matches it"
+        others = how_many(self.outliers_tried, "outlier")
+        return f"{self.store} is an outlier: {why_no_home(self)}; none of {others} matches it"
 
 # %% ../../nbs/grouping/events.ipynb #ca463f4a
 @dataclass(frozen=True, kw_only=True)
@@ -421,7 +425,9 @@ class Reanalysed(Event):
     groups: tuple[str, ...]  # those that were looked at
     why: str
 
-    def words(self) -> str: return f"{len(self.groups)} groups of {self.company} were analysed again: {self.why}"
+    def words(self) -> str: return (
+        f"{how_many(len(self.groups), 'group')} of {self.company} {'was' if len(self.groups) == 1 else 'were'} "
+        f"analysed again: {self.why}")
 
 # %% ../../nbs/grouping/events.ipynb #76e44897
 @dataclass(frozen=True, kw_only=True)

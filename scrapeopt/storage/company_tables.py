@@ -7,7 +7,7 @@ __all__ = ['add_company_tables', 'table_sentences']
 
 # %% ../../nbs/storage/company_tables.ipynb #4fe7f3ab
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,27 +91,59 @@ def add_company_tables(
     return added_text(file, "\n".join(company_table(name, found[name], settings.defaults) for name in names))
 
 # %% ../../nbs/storage/company_tables.ipynb #3239b0cb
+def not_guessed(
+    key: str,  # currency or timezone
+    guess: Guess | None,  # None: no store has coordinates
+) -> str:
+    "Why a guess is not in force, in words."
+    if guess is None: return "no store has coordinates to guess from"
+    where = "lie in several time zones" if key == "timezone" else "are in countries with several currencies"
+    return f"its stores {where}, {guess.agreeing:,} of {guess.placed:,} in {guess.value}"
+
+
+def right_of(
+    key: str,  # currency or timezone
+    given: Collection[str],  # keys of the company's table
+    guess: Guess | None,  # None: no store has coordinates
+    defaults: CompanySettings,  # of all companies
+) -> str:
+    "By what right a key has its value: guessed, said by somebody, or neither, with the reason."
+    if key in given: return "guessed from where its stores are"
+    return "as [defaults] says" if key in defaults.model_fields_set else not_guessed(key, guess)
+
+# %% ../../nbs/storage/company_tables.ipynb #7226eb1e
 def said_of(
     name: str,
-    own: CompanySettings,  # that hold for it
-    given: Collection[str],  # keys of its table
+    settings: Settings,  # with its table
+    whereabouts: Whereabouts | None,  # None: no store has coordinates
 ) -> str:
-    "How the prices of one company are read, and by what right."
-    currency, timezone = ("guessed from where its stores are" if key in given else "not guessed"
-                          for key in ("currency", "timezone"))
-    if currency == timezone: return f"{name}: prices in {own.currency}, days in {own.timezone} (both {currency})"
-    return f"{name}: prices in {own.currency} ({currency}), days in {own.timezone} ({timezone})"
+    "How the prices of one company are read, by what right, and which keys somebody should set."
+    own, given = settings.company(name), settings.companies[name].model_fields_set
+    guesses = {key: getattr(whereabouts, key, None) for key in ("currency", "timezone")}
+    money, days = (right_of(key, given, guess, settings.defaults) for key, guess in guesses.items())
+    unset = [key for key in guesses if key not in given | settings.defaults.model_fields_set]
+    todo = f"; set {' and '.join(unset)} in [companies.{tomlkit.key(name).as_string()}]" if unset else ""
+    if money == days:
+        why = f": {money}" if unset else f" (both {money})"
+        return f"{name}: prices in {own.currency}, days in {own.timezone}{why}{todo}"
+    first = f": {money};" if "currency" in unset else f" ({money}),"
+    second = f": {days}" if "timezone" in unset else f" ({days})"
+    return f"{name}: prices in {own.currency}{first} days in {own.timezone}{second}{todo}"
 
 # %% ../../nbs/storage/company_tables.ipynb #feb75f1a
 MOST_SAID = 5  # companies that an import tells of one by one
 
 # %% ../../nbs/storage/company_tables.ipynb #39409cfb
-def table_sentences(change: SettingsChange, settings: Settings) -> list[str]:
-    "What was added to the settings of companies, a sentence each; `settings` are those after the change."
-    tables: Mapping[str, CompanySettings] = settings.companies
+def table_sentences(
+    change: SettingsChange,
+    settings: Settings,  # after it
+    stores: "pd.DataFrame",  # company, lat, lon, as `add_company_tables` had them
+) -> list[str]:
+    "What was added to the settings of companies, a sentence each."
     before = tomllib.loads(change.before).get("companies", {})
     new = [name for name in tomllib.loads(change.after)["companies"] if name not in before]
-    said = [said_of(name, settings.company(name), tables[name].model_fields_set) for name in new[:MOST_SAID]]
+    own = {name: stores[stores["company"] == name] for name in new[:MOST_SAID]}
+    said = [said_of(name, settings, find_whereabouts(rows["lat"], rows["lon"])) for name, rows in own.items()]
     if more := len(new) - MOST_SAID: said += [f"and tables for {more} more companies"] * (more > 0)
     where = f"[companies.{tomlkit.key(new[0]).as_string()}]" if len(new) == 1 else f"{len(new)} tables"
     why = "before the first prices arrive: what is kept stays as it was taken"

@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import InputError
 from ..core.files import move_file, refusal, whole_file, write_whole
 from ..core.logger import log_event
+from ..core.names import near_names, same_letters
 from ..core.usual_size import UsualSizes
 from .containment import unforeseen
 from .currencies import Money
@@ -73,14 +74,27 @@ class Folders:
 def meant_by(
     folder: str,  # in the inbox
     names: list[str],  # that it may stand for
-    unknown: str,  # what to say when there are none
+    unknown: Callable[[], str],  # what to say when there are none
 ) -> str:
     "The one name that a folder stands for; `InputError` when there is none, or more."
-    if not names: raise InputError(unknown)
+    if not names: raise InputError(unknown())
     if len(names) == 1: return names[0]
     own = ", ".join(f"{name} is {inbox_name(name)}" for name in names)
     raise InputError(f"the folder '{shown_text(folder)}' can stand for {' or for '.join(names)}: use the folder that "
                      f"only one of them has ({own})")
+
+# %% ../../nbs/storage/ingest.ipynb #29be9ab6
+def right_place(
+    parts: Sequence[str],  # company, store and name of a file in the inbox, as its folders have them
+    folders: Folders,
+) -> str:
+    "Where a file belongs that lies in a folder nearly called like a known company or store; empty where none is near."
+    home, place, name = parts
+    company = next(iter(folders.companies.get(home) or near_names(home, folders.stores)), None)
+    if company is None: return ""
+    own = folders.stores[company]
+    ids = own.get(place) or same_letters(place, {store for stores in own.values() for store in stores})
+    return f"inbox/{inbox_name(company)}/{inbox_name(ids[0])}/{shown_text(name)}" if len(ids) == 1 else ""
 
 # %% ../../nbs/storage/ingest.ipynb #3ce1e010
 def locate(
@@ -92,10 +106,15 @@ def locate(
     parts = path.relative_to(inbox).parts
     if len(parts) != 3: raise InputError("it does not lie in inbox/<company>/<store_id>/")
     home, place, name = parts
+    def unknown(what: str, its: str) -> str:
+        near = right_place(parts, folders)
+        if not near: return f"{what}: import {its} first"
+        return f"{what}: move it to {near}, or import {its} first, if it is another"
+
     company = meant_by(home, folders.companies.get(home, []),
-                       f"no company is named '{shown_text(home)}': import its stores first")
+                       lambda: unknown(f"no company is named '{shown_text(home)}'", "its stores"))
     store_id = meant_by(place, folders.stores[company].get(place, []),
-                        f"{company} has no store '{shown_text(place)}': import it first")
+                        lambda: unknown(f"{company} has no store '{shown_text(place)}'", "it"))
     return InboxFile(path, company, store_id, scrape_time(name))
 
 # %% ../../nbs/storage/ingest.ipynb #0b975104
@@ -268,6 +287,7 @@ class Taken:
     money: Money | None = None  # that its prices are kept in
     scrape: Scrape | None = None  # what it holds, without its rows
     appeared: Appeared | None = None  # products that it showed first; None: it is not used
+    again: bool = False  # it was known as partial, and more of it is good now
 
 # %% ../../nbs/storage/ingest.ipynb #25690abf
 FEW_BAD_LINES = 3  # never make a snapshot partial, whatever their share
@@ -356,8 +376,10 @@ def _quarantine_lines(workspace: Path, read: ReadFile) -> None:
     file, size = read.file, read.put_aside.tell()
     read.put_aside.seek(0)
     folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
+    kept = folder / f"{file.path.name.split('.')[0]}.jsonl"
+    for before in (kept, kept.with_name(f"{kept.name}.gz")): before.unlink(missing_ok=True)  # of a reading before
     if not size: return
-    with whole_file(folder / f"{file.path.name.split('.')[0]}.jsonl") as kept: shutil.copyfileobj(read.put_aside, kept)
+    with whole_file(kept) as lines: shutil.copyfileobj(read.put_aside, lines)
 
 
 def is_usable(
@@ -368,6 +390,16 @@ def is_usable(
     "Whether a scrape is whole, so that it may be compared and speak for others."
     full = sizes.is_whole(read.file.store_id, len(read.scrape.rows), settings.min_size_share)
     return full and not has_many_bad(read.scrape, settings.max_bad_share)
+
+# %% ../../nbs/storage/ingest.ipynb #12771f2a
+def is_better(
+    known: Kept,  # the snapshot of the same store and time
+    scrape: Scrape,
+) -> bool:
+    "Whether a file brings more than its snapshot has; `InputError` when it is another file."
+    if known.digest != scrape.digest:
+        raise InputError("the store has a snapshot of that time already, with other content")
+    return known.partial and len(scrape.rows) > known.rows
 
 # %% ../../nbs/storage/ingest.ipynb #af879d0b
 def take_in(
@@ -381,19 +413,18 @@ def take_in(
 ) -> Taken:
     "Write the snapshot of a file that was read; `InputError` when the whole file must go to quarantine."
     file, scrape = read.file, read.scrape
-    if (known := history.get(file.at)) is not None:
-        if known.digest == scrape.digest: return Taken(file)
-        raise InputError("the store has a snapshot of that time already, with other content")
     path, size = snapshot_path(file.company, file.store_id, file.at), len(scrape.rows)
-    whole = is_usable(settings, read, sizes)
-    if all(file.at > t for t in history): sizes.add(file.store_id, size, whole)
+    whole, known = is_usable(settings, read, sizes), history.get(file.at)
+    if known is not None and not is_better(known, scrape): return Taken(file)
+    if all(file.at >= t for t in history) and (whole or known is None): sizes.add(file.store_id, size, whole)
     write_snapshot(scrape, folder / path, {
         "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
         "currency": money.currency, "decimals": str(money.decimals)})
     _quarantine_lines(folder, read)
     kept = history[file.at] = Kept(scrape.digest, size, not whole)
     appeared = seen.add(scrape, file.at) if whole else None
-    return Taken(file, path, kept, money, replace(scrape, rows=scrape.rows.schema.empty_table(), names=()), appeared)
+    counts = replace(scrape, rows=scrape.rows.schema.empty_table(), names=())
+    return Taken(file, path, kept, money, counts, appeared, again=known is not None)
 
 # %% ../../nbs/storage/ingest.ipynb #a978caae
 @dataclass(frozen=True)
@@ -422,6 +453,16 @@ def read_each(
         except Exception as e: refused.append(Refused(file.path, unforeseen(e, file.path)))
     return FilesRead(tuple(taken), tuple(refused))
 
+# %% ../../nbs/storage/ingest.ipynb #80bb1913
+def record_snapshot(session: Session, store: Store, taken: Taken, kept: Kept) -> None:
+    "Write a snapshot into the state, in the place of the partial one where its file was read again."
+    found = select(Snapshot).where(Snapshot.store_pk == store.id, Snapshot.scraped_at == taken.file.at)
+    row = session.scalars(found).one() if taken.again else Snapshot(store_pk=store.id, scraped_at=taken.file.at)
+    about = asdict(kept) | (asdict(taken.money) if taken.money else {})
+    about |= {"path": taken.path, "bad_lines": taken.scrape.bad_lines if taken.scrape else 0}
+    for key, value in about.items(): setattr(row, key, value)
+    session.add(row)
+
 # %% ../../nbs/storage/ingest.ipynb #a68c4b3f
 def record_snapshots(
     session: Session,
@@ -434,9 +475,7 @@ def record_snapshots(
     for t in taken:
         if t.kept is None: continue
         store = stores[t.file.store_id]
-        bad_lines = t.scrape.bad_lines if t.scrape else 0
-        session.add(Snapshot(store_pk=store.id, scraped_at=t.file.at, path=t.path, bad_lines=bad_lines,
-                             **asdict(t.kept), **asdict(t.money) if t.money else {}))
+        record_snapshot(session, store, t, t.kept)
         if t.appeared is not None: save_appeared(session, company, t.appeared)
         is_newest = store.last_scraped is None or t.file.at > store.last_scraped
         if not t.kept.partial and is_newest:
@@ -444,6 +483,7 @@ def record_snapshots(
             store.last_scraped = t.file.at
         brought = t.kept.rows > 0 and not t.kept.partial
         if brought and is_newest: store.failures, store.tried_at = 0, None
-        elif not brought: store.failures, store.tried_at = store.failures + 1, t.file.at  # it is to be scraped again
+        elif not brought and not t.again:  # it is to be scraped again
+            store.failures, store.tried_at = store.failures + 1, t.file.at
     session.flush()
     return fresh

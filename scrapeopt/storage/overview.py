@@ -19,6 +19,7 @@ from sqlalchemy import DateTime, Select, case, func, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from ..core.defaults import MAX_FAILURES
+from ..core.errors import how_many
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, StoreGroup, event_from_record
 from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
@@ -75,7 +76,7 @@ class Synchrony:
 
     def words(self) -> str:
         "The numbers in a sentence."
-        told = f"{self.cluster}: {self.comparable} of {self.stores} stores comparable"
+        told = f"{self.cluster}: {self.comparable} of {how_many(self.stores, 'store')} comparable"
         return told if self.pairs is None else f"{told} ({100 * self.pairs:.0f} % of pairs within {self.within})"
 
 # %% ../../nbs/storage/overview.ipynb #c5eb7278

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from ..core.calendar import SyncWindow
 from ..core.errors import InputError
+from ..core.names import did_you_mean
 from ..grouping.events import Event, GroupState, StoreGroup, StoreReopened, StoreRetired, event_from_record
 from ..grouping.events import event_record
 from ..grouping.retirement import reopen, retire
@@ -110,7 +111,9 @@ def count_failures(
 ) -> None:
     "Count a failed scrape of a store; `InputError` for an unknown one."
     row = session.scalar(select(Store).where(Store.company_id == company.id, Store.store_id == store_id))
-    if row is None: raise InputError(f"{company.name} has no store {store_id!r}")
+    if row is None:
+        ids = session.scalars(select(Store.store_id).where(Store.company_id == company.id))
+        raise InputError(f"{company.name} has no store {store_id!r}{did_you_mean(store_id, ids)}")
     if not succeeded: row.failures, row.tried_at = row.failures + 1, now
 
 # %% ../../nbs/storage/repository.ipynb #bcf3608d

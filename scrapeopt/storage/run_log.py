@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from .home import Home
 from .overview import as_utc, plain_time
 from .tables import Run
@@ -164,9 +164,10 @@ def run_words(
     now: datetime,  # UTC
 ) -> str:
     "A run in a line."
-    kinds = {"files": run.files, "prices": run.rows, "in quarantine": run.quarantined, "stores scraped": run.scraped,
-             "failed": run.failed}
-    counts = "".join(f", {count:,} {name}" for name, count in kinds.items() if count)
+    kinds = {how_many(run.files, "file"): run.files, how_many(run.rows, "price"): run.rows,
+             f"{run.quarantined:,} in quarantine": run.quarantined,
+             f"{how_many(run.scraped, 'store')} scraped": run.scraped, f"{run.failed:,} failed": run.failed}
+    counts = "".join(f", {words}" for words, count in kinds.items() if count)
     state = run.state(now)
     if state == "ended": return f"{run.command} {ago(run.started_at, now)}: {run.outcome}{counts}"
     return f"{run.command} {ago(run.started_at, now)}: {'still at work' if state == 'running' else 'was killed'}"

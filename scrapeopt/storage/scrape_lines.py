@@ -7,6 +7,7 @@ __all__ = ['Expected', 'BadLine', 'Scrape', 'read_scrape']
 
 # %% ../../nbs/storage/scrape_lines.ipynb #1d92578d
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -103,6 +104,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, msgspec.DecodeError): return f"not JSON: {error}"
     return str(error)
 
+
+SIGNS = {r"<\?xml": "XML", "<": "a web page", "[^,]*,[^,]*,|[^;]*;[^;]*;": "CSV"}
+BEGINNING = 24  # characters of a line that is no JSON, for whoever is to recognise it
+
+
+def bad_reason(error: Exception, raw: bytes) -> str:
+    "Why a line was refused, with how it begins where it is something else than an object of JSON."
+    text = raw.decode(errors="replace").lstrip("\ufeff \t\r")
+    if not isinstance(error, msgspec.DecodeError) or isinstance(error, msgspec.ValidationError): return _reason(error)
+    if text.startswith("{"): return _reason(error)
+    kind = next((kind for sign, kind in SIGNS.items() if re.match(sign, text)), "")
+    shown = "".join(c if c.isprintable() else " " for c in text[:BEGINNING])
+    return f"not JSON: it begins with '{shown}'{f' ({kind}?)' if kind else ''}"
+
 # %% ../../nbs/storage/scrape_lines.ipynb #049e758a
 def _words(values: Iterable[str | float | None]) -> list[str]:
     "Names or categories as trimmed text, each on one line."
@@ -138,7 +153,7 @@ def careful_rows(
             if len(raw) > MAX_LINE: raise ValueError("longer than a million bytes: write one product a line")
             product, price = accept(line := _line.decode(raw), expected, units)
         except (ValueError, RecursionError) as e:
-            if raw.strip(): bad.append(BadLine(number, _reason(e), raw.decode(errors="replace")))
+            if raw.strip(): bad.append(BadLine(number, bad_reason(e, raw), raw.decode(errors="replace")))
             continue
         rows.append((number, product, price, *_words([line.category, line.name]),
                      *(_as_written(getattr(line, key)) for key in EXTRAS)))

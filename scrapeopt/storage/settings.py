@@ -50,7 +50,9 @@ class CompanySettings(BaseModel):
     def _exists(cls, name: str) -> str:
         try: return zoneinfo.ZoneInfo(name).key
         except (KeyError, ValueError, OSError):
-            raise ValueError("no such time zone; use a name such as Australia/Perth") from None
+            near = difflib.get_close_matches(name, zoneinfo.available_timezones(), n=1, cutoff=0.7)
+            todo = f"did you mean {near[0]}?" if near else "use a name such as Australia/Perth"
+            raise ValueError(f"no such time zone; {todo}") from None
 
     @property
     def weekday(self) -> int | None:

@@ -47,6 +47,22 @@ def time_in(
     except ValueError: return None
     return at if at.year in YEARS and f"{at:{TIME_NAME}}" == stem else None
 
+# %% ../../nbs/storage/snapshots.ipynb #f4e1d8cd
+def likely_stem(
+    stem: str,  # "24-11-2026"
+) -> str | None:  # "20261124T000000Z"; None: it can mean several days, or none
+    "The name that a scraped file should have, where its own says a day in another way."
+    numbers = re.findall("[0-9]+", stem)
+    if numbers and len(numbers[0]) == 8: numbers[:1] = numbers[0][:4], numbers[0][4:6], numbers[0][6:]
+    if len(numbers) < 3: return None
+    if len(numbers[0]) == 4: year, month, day = numbers[:3]
+    else:
+        day, month, year = numbers[:3]
+        if int(month) > 12: day, month = month, day  # as Americans write it
+        elif int(day) <= 12 and day != month: return None
+    found = f"{year}{month:0>2}{day:0>2}T{''.join(numbers[3:])[:6]:0<6}Z"
+    return None if time_in(found) is None else found
+
 # %% ../../nbs/storage/snapshots.ipynb #7a3fed5f
 def scrape_time(
     file_name: str,  # "20261123T020000Z.jsonl", or with another ending of `inbox`
@@ -58,7 +74,10 @@ def scrape_time(
     if re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", stem) and int(stem[:4]) not in YEARS:
         raise InputError(f"the file name '{shown}' is of the year {stem[:4]}: set the clock of the scraper, and name "
                          "the file after the time of the scrape")
-    raise InputError(f"the file name '{shown}' is not a UTC time like 20261123T020000Z.jsonl")
+    likely = likely_stem(stem)
+    todo = f"{likely}.jsonl or the like" if likely else "the time of its scrape"
+    raise InputError(f"the file name '{shown}' is not a UTC time like 20261123T020000Z.jsonl: rename it to {todo}, and "
+                     "put it back into the inbox")
 
 # %% ../../nbs/storage/snapshots.ipynb #3e0c85ef
 ROWS_TOGETHER = 4_096  # rows of a row group; see the table at the end

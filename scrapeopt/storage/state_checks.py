@@ -17,6 +17,7 @@ import pandas as pd
 from sqlalchemy import Engine, func, inspect, select, text
 from sqlalchemy.orm import Session
 
+from ..core.errors import how_many
 from ..grouping.confidence import no_counts
 from ..grouping.events import GroupState, StoreGroup
 from .belief_tables import unpack_agreement
@@ -48,7 +49,8 @@ def check_database(session: Session) -> Iterator[Finding]:
         if line != "ok": yield Finding("database", "", "state", f"the state is damaged: {line}", BACKUP_TODO)
     links = Counter(row[0] for row in session.execute(text("PRAGMA foreign_key_check")))
     for table, n in sorted(links.items()):
-        yield Finding("links", "", table, f"{n} rows of {table} point to rows that are not there", BACKUP_TODO)
+        rows = f"{how_many(n, 'row')} of {table} point{'s' * (n == 1)}"
+        yield Finding("links", "", table, f"{rows} to rows that are not there", BACKUP_TODO)
 
 # %% ../../nbs/storage/state_checks.ipynb #1b0497be
 FIELDS = {"members": "its members", "ambassador": "its Ambassador", "candidates": "its Candidates",

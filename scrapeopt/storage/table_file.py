@@ -243,7 +243,7 @@ def read_table(
     used = renamed_columns(list(table.columns), names)
     out = table.rename(columns=used)
     said = {str(old): new for old, new in used.items() if letters_of(old) != letters_of(new)}
-    out.attrs = table.attrs | {"renamed": said}
+    out.attrs = table.attrs | {"renamed": said, "headers": [*map(str, table.columns)]}
     if table.attrs.get("separator", ",") != ",":  # a comma may stand in a number
         for axis in {"lat", "lon"} & set(names) & set(out.columns):
             out[axis] = out[axis].str.replace(r"^\s*([+-]?[0-9]+),([0-9]+)\s*$", r"\1.\2", regex=True)
@@ -254,9 +254,11 @@ def missing_columns(
     table: pd.DataFrame,  # as `read_table` gives it, or any other
     needed: Sequence[str],
 ) -> str | None:  # None: it has them all
-    "Which columns a table lacks, and what it has instead."
+    "Which columns a table lacks, and what it has instead, as its own header says it."
     if not (missing := [c for c in needed if c not in table.columns]): return None
-    separator = table.attrs.get("separator")
+    separator, renamed = table.attrs.get("separator"), table.attrs.get("renamed", {})
     between = f", separated by {SEPARATORS[separator]}" if separator else ""
-    return (f"no column {', '.join(missing)}; it has {', '.join(map(str, table.columns)) or 'none'}{between}; "
-            f"rename them to {', '.join(needed)}")
+    understood = f"; understood: {', '.join(f'{old} as {new}' for old, new in renamed.items())}" if renamed else ""
+    there = table.attrs.get("headers", [*map(str, table.columns)])
+    return (f"no column {', '.join(missing)}; it has {', '.join(there) or 'none'}{between}{understood}; "
+            f"rename what stands for {'it' if len(missing) == 1 else 'them'} to {', '.join(missing)}")
