@@ -25,6 +25,7 @@ from .widgets.cluster_tab import ClusterPanel
 from .widgets.controls import button
 from .widgets.group_tab import GroupPanel
 from .widgets.live_picture import live_script
+from .widgets.long_work import stop_work
 from .widgets.overlap_tab import OverlapPanel
 from .widgets.page_parts import DASHBOARD_CSS, note
 from .widgets.save_box import SavedChanges
@@ -103,6 +104,12 @@ def end_of(day: date | None) -> pd.Timestamp | None:  # UTC; None: now
     "The last moment of a day."
     return None if day is None else pd.Timestamp(day, tz="UTC") + pd.Timedelta("1D") - pd.Timedelta("1s")
 
+# %% ../nbs/11_dashboard.ipynb #b37ac87a
+def stopped_words(panels: Sequence[TabPanel]) -> str:
+    "End the long work of the tabs that are put away, and say so; nothing where there is none."
+    ended = [f"{what} ({panel.view.company}, {panel.title})" for panel in panels for what in stop_work(panel)]
+    return f"Stopped: {'; '.join(ended)}, as the page was read anew." if ended else ""
+
 # %% ../nbs/11_dashboard.ipynb #3cbb7fac
 @dataclass(frozen=True, eq=False)
 class Header:
@@ -164,9 +171,11 @@ class Dashboard(w.VBox):
         "Read the chosen company, as of the chosen day; the tab that is open stays open."
         reader, at = self.readers[self.company.value], end_of(self.day.value)
         for part in (self.day, self.header.now): part.layout.display = "" if reader.has_past else "none"
+        ended = note(stopped_words(self.panels))
         try: panels = panels_of(reader.view(at), partial(reader.explain, at), self.saved, self.n_jobs)
         except InputError as e: return self.refuse(str(e))
-        self.message.value = "" if at is None else note(f"As it was known at the end of {at:%A, %d %B %Y} (UTC).")
+        day = "" if at is None else note(f"As it was known at the end of {at:%A, %d %B %Y} (UTC).")
+        self.message.value = day + ended
         self.panels = panels
         for place, panel in zip(self.places, panels, strict=True): place.children = [panel]
         if not self.tabs.children:

@@ -3,9 +3,11 @@ import html
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
 import pytest
@@ -286,6 +288,63 @@ def test_cancelled_backtests_say_so_and_can_begin_anew(monkeypatch):
     panel.thread.join(60)
     assert "cancelled after 1 of 2" in panel.progress.step.value and not panel.button.disabled
     assert "press Measure" in panel.reason.value
+
+
+def test_a_budget_is_saved_for_all_companies(workspace):
+    "15 for one, and what the other is scraped at present on top; nobody's own number is changed."
+    file = workspace.path / "scrapeopt.toml"
+    before, (first, other) = file.read_text(), sorted(small_chain.ZONES)
+    dashboard = Dashboard(workspace, n_jobs=1)
+    view = dashboard.panels[0].view
+    assert list(view.others) == [other]
+    panel = BudgetPanel(shared_of(replace(view, a_day=2.0, others={other: 3.7})))
+    panel.activate()
+    assert panel.save.button.disabled and "2 a day is what was scraped" in panel.hint.value
+    panel.controls.a_day.value = 5
+    assert "+budget = 9 " in panel.save.diff.value
+    assert f"5 for {first} and what the others have now (3.7) make 9." in panel.save.diff.value
+    panel.controls.a_day.value = -3
+    assert panel.save.button.disabled and "-3 cannot be" in panel.save.diff.value
+    panel.controls.a_day.value = 5
+    panel.save.button.click()
+    assert read_settings(file).budget == 9 and "from the next scrapeopt queue" in panel.save.message.value
+    panel.save.back.click()
+    assert file.read_text() == before
+    clusters = all_open(dashboard)["Clusters"]
+    clusters.controls.eps_km.value += 1
+    assert f"eps_km will hold for all companies, not for {first} alone." in clusters.save.diff.value
+
+
+def test_work_that_is_put_away_ends_and_says_so(workspace, monkeypatch):
+    dashboard, begun, go_on = Dashboard(workspace, n_jobs=1), Event(), Event()
+
+    def measure(*_, track, **__):
+        for _ in track("abc"):
+            begun.set()
+            go_on.wait(60)
+    monkeypatch.setattr(budget_tab, "measure", measure)
+    budget = all_open(dashboard)["Budget"]
+    budget.button.click()
+    assert begun.wait(60)
+    first, other = sorted(small_chain.ZONES)
+    dashboard.company.value = other
+    go_on.set()
+    budget.thread.join(60)
+    assert f"Stopped: backtest, 0 of 3 done ({first}, Budget)" in dashboard.message.value
+    assert "cancelled after 1 of 3" in budget.progress.step.value
+    dashboard.again.click()
+    assert "Stopped" not in dashboard.message.value
+
+
+def test_a_store_that_is_found_is_marked_on_every_map(workspace):
+    dashboard = Dashboard(workspace)
+    panels = all_open(dashboard)
+    finder, store = panels["Clusters"].shared.finder, panels["Clusters"].view.placed["store_id"].iloc[0]
+    finder.search.value = store
+    maps = [panels["Clusters"].map, panels["Overlap"].map, panels["Groups"].map]
+    assert all(f'"store":"{store}"' in picture.found.value for picture in maps)
+    finder.clear()
+    assert all('"store":""' in picture.found.value for picture in maps)
 
 
 @pytest.mark.slow

@@ -144,6 +144,12 @@ def stores_on(page, number):
             }}""", number)
 
 
+FOUND = """() => { for (const doc of Bokeh.documents) {
+    const found = doc.get_model_by_name('found'), stores = doc.get_model_by_name('stores')
+    if (found && found.data.x.length) return stores.data.store_id[stores.data.x.indexOf(found.data.x[0])]
+} }"""
+
+
 def story(here): return here.locator(".said h4").first
 
 
@@ -194,6 +200,8 @@ def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, 
             controls, picture = (here.locator(s).first.bounding_box() for s in
                                  (".widget-dropdown", ".live-canvas .bk-Figure:visible"))
             assert picture["x"] >= controls["x"] + controls["width"]  # beside the controls, never below them
+            tracks = here.locator(".noUi-target:visible")
+            assert all(track.bounding_box()["width"] >= 160 for track in tracks.all())
         ink = page.evaluate("getComputedStyle(document.querySelector('.live-canvas')).color")
         drawn = page.evaluate("""[...[...Bokeh.documents.at(-1).all_models].filter(m => m.type.endsWith('Axis'))]
                               .map(m => m.major_label_text_color)""")
@@ -225,6 +233,8 @@ def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
         story(here).wait_for()
         assert story(here).inner_text() == told
         assert "Last scraped" in here.locator(".said").first.inner_text()
+        here.get_by_label("map of").select_option(label="all stores")
+        wait_until(lambda: page.evaluate(FOUND) == told.split()[0], "the store that was found is not marked")
         search.fill("nowhere at all")
         search.press("Enter")
         here.get_by_text("no store is called so").wait_for()
@@ -255,17 +265,23 @@ def test_the_keyboard_moves_sliders_saves_and_undoes(address, chromium, home, wo
 def test_every_control_of_the_overlap_answers(address, chromium, home, workspace):
     with opened(address, chromium, home) as page:
         here = panel(page, "Overlap")
-        for name in ("threshold", "range", "window"):
+        window = here.get_by_label("window")  # a choice: there is nothing to type
+        window.select_option(label="24 h")
+        here.get_by_text("+window_hours = 24").wait_for()
+        for name in ("threshold", "range"):
             slider(here, name).focus()
             was = readout(here, name).inner_text()
             page.keyboard.press("ArrowLeft")
+            wait_until(lambda name=name, was=was: slider(here, name).get_attribute("aria-valuetext") ==
+                       f"{float(readout(here, name).inner_text()):g}", "the value text is not the value that is seen")
+            assert slider(here, name).get_attribute("aria-label") == name
             wait_until(lambda name=name, was=was: readout(here, name).inner_text() != was, f"{name} does not move")
         here.get_by_text("+match_threshold").wait_for()
         here.get_by_label("beside the groups in force").check()
         wait_until(lambda: any("As the sliders stand" in c for c in captions(here)) and
                    any(c.startswith("The groups in force") for c in captions(here)), lambda: str(captions(here)))
         here.get_by_role("button", name="As in force").click()
-        here.get_by_text("Nothing to save: it is in force.").wait_for()
+        here.get_by_text("Nothing new to save.").wait_for()
         here.get_by_role("button", name="Use the suggestion").click()
         here.get_by_label("mask store-priced lines").check()
         category = here.get_by_label("category")
@@ -306,6 +322,8 @@ def test_long_work_is_cancelled(address, chromium, home):
     with opened(address, chromium, home) as page:
         here = panel(page, "Budget")
         here.get_by_role("button", name="Measure").click()
-        here.get_by_role("button", name="Cancel").click()
+        cancel = here.get_by_role("button", name="Cancel")
+        assert cancel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+        cancel.click()
         here.get_by_text("Stopped: cancelled after").wait_for(timeout=180_000)
         assert here.get_by_role("button", name="Measure").is_enabled()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .group_map import GROUP_OUTLIER, UNSCRAPED, group_styles
-from .live_charts import live_figure, named_source, tell
+from .live_charts import RED, live_figure, named_source, tell
 from .web_map import places_around
 from ..core.geo import mercator, unbroken
 from ..core.land import Window
@@ -31,7 +31,7 @@ def map_frame(
     shown: pd.DataFrame,  # lat, lon (degrees): the stores that the frame holds
     height: int = 420,  # pixels
 ) -> "BokehFigure":
-    "A map of a place; the sources `stores` and `ambassadors` are still empty."
+    "A map of a place; the sources `stores`, `ambassadors` and `found` are still empty."
     from bokeh.models import DataRange1d, TapTool
     lon = unbroken(shown["lon"])
     x, y = mercator(shown["lat"], lon)
@@ -51,6 +51,8 @@ def map_frame(
                          source=named_source("stores", STORE_COLUMNS), nonselection_alpha=1)
     ring = fig.scatter("x", "y", size=17, fill_color=None, line_width=2, source=named_source("ambassadors", ["x", "y"]))
     ring.glyph.tags = ["ink"]
+    fig.scatter("x", "y", size=30, fill_color=None, line_color=RED, line_width=4,
+                source=named_source("found", ["x", "y"]))
     fig.add_tools(TapTool(renderers=[stores]))  # a click on the land is none
     tell(fig, TIPS, stores)
     return fig

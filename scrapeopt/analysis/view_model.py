@@ -7,8 +7,8 @@ __all__ = ['TWIN_STORES', 'TWIN_PRODUCTS', 'CompanyView', 'view_of_workspace', '
            'view_of_world', 'member_table', 'clusters_at', 'BudgetCurve', 'replay_days', 'measure']
 
 # %% ../../nbs/analysis/view_model.ipynb #6179da17
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class CompanyView:
     world: World | None = None  # what a backtest can replay
     known: BeliefState | None = None  # what the policy has learned; None: as much as the prices tell
     as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
+    others: Mapping[str, float] = field(default_factory=dict)  # other company -> its scrapes a day, as `a_day`
 
     @property
     def placed(self) -> pd.DataFrame:
@@ -107,6 +108,12 @@ def scrapes_until(session: Session, row: Company, as_of: pd.Timestamp | None) ->
     return times if as_of is None else times[times <= as_of]
 
 
+def other_companies(session: Session, row: Company, as_of: pd.Timestamp | None) -> dict[str, float]:  # NaN: not known
+    "How many stores of each other company were scraped a day, lately."
+    others = session.scalars(select(Company).where(Company.id != row.id).order_by(Company.name))
+    return {other.name: scrapes_a_day(scrapes_until(session, other, as_of)) for other in others}
+
+
 def company_at(
     session: Session,
     folder: Path,  # the workspace
@@ -138,11 +145,12 @@ def view_of_workspace(
         row = workspace.company(session, company)
         known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
-        scraped = scrapes_until(session, row, as_of)
+        scraped, others = scrapes_until(session, row, as_of), other_companies(session, row, as_of)
         window = company_window(settings, row)
     if as_of is not None: events = events[events["at"] <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
-                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of)
+                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of,
+                       others)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@
 __all__ = ['BudgetPanel']
 
 # %% ../../nbs/widgets/budget_tab.ipynb #306de7fc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,42 +19,83 @@ import pandas as pd
 from ..analysis.charts import budget_caption, plot_budget
 from ..analysis.live_charts import budget_frame
 from ..analysis.view_model import BudgetCurve, CompanyView, measure
+from ..core.errors import InputError
 from ..twin import ARCHETYPES
-from .controls import button, control
+from .controls import as_written, button, control
 from .exports import Draw, ExportBox
 from .long_work import LongWork, run_beside
 from .page_parts import note, table_html
 from .save_box import SaveBox
-from .tab_panel import Shared, TabPanel, folder_of
+from .tab_panel import Shared, TabPanel, folder_of, for_all
+
+# %% ../../nbs/widgets/budget_tab.ipynb #871b9c5c
+def scrapes_lately(view: CompanyView) -> float:
+    "Scrapes a day of a company: those of lately, or a tenth of its stores where that is not known."
+    return round(view.a_day, 1) if view.a_day == view.a_day else max(round(len(view.stores) / 10), 1)
+
+
+def where_from(view: CompanyView) -> str:
+    "Where the number comes from that the box begins with."
+    if view.a_day != view.a_day:
+        return (f"{scrapes_lately(view):g} is a tenth of the {len(view.stores):,} stores: there are no scrapes yet "
+                "after the first day.")
+    return (f"{scrapes_lately(view):g} a day is what was scraped of {view.company} in its last four weeks, without the "
+            "very first day, on which every store is scraped once.")
+
+
+def checked_scrapes(view: CompanyView, a_day: float) -> float:
+    "Scrapes a day as they were typed; `InputError` when that cannot be."
+    most = len(view.stores)
+    if 0 < a_day <= most: return as_written(a_day, 0.1) or a_day
+    raise InputError(f"scrapes a day = {a_day:g} cannot be: give a number above 0, and at most {most:,}, the stores of "
+                     f"{view.company}")
 
 # %% ../../nbs/widgets/budget_tab.ipynb #decd257c
 @dataclass(frozen=True, eq=False)
 class BudgetControls:
     "What can be moved on the tab of the budget."
-    a_day: w.BoundedFloatText  # scrapes
+    a_day: w.FloatText  # scrapes
     archetype: w.Dropdown  # of the twin, where no world is replayed
     policy: w.Dropdown
 
-    def values(self) -> dict[str, Any]:
-        "The settings as the controls stand."
-        return {"policy": self.policy.value}
-
 
 def budget_controls(view: CompanyView) -> BudgetControls:
-    "The controls of the budget; scrapes a day are those of lately, or a tenth of the stores where that is not known."
-    n, known = len(view.stores), view.a_day
-    today = round(known, 1) if known == known else max(round(n / 10), 1)
+    "The controls of the budget."
     return BudgetControls(
-        a_day=control(w.BoundedFloatText, "scrapes a day", min=0.1, max=n, step=1, value=today),
+        a_day=control(w.FloatText, "scrapes a day", step=1, value=scrapes_lately(view)),
         archetype=control(w.Dropdown, "chain is like", options=list(ARCHETYPES), value="state_zones"),
         policy=control(w.Dropdown, "policy", options=sorted({"document", "delegated", view.settings.policy}),
                        value=view.settings.policy))
+
+# %% ../../nbs/widgets/budget_tab.ipynb #d9973840
+def budget_of_all(view: CompanyView, a_day: float) -> float:
+    "The `budget` with which a company can have so many scrapes a day while the others keep theirs."
+    others = sum(rate for rate in view.others.values() if rate == rate)
+    return math.ceil(round(a_day + others, 6)) if others else a_day
+
+
+def budget_words(view: CompanyView, a_day: float) -> str:
+    "How the `budget` comes about."
+    if not view.others: return ""
+    others = sum(rate for rate in view.others.values() if rate == rate)
+    return (f"budget is for all companies together; {a_day:g} for {view.company} and what the others have now "
+            f"({others:.1f}) make {budget_of_all(view, a_day):g}.")
 
 # %% ../../nbs/widgets/budget_tab.ipynb #8133aa24
 def curve_table(curve: BudgetCurve | None) -> pd.DataFrame:
     "What was measured, best first; nothing when nothing was."
     if curve is None: return pd.DataFrame(columns=["policy", "scrapes", "score"])
     return curve.found.sort_values("score", ascending=False)[["policy", "scrapes", "score", "low", "high"]]
+
+
+def recommended_scrapes(curve: BudgetCurve) -> float:
+    "How many scrapes a day are recommended, as one would type them."
+    return as_written(curve.choice.budget, 0.1)
+
+
+def measured_words(curve: BudgetCurve) -> str:
+    "What is recommended, why, and what it was measured on."
+    return f"Measured on {curve.measured_on}. Recommended: {curve.choice}. {curve.choice.reason}"
 
 # %% ../../nbs/widgets/budget_tab.ipynb #99414c0b
 class BudgetPanel(TabPanel):
@@ -73,30 +115,63 @@ class BudgetPanel(TabPanel):
         self.controls, self.curve, self.reason, self.table = moved, self.picture(), w.HTML(), w.HTML()
         self.button = button("Measure", self.start, "Run the backtests", button_style="primary")
         self.progress = LongWork("backtest")
-        self.save = SaveBox(view.file, moved.values, "The next queue works with it.", saved=self.shared.saved)
+        self.use = button("Use the recommendation", self.use_recommended, "Set scrapes a day and policy to it")
+        self.hint = w.HTML(note(where_from(view)))
+        self.save = SaveBox(view.file, self.values, "It is in force from the next scrapeopt queue or scrape on",
+                            saved=self.shared.saved, about=self.about)
         self.export = ExportBox(folder_of(view), f"{view.company}-budget", lambda: curve_table(self.measured()),
                                 self.drawings)
         archetype = [] if view.world is not None else [moved.archetype]
-        self.fill([moved.a_day, *archetype, self.button, self.progress, moved.policy, self.save, self.export,
-                   self.shared.finder], [self.reason, self.curve, self.table])
+        self.fill([moved.a_day, self.hint, *archetype, self.button, self.progress, self.use, moved.policy, self.save,
+                   self.export, self.shared.finder], [self.reason, self.curve, self.table])
         self.watch(moved.a_day, moved.archetype, moved.policy)
 
+    def values(self) -> dict[str, Any]:
+        "The settings as the controls stand; the budget once a number was typed, or is the one recommended."
+        a_day, curve = checked_scrapes(self.view, self.controls.a_day.value), self.measured()
+        wanted = {scrapes_lately(self.view)} - ({recommended_scrapes(curve)} if curve else set())
+        budget = {} if a_day in wanted else {"budget": budget_of_all(self.view, a_day)}
+        return budget | {"policy": self.controls.policy.value}
+
+    def about(self, changed: Mapping[str, Any]) -> str:
+        "For whom the changed values hold."
+        words = budget_words(self.view, self.controls.a_day.value) if "budget" in changed else ""
+        rest = {key: value for key, value in changed.items() if key != "budget"}
+        return f"{words} {for_all(self.view, rest)}".strip()
+
+    def now(self) -> tuple[float, str]:
+        "What the controls would measure."
+        return self.controls.a_day.value, self.controls.archetype.value
+
     def measured(self) -> BudgetCurve | None:
-        "The curve at this setting, once there is one."
-        return self.curves.get((self.controls.a_day.value, self.controls.archetype.value))
+        "The curve at this setting, or else the one that was measured last; None before the first."
+        return self.curves.get(self.now(), next(reversed(self.curves.values()), None))
 
     def paint(self) -> None:
-        self.save.refresh()
-        curve = self.measured()
-        self.curve.layout.display = "none" if curve is None else ""
-        if curve is None:
-            self.reason.value = note("Not measured yet at this setting: press Measure. It takes a minute or two.")
-            self.table.value = ""
+        curve, view = self.measured(), self.view
+        self.hint.value = note(where_from(view))
+        for part in (self.curve, self.use): part.layout.display = "none" if curve is None else ""
+        self.table.value = "" if curve is None else table_html(curve_table(curve), name="backtests")
+        if curve is None: self.reason.value = note("Not measured yet: press Measure. It takes a minute or two.")
         else:
             self.curve.show(curve, partial(budget_frame, curve.found, curve.today), {},
                             budget_caption(curve.found, curve.today))
-            self.reason.value = note(f"Measured on {curve.measured_on}. {curve.choice.reason}", "good")
-            self.table.value = table_html(curve_table(curve), name="backtests")
+            self.reason.value = note(measured_words(curve), "good") + note(self.unmeasured())
+        self.save.refresh()
+        checked_scrapes(view, self.controls.a_day.value)  # what cannot be is told above the controls
+
+    def unmeasured(self) -> str:
+        "That what the controls say was not measured; nothing when it was."
+        if self.now() in self.curves: return ""
+        a_day, _ = next(reversed(self.curves))
+        return (f"The {self.controls.a_day.value:g} scrapes a day in the box were not measured: this curve took "
+                f"{a_day:g} for today's. Press Measure to see where they stand on it.")
+
+    def use_recommended(self, _: object = None) -> None:
+        "Set the controls to what is recommended."
+        if (curve := self.measured()) is None: return
+        self.controls.a_day.value = recommended_scrapes(curve)
+        if curve.choice.policy in self.controls.policy.options: self.controls.policy.value = curve.choice.policy
 
     def drawings(self) -> Mapping[str, Draw]:
         "The curve for paper."
@@ -106,6 +181,10 @@ class BudgetPanel(TabPanel):
     def start(self, _: object = None) -> None:
         "Run the backtests beside the page."
         if self.thread and self.thread.is_alive(): return
+        try: checked_scrapes(self.view, self.controls.a_day.value)
+        except InputError as e:
+            self.message.value = note(str(e))
+            return
         self.button.disabled = True
         self.thread = run_beside(self.progress, partial(run_backtests, self), self.finish)
 

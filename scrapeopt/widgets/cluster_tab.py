@@ -27,7 +27,7 @@ from .exports import Draw, ExportBox
 from .live_picture import LivePicture
 from .page_parts import table_html
 from .save_box import SaveBox
-from .tab_panel import TabPanel, folder_of, in_columns
+from .tab_panel import TabPanel, folder_of, for_all, in_columns
 
 # %% ../../nbs/widgets/cluster_tab.ipynb #ce1de093
 EVERYWHERE = "all stores"
@@ -132,8 +132,8 @@ class ClusterPanel(TabPanel):
         moved, view = cluster_controls(self.view), self.view
         self.controls, self.map, self.other = moved, self.picture(), self.picture()
         self.key, self.table = w.HTML(), w.HTML()
-        self.save = SaveBox(view.file, moved.values, "Next: scrapeopt cluster-stores puts it to work.",
-                            saved=self.shared.saved)
+        self.save = SaveBox(view.file, moved.values, "It is in force after: scrapeopt cluster-stores",
+                            saved=self.shared.saved, about=partial(for_all, view))
         self.export = ExportBox(folder_of(view), f"{view.company}-clusters", lambda: self.found,
                                 self.drawings)
         moving = [moved.method, moved.eps_km, moved.min_samples, moved.place, moved.compare]

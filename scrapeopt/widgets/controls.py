@@ -41,7 +41,7 @@ LET_GO = {"continuous_update": False}
 
 
 def control(kind: Callable[..., Any], name: str, **options: Any) -> Any:
-    "A control with its name on the left."
+    "A control with its name."
     return kind(description=name, style=WORDS, layout=CONTROL, **options)
 
 
@@ -51,8 +51,8 @@ def button(
     tip: str = "",
     **options: Any,
 ) -> w.Button:
-    "A button as wide as its words."
-    made = w.Button(description=words, tooltip=tip, layout=w.Layout(width="auto"), **options)
+    "A button as wide as its words, whatever stands beside it."
+    made = w.Button(description=words, tooltip=tip, layout=w.Layout(width="auto", flex="0 0 auto"), **options)
     made.on_click(press)
     return made
 

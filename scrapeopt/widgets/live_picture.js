@@ -35,6 +35,29 @@
       source.selected.indices = []
       source.data = {...source.data, ...data}
     }
+    point(box)
+  }
+
+  function point(box) {  // a ring around the store that was found, and there if it is out of sight
+    const state = watched.get(box), id = message(box, "found")?.store
+    const stores = state.doc.get_model_by_name("stores"), found = state.doc.get_model_by_name("found")
+    if (!stores || !found) return
+    const i = id ? stores.data.store_id.indexOf(id) : -1
+    const at = i < 0 ? {x: [], y: []} : {x: [stores.data.x[i]], y: [stores.data.y[i]]}
+    found.data = at
+    if (i >= 0 && state.found !== `${id} ${state.scene}`) {
+      const figure = [...state.doc.all_models].find(model => model.x_range && model.y_range)
+      look(figure.x_range, at.x[0])
+      look(figure.y_range, at.y[0])
+    }
+    state.found = `${id} ${state.scene}`
+  }
+
+  function look(range, value) {
+    const {start, end} = range, half = (end - start) / 2
+    if (value > start && value < end) return
+    range.have_updated_interactively = true  // as after a drag: the range is no longer that of the data
+    range.setv({start: value - half, end: value + half})
   }
 
   function listen(box, doc) {
@@ -67,13 +90,34 @@
     }
   }
 
+  const named = new WeakSet()
+
+  function name() {  // a slider says what it is, and its value without the tail of binary fractions
+    for (const handle of document.querySelectorAll(".scrapeopt-dashboard .noUi-handle")) {
+      const slider = handle.closest(".widget-slider"), label = slider.querySelector(".widget-label").textContent
+      handle.setAttribute("aria-label", label)
+      const readout = slider.querySelector(".widget-readout")
+      readout.setAttribute("role", "textbox")
+      readout.setAttribute("aria-label", `${label}, typed`)
+      if (named.has(handle)) continue
+      named.add(handle)
+      const say = () => {
+        const told = handle.getAttribute("aria-valuetext"), clean = `${+Number(told).toPrecision(12)}`
+        if (told && clean !== "NaN" && clean !== told) handle.setAttribute("aria-valuetext", clean)
+      }
+      new MutationObserver(say).observe(handle, {attributes: true, attributeFilter: ["aria-valuetext"]})
+      say()
+    }
+  }
+
   function find() {
+    name()
     for (const box of watched.keys()) if (!box.isConnected) watched.delete(box)
     for (const box of document.querySelectorAll(".scrapeopt-live")) {
       if (watched.has(box) || !box.querySelector(".live-canvas")) continue
       watched.set(box, {})
       const changes = new MutationObserver(() => draw(box))
-      for (const part of box.querySelectorAll(".live-frame, .live-marks"))
+      for (const part of box.querySelectorAll(".live-frame, .live-marks, .live-found"))
         changes.observe(part, {childList: true, subtree: true})
       draw(box)
     }

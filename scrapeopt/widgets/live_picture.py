@@ -40,11 +40,11 @@ class LivePicture(w.VBox):
         self.number, self.words, self.picked = 0, "", picked
         self.canvas = w.HTML('<div class="live-canvas" role="img" aria-label="a picture"></div>')
         self.caption = w.HTML()
-        self.frame, self.marks, self.pick = w.HTML(layout=HIDDEN), w.HTML(layout=HIDDEN), w.Text(layout=HIDDEN)
-        for part, name in ((self.frame, "frame"), (self.marks, "marks"), (self.pick, "pick")):
-            part.add_class(f"live-{name}")
+        self.frame, self.marks, self.found = (w.HTML(layout=HIDDEN) for _ in range(3))
+        self.pick = w.Text(layout=HIDDEN)
+        for name in ("frame", "marks", "found", "pick"): getattr(self, name).add_class(f"live-{name}")
         self.pick.observe(self.tell, "value")
-        super().__init__([self.canvas, self.caption, self.frame, self.marks, self.pick])
+        super().__init__([self.canvas, self.caption, self.frame, self.marks, self.found, self.pick])
         self.add_class("scrapeopt-live")
 
     def show(
@@ -62,6 +62,10 @@ class LivePicture(w.VBox):
         self.marks.value = message_html({"scene": self.number, "data": data, "caption": caption})
         self.words = caption
         self.caption.value = f"<figcaption>{html.escape(caption)}</figcaption>"
+
+    def point_at(self, store: str) -> None:
+        "Mark a store, and move there if it is out of sight; none with an empty id."
+        self.found.value = message_html({"store": store})
 
     def tell(self, _: object = None) -> None:
         "Pass on which store was clicked."

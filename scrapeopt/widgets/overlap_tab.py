@@ -26,13 +26,13 @@ from ..analysis.what_if import Change, WhatIf, what_if
 from ..core.geo import unbroken
 from ..core.map_drawing import frame_map
 from .cluster_tab import EVERYWHERE, place_control, stores_at
-from .controls import LET_GO, THRESHOLD_STEP, as_written, button, control, threshold_slider
+from .controls import THRESHOLD_STEP, as_written, button, control, threshold_slider
 from .exports import Draw, ExportBox
 from .live_picture import LivePicture
 from .page_parts import note, said, table_html
 from .save_box import SaveBox
 from .score_effect import ScoreEffect
-from .tab_panel import Shared, TabPanel, folder_of, in_columns
+from .tab_panel import Shared, TabPanel, folder_of, for_all, in_columns
 
 # %% ../../nbs/widgets/overlap_tab.ipynb #7529a015
 WINDOWS = (6, 12, 24, 48, 72, 96, 168, 336, 672)  # hours: parts of a day, days, weeks
@@ -57,7 +57,7 @@ class OverlapControls:
     "What can be moved on the tab of overlaps."
     threshold: w.FloatSlider
     range: w.FloatSlider
-    hours: w.SelectionSlider
+    hours: w.Dropdown  # a choice: each takes a comparison of all pairs
     category: w.Dropdown
     masked: w.Checkbox
     place: w.Dropdown
@@ -82,8 +82,7 @@ def overlap_controls(view: CompanyView) -> OverlapControls:
     return OverlapControls(
         threshold=threshold_slider("threshold", view.rule.match_threshold),
         range=threshold_slider("range", view.rule.range_threshold),
-        hours=control(w.SelectionSlider, "window", options=[(f"{h:g} h", h) for h in hours], value=view.window.hours,
-                      **LET_GO),
+        hours=control(w.Dropdown, "window", options=[(f"{h:g} h", h) for h in hours], value=view.window.hours),
         category=control(w.Dropdown, "category", options=[ALL, *categories]),
         masked=w.Checkbox(description="mask store-priced lines", indent=False),
         place=place_control(view),
@@ -159,8 +158,9 @@ class OverlapPanel(TabPanel):
         self.controls = moved
         self.suggest = button("Use the suggestion", self.use_suggestion, "Move the threshold to the valley")
         self.reset = button("As in force", self.go_back, "Move all sliders to the settings in force")
-        self.save = SaveBox(view.file, moved.values, "The next update-db and reanalyse work with it.", in_force(view),
-                            self.shared.saved)
+        self.save = SaveBox(view.file, moved.values, "It is in force after: scrapeopt update-db (new checks), "
+                            "scrapeopt reanalyse (all groups)", in_force(view), self.shared.saved,
+                            partial(for_all, view))
         self.export = ExportBox(folder_of(view), f"{view.company}-overlap", lambda: self.stores, self.drawings)
         self.words, self.known, self.key, self.moves = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.score = ScoreEffect(view, lambda: change_of(view, moved.values()))

@@ -40,6 +40,10 @@ DASHBOARD_CSS = """<style>
 .scrapeopt-dashboard .key {list-style: none; margin: 0; padding: 0 4px; display: flex; flex-wrap: wrap; gap: 0 14px}
 .scrapeopt-dashboard .key li {display: flex; align-items: center; gap: 4px; font-size: 12px; line-height: 1.6}
 .scrapeopt-dashboard .lm-TabBar-tab {color: var(--ink)}
+.scrapeopt-dashboard .widget-hslider {flex-wrap: wrap; height: auto}
+.scrapeopt-dashboard .widget-hslider .widget-label {flex: 1 1 0; width: auto !important; text-align: left; order: 1}
+.scrapeopt-dashboard .widget-hslider .widget-readout {order: 2}
+.scrapeopt-dashboard .widget-hslider .slider-container {order: 3; flex: 1 0 90%}
 </style>"""
 
 # %% ../../nbs/widgets/page_parts.ipynb #28d1f48a

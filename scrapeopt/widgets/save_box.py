@@ -53,9 +53,10 @@ class SaveBox(w.VBox):
         next_step: str,  # what to do once it is saved, in words
         learned: Mapping[str, Any] | None = None,  # key -> the value that "auto" stands for
         saved: SavedChanges | None = None,  # what all tabs have written; None: this one alone
+        about: Callable[[Mapping[str, Any]], str] = lambda changed: "",  # what to know of the values that change
     ) -> None:
         self.file, self.values, self.next_step, self.learned = file, values, next_step, learned or {}
-        self.saved = saved or SavedChanges()
+        self.saved, self.about = saved or SavedChanges(), about
         self.change: SettingsChange | None = None
         self.diff, self.message = w.HTML(), w.HTML()
         self.button = button("Save to scrapeopt.toml", self.save, "Write what the diff above shows")
@@ -68,11 +69,13 @@ class SaveBox(w.VBox):
         self.back.disabled = not self.saved.made
         if self.file is None: self.diff.value = note("Nothing to save to: open the dashboard on a workspace.")
         else:
-            try: self.change = change_settings(self.file, new_values(self.file, self.values(), self.learned))
+            try:
+                changed = new_values(self.file, self.values(), self.learned)
+                self.change = change_settings(self.file, changed)
             except InputError as e: self.diff.value = note(str(e))
             else:
                 lines = self.change.diff
-                self.diff.value = diff_html(lines) if lines else "Nothing to save: it is in force."
+                self.diff.value = diff_html(lines) + note(self.about(changed)) if lines else "Nothing new to save."
                 self.button.disabled = not lines
 
     def save(self, _: object = None) -> None:
@@ -84,7 +87,8 @@ class SaveBox(w.VBox):
             self.saved.made.append(change)
             self.refresh()
             overruled = " ".join(f"{name} is set and wins over the file." for name in change.overruled)
-            self.message.value = note(f"Saved. {self.next_step}", "good") + note(overruled)
+            self.diff.value = ""
+            self.message.value = note(f"Saved in {change.file.name}. {self.next_step}", "good") + note(overruled)
 
     def undo(self, _: object = None) -> None:
         "Write the file as it was before the last save."

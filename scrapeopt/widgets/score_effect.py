@@ -40,7 +40,7 @@ class ScoreEffect(w.VBox):
         self.thread: Thread | None = None
         self.effects: dict[Change, Effect] = {}
         self.button = button("Effect on score", self.start, "Replay the past, or a twin, at both settings")
-        self.progress, self.answer = LongWork("step"), w.HTML()
+        self.progress, self.answer = LongWork("effect on score"), w.HTML()
         super().__init__([self.button, self.progress, self.answer])
         self.refresh()
 

@@ -74,12 +74,23 @@ class StoreFinder(w.VBox):
         explain: Callable[[str], Sequence[str]] = lambda store: (),  # what happened to a store, a sentence each
     ) -> None:
         self.view, self.explain, self.labels = view, explain, store_labels(view)
+        self.store, self.pointers = "", list[Callable[[str], None]]()
         self.search = control(w.Combobox, "find a store", options=list(self.labels.values()),
                               placeholder="id or name", ensure_option=False)
         self.story, self.hide = w.HTML(), button("Close the story", self.clear)
         self.hide.layout.display = "none"
         self.search.observe(self.look_up, "value")
         super().__init__([self.search, self.story, self.hide])
+
+    def show_on(self, point_at: Callable[[str], None]) -> None:
+        "Let a picture follow which store the story is about."
+        self.pointers.append(point_at)
+        if self.store: point_at(self.store)
+
+    def turn_to(self, store: str) -> None:
+        "Mark a store on the pictures; none with an empty id."
+        self.store = store
+        for point_at in self.pointers: point_at(store)
 
     def look_up(self, _: object = None) -> None:
         "Tell the story of the store that was typed, or say why not."
@@ -97,7 +108,9 @@ class StoreFinder(w.VBox):
         if events: lines.append(f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in reversed(events))}</ul>")
         self.story.value = f'<div class="said rows" role="status" tabindex="0">{"".join(lines)}</div>'
         self.hide.layout.display = ""
+        self.turn_to(store)
 
     def clear(self, _: object = None) -> None:
         "Put the story away."
         self.search.value, self.story.value, self.hide.layout.display = "", "", "none"
+        self.turn_to("")
