@@ -335,6 +335,36 @@ def test_an_outage_that_is_over_does_not_hold_the_figure_below_the_floor(after_a
     assert "inaccurate" not in [p.kind for p in find_problems(after_an_outage, "Woolworths", now)]
 
 
+# ---- what it costs --------------------------------------------------------------------------------------------------
+
+def test_a_budget_that_saves_nothing_is_worth_knowing(scraped, tmp_path):
+    file = scraped.path / "scrapeopt.toml"
+    text = file.read_text()
+    file.write_text(f"budget = 1.5\n{text}")
+    assert find_problems(Workspace.open(scraped.path), now=NOW) == []
+    file.write_text(f"budget = 2\n{text}")
+    told = "14 scrapes a week for 12 stores: scraping each once a price week costs less"
+    code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")
+    assert code == 0 and f"workspace, worth knowing: {told}" in re.sub(r"\s+", " ", out)
+    page = write_report(Workspace.open(scraped.path), out=tmp_path / "r.html", now=pd.Timestamp(NOW)).read_text()
+    assert told in page
+
+
+@pytest.mark.parametrize("command", [("queue",), ("scrape", "--command", "true")])
+def test_an_empty_queue_says_why(scraped, command):
+    file = scraped.path / "scrapeopt.toml"
+    file.write_text('budget = 1\n' + file.read_text().replace('policy = "document"', 'policy = "delegated"')
+                    + '\n[defaults]\nchangeover = "thursday"\n')
+    asked = (*command, "-w", scraped.path, "--now", "2026-11-23T02:00")
+    saved = "nothing to scrape now: 1 unspent scrape is kept for the changeover of Thursday 26 November"
+    assert saved in run(*asked)[1]
+    at = pd.Timestamp("2026-11-23T01:00", tz="UTC")
+    every = [(company, store) for company, zone in small_chain.ZONES.items() for store in zone]
+    scraped.record_failures(dict.fromkeys(every, False), at)
+    assert ("nothing to scrape now: 12 stores failed lately and are asked again from 2026-11-2"
+            in run(*asked)[1])
+
+
 # ---- places ---------------------------------------------------------------------------------------------------------
 
 CITY = [(45.8 + (k % 6) / 50, 16.0 + (k // 6) / 50) for k in range(30)]

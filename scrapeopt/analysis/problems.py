@@ -45,7 +45,7 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person; the worst first
     "unreachable": True, "partial": True, "quarantine": True, "not_taken": True, "swapped": True, "password": True,
     "not_fresh": False, "old_prices": False, "diverged": False, "no_ambassador": False, "killed": False,
     "never_scraped": False, "changeover_untold": False, "no_group": False, "earlier_quarantine": False,
-    "far_away": False, "wide_cluster": False}
+    "far_away": False, "wide_cluster": False, "dear": False}
 SEVERITY = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
@@ -465,6 +465,29 @@ def open_secrets(home: Home) -> Iterator[Problem]:
         "password", "", f"{FILE} holds a database password, and others can read it", (FILE,),
         f"Run chmod 600 {file}, or move it to SCRAPEOPT_DB_URL or a PGPASSFILE; then change the password.")
 
+# %% ../../nbs/analysis/problems.ipynb #a826b08a
+def dear_budget(
+    budget: float | None,  # scrapes a day
+    stores: int,
+    unknown: int,  # of them, that are still to be scraped for the first time
+) -> Iterator[Problem]:
+    "A budget that would do for every store once a price week."
+    a_week = 7 * (budget or 0)
+    if not stores or unknown or a_week < stores: return
+    yield Problem(
+        "dear", "", f"{a_week:,.4g} scrapes a week for {stores:,} stores: scraping each once a price week costs "
+        f"{'less' if a_week > stores else 'as much'}", (),
+        f"Set budget in {FILE} below {stores / 7:.3g} a day, unless prices change within the week, too.")
+
+
+def budget_problems(home: Home, session: Session) -> Iterator[Problem]:
+    "The budget held against all open stores, of all companies."
+    unknown = Store.last_scraped.is_(None) & (Store.failures < MAX_FAILURES)
+    counts = select(func.count(Store.id), func.count(Store.id).filter(unknown)).where(Store.retired_at.is_(None))
+    stores, waiting = session.execute(counts).one()
+    yield from dear_budget(home.settings.budget, stores, waiting)
+
+
 # %% ../../nbs/analysis/problems.ipynb #7b14c3c9
 def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
     "Commands whose last run was killed, and an `update-db` that does not come any more."
@@ -496,6 +519,7 @@ def find_problems(
             view = view_of(home, session, name, moment)
             view = replace(view, now=max([moment, *view.scraped]))
             found += [problem for check in CHECKS for problem in check(view)]
+        found += budget_problems(home, session)
     found += quarantine_problems(home, names, company is None, moment)
     found += stray_problems(home, company)
     found += open_secrets(home)
