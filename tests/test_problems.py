@@ -355,13 +355,13 @@ def test_an_empty_queue_says_why(scraped, command):
     file = scraped.path / "scrapeopt.toml"
     file.write_text('budget = 1\n' + file.read_text().replace('policy = "document"', 'policy = "delegated"')
                     + '\n[defaults]\nchangeover = "thursday"\n')
-    asked = (*command, "-w", scraped.path, "--now", "2026-11-23T02:00")
+    asked = (*command, "-w", scraped.path, "--now", "2026-11-25T02:00")
     saved = "nothing to scrape now: 1 unspent scrape is kept for the changeover of Thursday 26 November"
     assert saved in run(*asked)[1]
-    at = pd.Timestamp("2026-11-23T01:00", tz="UTC")
+    at = pd.Timestamp("2026-11-25T01:00", tz="UTC")
     every = [(company, store) for company, zone in small_chain.ZONES.items() for store in zone]
     scraped.record_failures(dict.fromkeys(every, False), at)
-    assert ("nothing to scrape now: 12 stores failed lately and are asked again from 2026-11-2"
+    assert ("nothing to scrape now: 12 stores failed lately and are asked again from 2026-11-26 00:00 UTC on"
             in run(*asked)[1])
 
 
