@@ -19,6 +19,7 @@ from scrapeopt.cli import main
 from scrapeopt.clustering import StoreClusterer
 from scrapeopt.commands.options import app
 from scrapeopt.core.plain_geo import extent_km
+from scrapeopt.storage.run_log import logged_run
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -162,6 +163,28 @@ def test_a_week_that_began_without_a_scrape_is_named(tmp_path):
             for d in (1, 2.5, 3.5, 7)] == [[], [], ["not_fresh"], ["not_fresh"]]
 
 
+@pytest.mark.parametrize(("runs", "words", "todo"), [
+    ([], "Stale", "Is the scheduler still running?"),
+    ([("scrape", 5, 1)], "Stale", "Is the scheduler still running?"),
+    ([("scrape", 5, 1), ("update-db", 0, 0)], "Stale", "Is the scheduler still running?"),
+    ([("scrape", 5, 3), ("scrape", 0, 1)], "; 1 try since then, none succeeded", "Look at the scraper: the log"),
+    ([("scrape", 5, 3), ("scrape", 0, 40), ("scrape", 0, 2)], "; 42 tries since then, none succeeded", "Look at"),
+    ([("scrape", 0, 40), ("scrape", 1, 2)], "Stale", "Is the scheduler still running?")])
+def test_a_scraper_that_fails_is_not_taken_for_a_scheduler_that_stopped(scraped, runs, words, todo):
+    for command, done, failed in runs:
+        with logged_run(scraped, command) as counts: counts.scraped, counts.failed = done, failed
+    (found,) = find_problems(scraped, "Woolworths", NOW + 2 * WEEK)
+    assert found.kind == "stale" and words in found.what and found.todo.startswith(todo)
+    assert ("none succeeded" in found.what) == todo.startswith("Look")
+
+
+def test_ages_of_runs_are_those_of_the_moment_that_is_asked_about(scraped):
+    with logged_run(scraped, "scrape"): pass
+    at = datetime.now(UTC) + timedelta(days=30, minutes=1)
+    told = re.sub(r"\s+", " ", run("status", "-w", scraped.path, "--now", at.isoformat())[1])
+    assert "scrape 30 days ago: done" in told and "just now" not in told
+
+
 def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
     for week in (1, 2):
         land(scraped, "Woolworths", "0001", THURSDAY + week * WEEK, lines(shelf("Woolworths", "0001", week)))
@@ -275,6 +298,71 @@ def test_accuracy_below_the_floor_is_named(scraped):
     found = {p.kind: p for p in find_problems(scraped, "Woolworths", now)}
     assert found["inaccurate"].needs_person and "accuracy_floor is 90%" in found["inaccurate"].what
     assert "weak" in found and "inaccurate" not in [kind for kind, _ in kinds(scraped, now + 5 * WEEK)]
+
+
+def turns(ws, days) -> Workspace:
+    "Each store every third day, updated every evening; prices change on Wednesdays, the days 6, 13 and so on."
+    for day in days:
+        for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+            if day == 0 or (day + i) % 3 == 0: land(
+                ws, "Woolworths", store, THURSDAY + timedelta(days=day, minutes=i),
+                lines(shelf("Woolworths", store, (day + 1) // 7)))
+        update_db(ws, "Woolworths", now=LATER)
+    return ws
+
+
+def audited(ws, day: float, right: float) -> None:
+    "Let the audits of a day have found such a share right, of the week before's prices."
+    from sqlalchemy import text
+    with ws.begin() as session: session.execute(
+        text('update inference_audit set prices = 300, "right" = 300 * :right, timely = :right > 0.9 '
+             "where at >= :day and at < :next"), {"right": right, "day": f"{THURSDAY + timedelta(days=day):%Y-%m-%d}",
+                                                  "next": f"{THURSDAY + timedelta(days=day + 1):%Y-%m-%d}"})
+
+
+@pytest.fixture(scope="module")
+def after_an_outage(tmp_path_factory) -> Workspace:
+    "Scraped for twelve days, not for six, over a changeover, and again: wrong on the first day, right ever since."
+    ws = small_chain.new_workspace(tmp_path_factory.mktemp("outage") / "ws")
+    ws = turns(with_settings(ws, '[companies."Woolworths"]\nchangeover = "wednesday"\n'), [*range(12), *range(17, 27)])
+    for day in range(27): audited(ws, day, 0.4 if day in (17, 20) else 0.99)
+    return ws
+
+
+@pytest.mark.parametrize("day", range(17, 27))
+def test_an_outage_that_is_over_does_not_hold_the_figure_below_the_floor(after_an_outage, day):
+    now = (THURSDAY + timedelta(days=day, hours=6)).to_pydatetime()
+    assert "inaccurate" not in [p.kind for p in find_problems(after_an_outage, "Woolworths", now)]
+
+
+# ---- what it costs --------------------------------------------------------------------------------------------------
+
+def test_a_budget_that_saves_nothing_is_worth_knowing(scraped, tmp_path):
+    file = scraped.path / "scrapeopt.toml"
+    text = file.read_text()
+    file.write_text(f"budget = 1.5\n{text}")
+    assert find_problems(Workspace.open(scraped.path), now=NOW) == []
+    file.write_text(f"budget = 2\n{text}")
+    told = "14 scrapes a week for 12 stores: scraping each once a price week costs less"
+    code, out = run("status", "-w", scraped.path, "--now", "2026-11-20")
+    assert code == 0 and f"workspace, worth knowing: {told}" in re.sub(r"\s+", " ", out)
+    page = write_report(Workspace.open(scraped.path), out=tmp_path / "r.html", now=pd.Timestamp(NOW)).read_text()
+    assert told in page
+
+
+@pytest.mark.parametrize("command", [("queue",), ("scrape", "--command", "true")])
+def test_an_empty_queue_says_why(scraped, command):
+    file = scraped.path / "scrapeopt.toml"
+    file.write_text('budget = 1\n' + file.read_text().replace('policy = "document"', 'policy = "delegated"')
+                    + '\n[defaults]\nchangeover = "thursday"\n')
+    asked = (*command, "-w", scraped.path, "--now", "2026-11-25T02:00")
+    saved = "nothing to scrape now: 1 unspent scrape is kept for the changeover of Thursday 26 November"
+    assert saved in run(*asked)[1]
+    at = pd.Timestamp("2026-11-25T01:00", tz="UTC")
+    every = [(company, store) for company, zone in small_chain.ZONES.items() for store in zone]
+    scraped.record_failures(dict.fromkeys(every, False), at)
+    assert ("nothing to scrape now: 12 stores failed lately and are asked again from 2026-11-26 00:00 UTC on"
+            in run(*asked)[1])
 
 
 # ---- places ---------------------------------------------------------------------------------------------------------

@@ -145,6 +145,23 @@ def test_a_report_that_cannot_be_read_is_passed_over(tmp_path):
     assert find_out(ws, now=END + 2 * WEEK).since["Woolworths"][0] == END
 
 
+def test_the_card_of_savings_is_green_only_beside_both_kinds_of_brute_force(tmp_path):
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    for day in range(9):  # every store every second day
+        for i, store in enumerate(small_chain.ZONES["Woolworths"]):
+            if (day + i) % 2 == 0: small_chain.land(
+                ws, "Woolworths", store, small_chain.THURSDAY + pd.Timedelta(days=day),
+                small_chain.lines(small_chain.shelf("Woolworths", store)))
+    update_db(ws, now=small_chain.LATER)
+    (found,) = find_out(ws, "Woolworths", now=END).figures
+    assert found.savings.every_week < found.savings.scrapes < found.savings.every_day
+    html = write_report(ws, "Woolworths", out=tmp_path / "r.html", now=END + WEEK).read_text()
+    assert "which costs less" in html and 'class="big good"' not in html
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", html)
+    first = headings[:headings.index("Saved") + 1]
+    assert len(set(first)) == len(first) == 7
+
+
 # ---- what needs a person ------------------------------------------------------------------------------------------
 
 def test_problems_are_named(tmp_path):

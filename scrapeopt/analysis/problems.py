@@ -37,7 +37,7 @@ from ..storage.overview import as_utc, comparable_runs, count_stores, group_over
 from ..storage.overview import known_changeover, read_learned_days, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, silence
 from ..storage.settings import FILE, WEEKDAYS
-from ..storage.tables import Cluster, Company, Snapshot, Store
+from ..storage.tables import Cluster, Company, Run, Snapshot, Store
 
 # %% ../../nbs/analysis/problems.ipynb #d1d9209b
 PROBLEM_KINDS = {  # kind -> whether it waits for a person; the worst first
@@ -46,7 +46,7 @@ PROBLEM_KINDS = {  # kind -> whether it waits for a person; the worst first
     "unreachable": True, "partial": True, "quarantine": True, "not_taken": True, "swapped": True, "password": True,
     "not_fresh": False, "old_prices": False, "diverged": False, "no_ambassador": False, "killed": False,
     "never_scraped": False, "changeover_untold": False, "no_group": False, "earlier_quarantine": False,
-    "far_away": False, "wide_cluster": False}
+    "far_away": False, "wide_cluster": False, "dear": False}
 SEVERITY = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
 
 # %% ../../nbs/analysis/problems.ipynb #de1952d7
@@ -166,8 +166,27 @@ def week_began(view: View) -> datetime | None:  # UTC; None: no changeover is kn
     first = today - timedelta(days=(today.weekday() - day) % 7)
     return datetime(first.year, first.month, first.day, tzinfo=zone).astimezone(UTC)
 
+# %% ../../nbs/analysis/problems.ipynb #e5417244
+def tries_in_vain(session: Session) -> int:  # 0: nobody tried
+    "How many scrapes the log of runs knows to have failed since the last run that brought anything."
+    brought = select(func.max(Run.id)).where(or_(Run.scraped > 0, Run.files > 0)).scalar_subquery()
+    return session.scalar(select(func.sum(Run.failed)).where(Run.id > func.coalesce(brought, 0))) or 0
+
 # %% ../../nbs/analysis/problems.ipynb #c6d3101c
 FRESH_AFTER_DAYS = 1.0  # of a price week, in which whoever scrapes in the morning has not come yet
+
+
+def stale(view: View, newest: datetime, allowed: float) -> Problem:
+    "No scrape since `newest` (UTC), where so many days may pass: nobody tried, or all tries failed."
+    old = view.now - newest > timedelta(days=STALE_DAYS)
+    what = f"Stale: the newest scrape is of {newest:%Y-%m-%d %H:%M} UTC, {ago(newest, view.now)}" + (
+        ", so every price is older than a price week" if old else
+        f"; before, there was one at least every {ago_days(allowed - 1)}")
+    if not (tries := tries_in_vain(view.session)):
+        return view.problem("stale", what, (), "Is the scheduler still running? Start with scrapeopt queue.")
+    return view.problem(
+        "stale", f"{what}; {tries:,} {'try' if tries == 1 else 'tries'} since then, none succeeded", (),
+        "Look at the scraper: the log of the last run, or type its command for one store.")
 
 
 def old_prices(view: View) -> Iterator[Problem]:
@@ -175,11 +194,7 @@ def old_prices(view: View) -> Iterator[Problem]:
     since = served_since(view)
     if not since: return
     newest, passed = max(since.values()), (view.now - max(since.values())) / timedelta(days=1)
-    if passed > (allowed := allowed_days(scrape_days(view))): yield view.problem(
-        "stale", f"Stale: the newest scrape is of {newest:%Y-%m-%d %H:%M} UTC, {ago(newest, view.now)}"
-        + (", so every price is older than a price week" if passed > STALE_DAYS else
-           f"; before, there was one at least every {ago_days(allowed - 1)}"), (),
-        "Is the scheduler still running? Start with scrapeopt queue.")
+    if passed > (allowed := allowed_days(scrape_days(view))): yield stale(view, newest, allowed)
     elif (began := week_began(view)) and newest < began < view.now - timedelta(FRESH_AFTER_DAYS): yield view.problem(
         "not_fresh", f"No fresh price: prices changed {ago(began, view.now)}, and none of {len(since)} stores with "
         "prices has been looked at since", (), "Scrape after the changeover: scrapeopt scrape.")
@@ -286,22 +301,48 @@ def group_problems(view: View) -> Iterator[Problem]:
         "weak", "Right too rarely", [f"{name}: {why}" for name, why in sorted(weak.items())],
         "Compare the group again: scrapeopt reanalyse.")
 
+# %% ../../nbs/analysis/problems.ipynb #c385a3e8
+def outage_ended(days: Sequence[date]) -> date | None:  # None: there was none
+    "The day on which scraping began again after the last pause that was too long by the habit before it."
+    ends = [later for k, (earlier, later) in enumerate(pairwise(days), start=1)
+            if (later - earlier).days > allowed_days(days[:k])]
+    return ends[-1] if ends else None
+
+
+def resumed_at(view: View) -> datetime | None:  # UTC; None: there was no outage of late
+    "When the first scrape after the last outage was made."
+    if (day := outage_ended(scrape_days(view))) is None: return None
+    begin, at = datetime(day.year, day.month, day.day), plain_time(Snapshot.scraped_at)
+    query = select(func.min(at)).join(Store, Store.id == Snapshot.store_pk).where(
+        Store.company_id == view.company.id, at >= begin)
+    return as_utc(view.session.scalar(query))
+
 # %% ../../nbs/analysis/problems.ipynb #02d6ca65
 LATE_AUDITS_DAYS = 14  # a shorter span: four good weeks may hide that the last two were not
 FEWEST_AUDITED = 100  # prices, below which a share says nothing
 
 
+def spans(view: View) -> list[tuple[str, float]]:  # in words, and days
+    "The days that are looked at: a short span and a long one, none of them longer than since the last outage."
+    days = [(f"of the last {days} days", float(days)) for days in (LATE_AUDITS_DAYS, AUDITED_DAYS)]
+    if (again := resumed_at(view)) is None: return days
+    since = (view.now - again) / timedelta(days=1)
+    shorter = [span for span in days if span[1] <= since]
+    return shorter if len(shorter) == len(days) else [*shorter, (f"since {again:%Y-%m-%d}", since)]
+
+
 def inaccurate(view: View) -> Iterator[Problem]:
     "A company of whose inferred prices too few were right of late, by audits that stand for what was served."
     floor, hours = view.home.settings.accuracy_floor, view.home.settings.window_hours
-    for days in (LATE_AUDITS_DAYS, AUDITED_DAYS):
+    for words, days in spans(view):
         sample = audit_sample(view.session, view.company, hours, view.now, days)
         if sample.share is None or sample.prices < FEWEST_AUDITED or sample.share >= floor: continue
         yield view.problem(
-            "inaccurate", f"Below the floor: {sample.share:.1%} of the inferred prices of the last {days} days were "
+            "inaccurate", f"Below the floor: {sample.share:.1%} of the inferred prices {words} were "
             f"right, accuracy_floor is {floor:.0%}; {sample.prices:,} were audited", (), "Is the changeover known, and "
             "are outliers scraped? See the report; scrapeopt reanalyse compares all groups.")
         return
+
 
 # %% ../../nbs/analysis/problems.ipynb #6b0bc9ad
 def no_group(view: View) -> Iterator[Problem]:
@@ -428,6 +469,29 @@ def open_secrets(home: Home) -> Iterator[Problem]:
         "password", "", f"{FILE} holds a database password, and others can read it", (FILE,),
         f"Run chmod 600 {file}, or move it to SCRAPEOPT_DB_URL or a PGPASSFILE; then change the password.")
 
+# %% ../../nbs/analysis/problems.ipynb #a826b08a
+def dear_budget(
+    budget: float | None,  # scrapes a day
+    stores: int,
+    unknown: int,  # of them, that are still to be scraped for the first time
+) -> Iterator[Problem]:
+    "A budget that would do for every store once a price week."
+    a_week = 7 * (budget or 0)
+    if not stores or unknown or a_week < stores: return
+    yield Problem(
+        "dear", "", f"{a_week:,.4g} scrapes a week for {stores:,} stores: scraping each once a price week costs "
+        f"{'less' if a_week > stores else 'as much'}", (),
+        f"Set budget in {FILE} below {stores / 7:.3g} a day, unless prices change within the week, too.")
+
+
+def budget_problems(home: Home, session: Session) -> Iterator[Problem]:
+    "The budget held against all open stores, of all companies."
+    unknown = Store.last_scraped.is_(None) & (Store.failures < MAX_FAILURES)
+    counts = select(func.count(Store.id), func.count(Store.id).filter(unknown)).where(Store.retired_at.is_(None))
+    stores, waiting = session.execute(counts).one()
+    yield from dear_budget(home.settings.budget, stores, waiting)
+
+
 # %% ../../nbs/analysis/problems.ipynb #7b14c3c9
 def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
     "Commands whose last run was killed, and an `update-db` that does not come any more."
@@ -459,6 +523,7 @@ def find_problems(
             view = view_of(home, session, name, moment)
             view = replace(view, now=max([moment, *view.scraped]))
             found += [problem for check in CHECKS for problem in check(view)]
+        found += budget_problems(home, session)
     found += quarantine_problems(home, names, company is None, moment)
     found += stray_problems(home, company)
     found += open_secrets(home)

@@ -95,9 +95,11 @@ def problem_lines(
     return [problem_line(problem) for problem in problems_of(rows)]
 
 # %% ../../nbs/analysis/status.ipynb #d2de4fdf
-def run_lines(home: Home) -> list[str]:
+def run_lines(
+    home: Home,
+    now: datetime,  # UTC
+) -> list[str]:
     "The last run of each command, a line each, the newest first."
-    now = datetime.now(UTC)
     return [run_words(run, now) for run in last_of_each(past_runs(home))]
 
 # %% ../../nbs/analysis/status.ipynb #3e08ae2e

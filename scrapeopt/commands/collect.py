@@ -46,6 +46,12 @@ def _warn_of_straddling(
     pace = int(ws.settings.budget or DEFAULT_QUEUE) if n is None else n
     for sentence in straddling(ws, pace, at, company, list(clusters)): typer.echo(f"scrapeopt: {sentence}", err=True)
 
+# %% ../../nbs/commands/collect.ipynb #6a331724
+def _why_idle(ws: "Workspace", *asked: Any) -> str:  # as `why_idle` takes it
+    "Why nothing is to be scraped."
+    from scrapeopt.analysis.idle_queue import why_idle
+    return why_idle(ws, *asked)
+
 # %% ../../nbs/commands/collect.ipynb #f3cad617
 @app.command()
 def queue(
@@ -62,7 +68,8 @@ def queue(
     "Say which stores to scrape next, and why. Changes nothing."
     ws, at = open_workspace(context, workspace), utc_moment(now)
     tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    show(_tasks(tasks), as_json, "nothing to scrape")
+    if not tasks and not as_json: typer.echo(_why_idle(ws, n, company, cluster or None, at, policy))
+    else: show(_tasks(tasks), as_json)
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
 
 # %% ../../nbs/commands/collect.ipynb #8f59c79a
@@ -118,6 +125,8 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _count(counts, report, updated)
+    if not (as_json or report.done or report.failed or report.elsewhere):
+        typer.echo(_why_idle(ws, n, company, cluster or None, at, policy))
     _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad

@@ -50,10 +50,10 @@ def status(
     "Say how far each company is, and what is odd; exit code 2 when something needs a person."
     from scrapeopt.analysis.status import problems_of, run_lines, status_lines, status_rows
     home, at = find_home(context, workspace), plain_moment(now)
-    rows = status_rows(home, company, at)
+    rows, moment = status_rows(home, company, at), at or datetime.now(UTC)
     if as_json: show(rows, True)
     elif not rows: typer.echo("no stores yet: scrapeopt import-stores FILE")
-    for line in [] if as_json else status_lines(rows, run_lines(home), at or datetime.now(UTC)): typer.echo(line)
+    for line in [] if as_json else status_lines(rows, run_lines(home, moment), moment): typer.echo(line)
     known = home.companies()
     for name in sorted(set(home.settings.companies) - set(known)) if known else ():
         typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",

@@ -44,11 +44,12 @@ def served_between(
     window_hours: float,  # of the sync window
     found_old: Iterable[tuple[str, datetime]] = (),  # group and time (UTC) of each audit that found old prices
 ) -> dict[Stratum, int]:
-    "How many store-days each group was served on, by whether its prices were of the price week."
+    "How many store-days each group was served on, by whether its prices were of the price week; today once scraped."
     zone = ZoneInfo(company.timezone)
     groups = {g.name: g.members for g in group_overview(session, company).active()}
     log = local_scrapes(session, company, since - timedelta(days=BEFORE_DAYS), until)
-    days = range(day_number(since, zone), day_number(until, zone) + 1)
+    today = day_number(until, zone)
+    days = range(day_number(since, zone), today + any(day == today for _, day in log))
     calendar = Calendar(known_changeover(session, company), ceil(window_hours / 24))
     return served_days(groups, log, days, calendar, [(group, day_number(at, zone)) for group, at in found_old])
 
