@@ -23,7 +23,7 @@ from ..grouping.events import StoreGroup
 from .cluster_tab import place_control
 from .controls import THRESHOLD_STEP, as_written, control, threshold_slider
 from .exports import Draw, ExportBox
-from .overlap_tab import change_of, in_force, show_groups, stores_then
+from .overlap_tab import answer_html, change_of, in_force, show_groups, stores_then
 from .page_parts import note, said, table_html
 from .score_effect import ScoreEffect
 from .tab_panel import TabPanel, folder_of
@@ -49,8 +49,7 @@ def effect_html(view: CompanyView, answer: WhatIf | None) -> str:
     if answer is None:
         return note(f"{view.rule.match_threshold:.3f} is the threshold in force. Move the slider, and read who would "
                     "leave and who would join.")
-    table = table_html(answer.moves, name="stores that would move") if len(answer.moves) else ""
-    return said(answer.words()) + table
+    return answer_html(answer)
 
 # %% ../../nbs/widgets/group_tab.ipynb #698be140
 class GroupPanel(TabPanel):
