@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/analysis/live_map.ipynb #ea1439ad
 STORE_COLUMNS = ("x", "y", "store_id", "name", "group", "role", "more", "colour", "line", "marker", "size")
-TIPS = [("store", "@name"), ("id", "@store_id"), ("group", "@group"), ("role", "@role"), ("", "@more")]
+GROUP_TIPS = (("store", "@name"), ("id", "@store_id"), ("group", "@group"), ("role", "@role"), ("", "@more"))
 
 # %% ../../nbs/analysis/live_map.ipynb #80091457
 def map_frame(
     shown: pd.DataFrame,  # lat, lon (degrees): the stores that the frame holds
     height: int = 420,  # pixels
+    tips: Sequence[tuple[str, str]] = GROUP_TIPS,  # words, @column: what a store says when it is pointed at
 ) -> "BokehFigure":
     "A map of a place; the sources `stores` and `ambassadors` are still empty."
     from bokeh.models import DataRange1d, TapTool
@@ -52,7 +53,7 @@ def map_frame(
     ring = fig.scatter("x", "y", size=17, fill_color=None, line_width=2, source=named_source("ambassadors", ["x", "y"]))
     ring.glyph.tags = ["ink"]
     fig.add_tools(TapTool(renderers=[stores]))  # a click on the land is none
-    tell(fig, TIPS, stores)
+    tell(fig, tips, stores)
     return fig
 
 # %% ../../nbs/analysis/live_map.ipynb #f8aef62f

@@ -59,6 +59,13 @@ class CompanyView:
     world: World | None = None  # what a backtest can replay
     known: BeliefState | None = None  # what the policy has learned; None: as much as the prices tell
     as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
+    begun: pd.Timestamp | None = None  # UTC, the first scrape of all; None: there is none
+
+    @property
+    def before_all(self) -> str:
+        "Why a moment before the first scrape shows nothing; nothing at any other."
+        if self.as_of is None or self.begun is None or self.as_of >= self.begun: return ""
+        return f"Nothing was known on {self.as_of:%Y-%m-%d}: the first scrape is of {self.begun:%Y-%m-%d} (UTC)."
 
     @property
     def placed(self) -> pd.DataFrame:
@@ -100,11 +107,10 @@ def scrapes_a_day(times: pd.Series) -> float:  # NaN without any
     return len(recent) / ((days.max() - max(days.min(), days.max() - RECENT)) / pd.Timedelta("1D"))
 
 # %% ../../nbs/analysis/view_model.ipynb #0d68a057
-def scrapes_until(session: Session, row: Company, as_of: pd.Timestamp | None) -> pd.Series:  # times, UTC
-    "When the stores of a company were scraped, up to a moment."
+def scrape_times(session: Session, row: Company) -> pd.Series:  # UTC
+    "When the stores of a company were scraped."
     query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
-    times = query_frame(session, query, ["scraped_at"])["scraped_at"]
-    return times if as_of is None else times[times <= as_of]
+    return query_frame(session, query, ["scraped_at"])["scraped_at"]
 
 
 def company_at(
@@ -138,11 +144,13 @@ def view_of_workspace(
         row = workspace.company(session, company)
         known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
-        scraped = scrapes_until(session, row, as_of)
+        scraped = scrape_times(session, row)
         window = company_window(settings, row)
-    if as_of is not None: events = events[events["at"] <= as_of]
+    begun = None if scraped.empty else scraped.min()
+    if as_of is not None: events, scraped = events[events["at"] <= as_of], scraped[scraped <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
-                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of)
+                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of,
+                       begun)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)

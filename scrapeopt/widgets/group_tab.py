@@ -16,7 +16,7 @@ import pandas as pd
 from ..analysis.charts import EVENT_MARKS, TIMELINE_GROUPS, members_caption, plot_members, plot_timeline
 from ..analysis.charts import timeline_caption
 from ..analysis.groups_in_force import groups_in_force
-from ..analysis.live_charts import members_frame, timeline_frame
+from ..analysis.live_charts import members_columns, members_frame, timeline_frame
 from ..analysis.view_model import CompanyView, member_table
 from ..analysis.what_if import Change, WhatIf, what_if
 from ..grouping.events import StoreGroup
@@ -44,6 +44,11 @@ def timeline_words(events: pd.DataFrame) -> str:
     return timeline_caption(marked, min(marked["group"].nunique(), TIMELINE_GROUPS))
 
 # %% ../../nbs/widgets/group_tab.ipynb #107bd7bc
+def near_words(view: CompanyView) -> str:
+    "How near to the Ambassador's a member's snapshot must be to be compared with it, in words."
+    return f"{view.window.hours:g} h" + (" and one price week" if view.window.changeover is not None else "")
+
+
 def effect_html(view: CompanyView, answer: WhatIf | None) -> str:
     "Which stores would move, in a sentence and in a table."
     if answer is None:
@@ -57,7 +62,9 @@ class GroupPanel(TabPanel):
     title = "Groups"
 
     def missing(self) -> str:
-        if self.view.state.active(): return ""
+        if self.view.state.active() or self.view.before_all: return self.view.before_all
+        if self.view.as_of is not None:
+            return "There were no groups then. They are formed when every store of a cluster has been scraped once."
         return ("There are no groups yet. They are formed when every store of a cluster has been scraped once: "
                 "scrapeopt status says how far that is, scrapeopt scrape --update goes on.")
 
@@ -84,8 +91,6 @@ class GroupPanel(TabPanel):
     def paint(self) -> None:
         group: StoreGroup = self.group.value
         self.table = member_table(self.view, group)
-        self.dots.show(group, partial(members_frame, self.table, self.view.rule.match_threshold), {},
-                       members_caption(self.table, self.view.rule.match_threshold))
         self.members.value = table_html(self.table[["store_id", "overlap", "verdict"]], name="members")
         self.story.value = story_html(self.view.events, group.name)
         self.draw_effect()
@@ -94,8 +99,15 @@ class GroupPanel(TabPanel):
         "What the slider tries out."
         return change_of(self.view, {"match_threshold": as_written(self.threshold.value, THRESHOLD_STEP)})
 
+    def draw_members(self) -> None:
+        "Show which members match their Ambassador at the threshold of the slider."
+        threshold = as_written(self.threshold.value, THRESHOLD_STEP)
+        self.dots.show(self.group.value, partial(members_frame, self.table), members_columns(self.table, threshold),
+                       members_caption(self.table, threshold, near_words(self.view)))
+
     def draw_effect(self, _: object = None) -> None:
         "Say what the other threshold would do, and show who would move."
+        self.draw_members()
         change = self.change()
         self.answer = None if change == Change() else what_if(self.view, change)
         self.effect.value = effect_html(self.view, self.answer)
@@ -112,5 +124,7 @@ class GroupPanel(TabPanel):
 
     def drawings(self) -> Mapping[str, Draw]:
         "The pictures for paper."
-        return {"members": partial(plot_members, self.table, self.view.rule.match_threshold),
+        members = partial(plot_members, self.table, as_written(self.threshold.value, THRESHOLD_STEP),
+                          near=near_words(self.view))
+        return {"members": members,
                 "timeline": partial(plot_timeline, self.view.events)}

@@ -156,9 +156,11 @@ class OverlapPanel(TabPanel):
 
     def missing(self) -> str:
         n = len(self.view.prices.stores)
-        if n > 1: return ""
-        return (f"{'No store has' if n == 0 else 'Only one store has'} prices yet, and a comparison needs two. "
-                "Next: scrapeopt scrape --command '...' -n 20 --update, then read again.")
+        if n > 1 or self.view.before_all: return self.view.before_all
+        few = "No store has" if n == 0 else "Only one store has"
+        if self.view.as_of is not None: return f"{few.replace('has', 'had')} prices then, and a comparison needs two."
+        return (f"{few} prices yet, and a comparison needs two. Next: scrapeopt scrape --command '...' -n 20 --update, "
+                "then read again.")
 
     def build(self) -> None:
         moved, view = overlap_controls(self.view), self.view
