@@ -104,6 +104,13 @@ def end_of(day: date | None) -> pd.Timestamp | None:  # UTC; None: now
     "The last moment of a day."
     return None if day is None else pd.Timestamp(day, tz="UTC") + pd.Timedelta("1D") - pd.Timedelta("1s")
 
+
+def check_past(day: date | None) -> None:
+    "`InputError` for a day that has not begun."
+    today = pd.Timestamp.now("UTC").date()
+    if day is not None and day > today:
+        raise InputError(f"{day} is after today, {today} (UTC): choose a day up to today, or press Now.")
+
 # %% ../nbs/11_dashboard.ipynb #b37ac87a
 def stopped_words(panels: Sequence[TabPanel]) -> str:
     "End the long work of the tabs that are put away, and say so; nothing where there is none."
@@ -160,7 +167,9 @@ class Dashboard(w.VBox):
         try:
             self.readers = companies_of(self.source, self.world)
             self.problems.value = problems_of(self.source)
-        except InputError as e: return self.refuse(str(e))
+        except InputError as e:
+            self.problems.value = ""
+            return self.refuse(str(e))
         shown = self.company.value if self.company.value in self.readers else next(iter(self.readers))
         self.company.unobserve(self.show, "value")
         self.company.options, self.company.value = list(self.readers), shown
@@ -172,7 +181,9 @@ class Dashboard(w.VBox):
         reader, at = self.readers[self.company.value], end_of(self.day.value)
         for part in (self.day, self.header.now): part.layout.display = "" if reader.has_past else "none"
         ended = note(stopped_words(self.panels))
-        try: panels = panels_of(reader.view(at), partial(reader.explain, at), self.saved, self.n_jobs)
+        try:
+            check_past(self.day.value)
+            panels = panels_of(reader.view(at), partial(reader.explain, at), self.saved, self.n_jobs)
         except InputError as e: return self.refuse(str(e))
         day = "" if at is None else note(f"As it was known at the end of {at:%A, %d %B %Y} (UTC).")
         self.message.value = day + ended
@@ -194,7 +205,7 @@ class Dashboard(w.VBox):
 
     def refuse(self, why: str) -> None:
         "Say what is wrong, and show nothing."
-        self.panels, self.tabs.children, self.problems.value, self.message.value = [], (), "", note(why)
+        self.panels, self.tabs.children, self.message.value = [], (), note(why)
 
 # %% ../nbs/11_dashboard.ipynb #01e6edcf
 Desk = Dashboard  # in the notebooks of older workspaces

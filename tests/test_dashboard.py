@@ -81,9 +81,20 @@ def test_a_day_of_the_past_is_shown_as_it_was(workspace):
     dashboard = Dashboard(workspace)
     dashboard.day.value = date(2020, 1, 1)
     assert "end of Wednesday, 01 January 2020" in dashboard.message.value
-    assert "There are no groups yet" in all_open(dashboard)["Groups"].message.value
+    panels = all_open(dashboard)
+    for title in ("Overlap", "Groups"):
+        assert "Nothing was known on 2020-01-01: the first scrape is of 2026-11-19" in panels[title].message.value
     dashboard.header.now.click()
     assert not dashboard.message.value and not all_open(dashboard)["Groups"].message.value
+
+
+def test_a_day_after_today_is_refused_in_a_sentence(workspace):
+    dashboard = Dashboard(workspace)
+    problems = dashboard.problems.value
+    dashboard.day.value = date(2126, 1, 1)
+    assert "2126-01-01 is after today" in dashboard.message.value and not dashboard.tabs.children
+    dashboard.header.now.click()
+    assert not dashboard.message.value and dashboard.tabs.children and dashboard.problems.value == problems
 
 
 def test_a_story_says_what_explain_says(workspace):
@@ -207,7 +218,8 @@ def calls(monkeypatch):
     for module, names in ((overlap_tab, ("pairs_frame", "heat_frame", "map_frame", "pairs_columns", "heat_columns",
                                          "heat_image", "store_columns", "what_if", "comparability")),
                           (cluster_tab, ("map_frame", "store_columns", "clusters_at")),
-                          (group_tab, ("members_frame", "timeline_frame", "member_table", "what_if"))):
+                          (group_tab, ("members_frame", "members_columns", "timeline_frame", "member_table",
+                                       "what_if"))):
         for name in names: count(module, name)
     return counts
 
@@ -247,7 +259,8 @@ def test_a_move_of_the_threshold_draws_marks_and_compares_no_pair_again(workspac
     assert {path.name for path in files_read} <= {"scrapeopt.toml"}  # for the diff beside the button
     calls.clear()
     n = moves(panels["Groups"].threshold, [0.70, 0.80, 0.90])
-    assert calls == {"map_frame": 1, "store_columns": n, "what_if": n}  # the map is seen for the first time
+    # The map is seen for the first time.
+    assert calls == {"map_frame": 1, "members_columns": n, "store_columns": n, "what_if": n}
 
 
 def test_a_move_of_eps_km_draws_marks_only(workspace, calls):

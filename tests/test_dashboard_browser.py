@@ -308,7 +308,7 @@ def test_groups_of_another_day_and_whom_a_threshold_moves(address, chromium, hom
         day.fill("2020-01-01")  # long before anything was known
         day.press("Tab")
         page.get_by_text("As it was known at the end of Wednesday, 01 January 2020").wait_for()
-        page.get_by_text("There are no groups yet").wait_for()
+        page.get_by_text("Nothing was known on").wait_for()
         page.get_by_role("button", name="Now", exact=True).click()
         page.get_by_text("is the threshold in force").wait_for()
         company = page.locator(f"{DESK} select").first

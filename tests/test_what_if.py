@@ -1,5 +1,6 @@
 """What the dashboard argues from: the groups in force, how much can be compared, and what other settings would do."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import small_chain
@@ -12,6 +13,7 @@ from scrapeopt.analysis.groups_in_force import groups_in_force, stores_in_force
 from scrapeopt.analysis.status import status_rows
 from scrapeopt.analysis.view_model import view_of_workspace
 from scrapeopt.analysis.what_if import Change, what_if
+from scrapeopt.grouping.events import DIVERGENCE_DETECTED
 from scrapeopt.reanalysis import reanalyse
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.update import update_db
@@ -107,6 +109,45 @@ def test_a_member_that_cannot_be_judged_stays(workspace):
     answer = what_if(view, Change(match_threshold=0.999))
     assert "0004" in answer.unjudged and "0004" not in set(answer.moves["store"])
     assert "cannot be judged" in answer.words()
+
+
+def unlike(ws, week):
+    "Scrape three of the four stores of a zone, each with a price of its own."
+    for i, store in enumerate(("0001", "0002", "0003")):
+        cents = small_chain.shelf("Woolworths", store, week)
+        cents[i] += 7
+        at = small_chain.THURSDAY + pd.Timedelta(days=7 * week, minutes=10 * i)
+        small_chain.land(ws, "Woolworths", store, at, small_chain.lines(cents))
+    update_db(ws, now=small_chain.LATER)
+
+
+def test_where_nobody_matches_the_group_would_diverge_and_the_answer_says_so(workspace):
+    "A re-analysis leaves the group alone, as nobody can say who strayed: that must not read as if nothing happened."
+    company, name = "Woolworths", "[Woolworths-Perth]"
+    change_settings(workspace.path / "scrapeopt.toml", {"match_threshold": 0.85}).save()
+    unlike(workspace := Workspace.open(workspace.path), 2)
+    view = view_of_workspace(workspace, company)
+    assert not what_if(view, Change(match_threshold=0.8)).diverged
+    answer = what_if(view, Change(match_threshold=0.999))
+    group, = answer.diverged
+    true = view.prices.select(["0001", "0002", "0003"]).overlaps.true
+    assert (group.group, group.judged, group.pairs, group.best) == (name, 3, 3, true[np.triu_indices(3, 1)].max())
+    assert answer.words().startswith(f"At 0.999 no two of the 3 judged members of {name} match (0 of 3 pairs reach it")
+    assert "no sign that the threshold is harmless" in answer.words()
+    assert "No store would change" not in answer.words()
+
+
+def test_a_group_that_would_diverge_does(workspace):
+    "As the sentence says: a re-analysis keeps its members, and after the next scrapes it waits for a tie-breaker."
+    company, name = "Woolworths", "[Woolworths-Perth]"
+    change_settings(workspace.path / "scrapeopt.toml", {"match_threshold": 0.85}).save()
+    unlike(workspace := Workspace.open(workspace.path), 2)
+    before = workspace.groups(company).groups[name]
+    change_settings(workspace.path / "scrapeopt.toml", {"match_threshold": 0.999}).save()
+    reanalyse(workspace := Workspace.open(workspace.path), company)
+    assert workspace.groups(company).groups[name].members == before.members and len(before.members) == 4
+    unlike(workspace, 3)
+    assert workspace.groups(company).groups[name].status == DIVERGENCE_DETECTED
 
 
 def test_the_past_answers_where_it_can(workspace, monkeypatch):

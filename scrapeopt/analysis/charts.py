@@ -233,23 +233,29 @@ def plot_timeline(
 SHOWN_MEMBERS = 40  # those least like the Ambassador; chosen by hand, as many as ids can be read beside
 
 
-def members_caption(members: pd.DataFrame, threshold: float) -> str:
+def members_caption(
+    members: pd.DataFrame,  # store_id, overlap, ambassador; as `member_table` gives
+    threshold: float,  # True Overlap of a match
+    near: str = "one window",  # of the Ambassador, in which a snapshot can be compared with its own
+) -> str:
     "Who is like the Ambassador, and who cannot be compared."
     others = members[~members["ambassador"]]
     known = others["overlap"].dropna()
-    unknown = f" {len(others) - len(known)} have no snapshot to compare." if len(known) < len(others) else ""
+    late = len(others) - len(known)
+    unknown = f" {late} {'was' if late == 1 else 'were'} not scraped within {near} of the Ambassador." if late else ""
     if known.empty:
         return f"None of {len(others)} members can be compared with the Ambassador: scrape them in one window."
     first = "The" if len(known) <= SHOWN_MEMBERS else f"The {SHOWN_MEMBERS} least alike of the"
     ambassador, below = ", ".join(members["store_id"][members["ambassador"]]), int((known < threshold).sum())
     return (f"{first} {len(known)} members that can be compared with Ambassador {ambassador}: {below} lie left of the "
-            f"threshold, the least alike at {known.min():.3f}.{unknown}")
+            f"threshold {threshold:.3f}, the least alike at {known.min():.3f}.{unknown}")
 
 # %% ../../nbs/analysis/charts.ipynb #ee904402
 def plot_members(
     members: pd.DataFrame,  # store_id, overlap (with the Ambassador, NaN: not comparable), ambassador (bool)
     threshold: float,  # True Overlap of a match
     ax: "Axes | None" = None,  # drawn on; None = a new figure
+    near: str = "one window",  # of the Ambassador, in which a snapshot can be compared with its own
 ) -> "Axes":
     "True Overlap of each member with its Ambassador."
     known = members[members["overlap"].notna() & ~members["ambassador"]].sort_values("overlap").head(SHOWN_MEMBERS)
@@ -265,7 +271,7 @@ def plot_members(
     ax.set_yticklabels(known["store_id"], fontsize=7)
     ax.grid(axis="y", color="0.92", zorder=0)
     ax.legend(**BESIDE)
-    return set_caption(ax, members_caption(members, threshold))
+    return set_caption(ax, members_caption(members, threshold, near))
 
 # %% ../../nbs/analysis/charts.ipynb #ddec5a8e
 def budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:

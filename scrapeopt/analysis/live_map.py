@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/analysis/live_map.ipynb #ea1439ad
 STORE_COLUMNS = ("x", "y", "store_id", "name", "group", "role", "more", "colour", "line", "marker", "size")
-TIPS = [("store", "@name"), ("id", "@store_id"), ("group", "@group"), ("role", "@role"), ("", "@more")]
+GROUP_TIPS = (("store", "@name"), ("id", "@store_id"), ("group", "@group"), ("role", "@role"), ("", "@more"))
 
 # %% ../../nbs/analysis/live_map.ipynb #80091457
 def map_frame(
     shown: pd.DataFrame,  # lat, lon (degrees): the stores that the frame holds
     height: int = 420,  # pixels
+    tips: Sequence[tuple[str, str]] = GROUP_TIPS,  # words, @column: what a store says when it is pointed at
 ) -> "BokehFigure":
     "A map of a place; the sources `stores`, `ambassadors` and `found` are still empty."
     from bokeh.models import DataRange1d, TapTool
@@ -54,7 +55,7 @@ def map_frame(
     fig.scatter("x", "y", size=30, fill_color=None, line_color=RED, line_width=4,
                 source=named_source("found", ["x", "y"]))
     fig.add_tools(TapTool(renderers=[stores]))  # a click on the land is none
-    tell(fig, TIPS, stores)
+    tell(fig, tips, stores)
     return fig
 
 # %% ../../nbs/analysis/live_map.ipynb #f8aef62f

@@ -60,6 +60,13 @@ class CompanyView:
     known: BeliefState | None = None  # what the policy has learned; None: as much as the prices tell
     as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
     others: Mapping[str, float] = field(default_factory=dict)  # other company -> its scrapes a day, as `a_day`
+    begun: pd.Timestamp | None = None  # UTC, the first scrape of all; None: there is none
+
+    @property
+    def before_all(self) -> str:
+        "Why a moment before the first scrape shows nothing; nothing at any other."
+        if self.as_of is None or self.begun is None or self.as_of >= self.begun: return ""
+        return f"Nothing was known on {self.as_of:%Y-%m-%d}: the first scrape is of {self.begun:%Y-%m-%d} (UTC)."
 
     @property
     def placed(self) -> pd.DataFrame:
@@ -101,17 +108,21 @@ def scrapes_a_day(times: pd.Series) -> float:  # NaN without any
     return len(recent) / ((days.max() - max(days.min(), days.max() - RECENT)) / pd.Timedelta("1D"))
 
 # %% ../../nbs/analysis/view_model.ipynb #0d68a057
-def scrapes_until(session: Session, row: Company, as_of: pd.Timestamp | None) -> pd.Series:  # times, UTC
-    "When the stores of a company were scraped, up to a moment."
+def scrape_times(session: Session, row: Company) -> pd.Series:  # UTC
+    "When the stores of a company were scraped."
     query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
-    times = query_frame(session, query, ["scraped_at"])["scraped_at"]
+    return query_frame(session, query, ["scraped_at"])["scraped_at"]
+
+
+def until(times: pd.Series, as_of: pd.Timestamp | None) -> pd.Series:
+    "The times (UTC) up to a moment; None: all."
     return times if as_of is None else times[times <= as_of]
 
 
 def other_companies(session: Session, row: Company, as_of: pd.Timestamp | None) -> dict[str, float]:  # NaN: not known
     "How many stores of each other company were scraped a day, lately."
     others = session.scalars(select(Company).where(Company.id != row.id).order_by(Company.name))
-    return {other.name: scrapes_a_day(scrapes_until(session, other, as_of)) for other in others}
+    return {other.name: scrapes_a_day(until(scrape_times(session, other), as_of)) for other in others}
 
 
 def company_at(
@@ -145,12 +156,13 @@ def view_of_workspace(
         row = workspace.company(session, company)
         known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
-        scraped, others = scrapes_until(session, row, as_of), other_companies(session, row, as_of)
+        scraped, others = scrape_times(session, row), other_companies(session, row, as_of)
         window = company_window(settings, row)
+    begun = None if scraped.empty else scraped.min()
     if as_of is not None: events = events[events["at"] <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
-                       window, known.state, events, scrapes_a_day(scraped), workspace.path / FILE, world, known, as_of,
-                       others)
+                       window, known.state, events, scrapes_a_day(until(scraped, as_of)), workspace.path / FILE, world,
+                       known, as_of, others, begun)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)

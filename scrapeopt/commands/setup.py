@@ -115,7 +115,7 @@ def alike_companies(ws: "Workspace", stores: "pd.DataFrame") -> list[str]:
     "Which companies of a list have nearly the name of another one, in sentences; after the import."
     from scrapeopt.core.store_changes import letters_of_name, names_alike
     listed = set(map(letters_of_name, stores["company"].unique()))
-    counts = ws.stores()["company"].value_counts().to_dict()
+    counts = {str(name): int(n) for name, n in ws.stores()["company"].value_counts().items()}
     return names_alike({name: counts[name] for name in sorted(counts) if letters_of_name(name) in listed})
 
 # %% ../../nbs/commands/setup.ipynb #1d515b7b

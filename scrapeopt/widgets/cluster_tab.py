@@ -114,9 +114,13 @@ def draw_clusters(found: pd.DataFrame, shown: pd.DataFrame, ax: Any) -> None:
     set_caption(ax, cluster_caption(found))
 
 
+CLUSTER_TIPS = (("store", "@name"), ("id", "@store_id"), ("cluster", "@group"))
+
+
 def show_clusters(picture: LivePicture, found: pd.DataFrame, shown: pd.DataFrame, place: str, words: str) -> None:
     "Clusters on a map of the page."
-    picture.show(place, partial(map_frame, shown), store_columns(as_groups(found)), f"{words}{cluster_caption(found)}")
+    picture.show(place, partial(map_frame, shown, tips=CLUSTER_TIPS), store_columns(as_groups(found)),
+                 f"{words}{cluster_caption(found)}")
 
 # %% ../../nbs/widgets/cluster_tab.ipynb #22c66c90
 class ClusterPanel(TabPanel):

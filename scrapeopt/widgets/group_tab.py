@@ -16,14 +16,14 @@ import pandas as pd
 from ..analysis.charts import EVENT_MARKS, TIMELINE_GROUPS, members_caption, plot_members, plot_timeline
 from ..analysis.charts import timeline_caption
 from ..analysis.groups_in_force import groups_in_force
-from ..analysis.live_charts import members_frame, timeline_frame
+from ..analysis.live_charts import members_columns, members_frame, timeline_frame
 from ..analysis.view_model import CompanyView, member_table
 from ..analysis.what_if import Change, WhatIf, what_if
 from ..grouping.events import StoreGroup
 from .cluster_tab import place_control
 from .controls import THRESHOLD_STEP, as_written, control, threshold_slider
 from .exports import Draw, ExportBox
-from .overlap_tab import change_of, in_force, show_groups, stores_then
+from .overlap_tab import answer_html, change_of, in_force, show_groups, stores_then
 from .page_parts import note, said, table_html
 from .score_effect import ScoreEffect
 from .tab_panel import TabPanel, folder_of
@@ -44,13 +44,17 @@ def timeline_words(events: pd.DataFrame) -> str:
     return timeline_caption(marked, min(marked["group"].nunique(), TIMELINE_GROUPS))
 
 # %% ../../nbs/widgets/group_tab.ipynb #107bd7bc
+def near_words(view: CompanyView) -> str:
+    "How near to the Ambassador's a member's snapshot must be to be compared with it, in words."
+    return f"{view.window.hours:g} h" + (" and one price week" if view.window.changeover is not None else "")
+
+
 def effect_html(view: CompanyView, answer: WhatIf | None) -> str:
     "Which stores would move, in a sentence and in a table."
     if answer is None:
         return note(f"{view.rule.match_threshold:.3f} is the threshold in force. Move the slider, and read who would "
                     "leave and who would join.")
-    table = table_html(answer.moves, name="stores that would move") if len(answer.moves) else ""
-    return said(answer.words()) + table
+    return answer_html(answer)
 
 # %% ../../nbs/widgets/group_tab.ipynb #698be140
 class GroupPanel(TabPanel):
@@ -85,8 +89,6 @@ class GroupPanel(TabPanel):
     def paint(self) -> None:
         group: StoreGroup = self.group.value
         self.table = member_table(self.view, group)
-        self.dots.show(group, partial(members_frame, self.table, self.view.rule.match_threshold), {},
-                       members_caption(self.table, self.view.rule.match_threshold))
         self.members.value = table_html(self.table[["store_id", "overlap", "verdict"]], name="members")
         self.story.value = story_html(self.view.events, group.name)
         self.draw_effect()
@@ -95,8 +97,15 @@ class GroupPanel(TabPanel):
         "What the slider tries out."
         return change_of(self.view, {"match_threshold": as_written(self.threshold.value, THRESHOLD_STEP)})
 
+    def draw_members(self) -> None:
+        "Show which members match their Ambassador at the threshold of the slider."
+        threshold = as_written(self.threshold.value, THRESHOLD_STEP)
+        self.dots.show(self.group.value, partial(members_frame, self.table), members_columns(self.table, threshold),
+                       members_caption(self.table, threshold, near_words(self.view)))
+
     def draw_effect(self, _: object = None) -> None:
         "Say what the other threshold would do, and show who would move."
+        self.draw_members()
         change = self.change()
         self.answer = None if change == Change() else what_if(self.view, change)
         self.effect.value = effect_html(self.view, self.answer)
@@ -113,5 +122,7 @@ class GroupPanel(TabPanel):
 
     def drawings(self) -> Mapping[str, Draw]:
         "The pictures for paper."
-        return {"members": partial(plot_members, self.table, self.view.rule.match_threshold),
+        members = partial(plot_members, self.table, as_written(self.threshold.value, THRESHOLD_STEP),
+                          near=near_words(self.view))
+        return {"members": members,
                 "timeline": partial(plot_timeline, self.view.events)}
