@@ -315,7 +315,7 @@ def test_a_budget_is_saved_for_all_companies(workspace):
     assert panel.save.button.disabled and "2 a day is what was scraped" in panel.hint.value
     panel.controls.a_day.value = 5
     assert "+budget = 9 " in panel.save.diff.value
-    assert f"5 for {first} and what the others have now (3.7) make 9." in panel.save.diff.value
+    assert f"5 for {first} and what the others have now (3.7) make 9." in html.unescape(panel.save.diff.value)
     panel.controls.a_day.value = -3
     assert panel.save.button.disabled and "-3 cannot be" in panel.save.diff.value
     panel.controls.a_day.value = 5
@@ -325,7 +325,7 @@ def test_a_budget_is_saved_for_all_companies(workspace):
     assert file.read_text() == before
     clusters = all_open(dashboard)["Clusters"]
     clusters.controls.eps_km.value += 1
-    assert f"eps_km will hold for all companies, not for {first} alone." in clusters.save.diff.value
+    assert f"eps_km will hold for all companies, not for {first} alone." in html.unescape(clusters.save.diff.value)
 
 
 def test_work_that_is_put_away_ends_and_says_so(workspace, monkeypatch):
@@ -343,7 +343,7 @@ def test_work_that_is_put_away_ends_and_says_so(workspace, monkeypatch):
     dashboard.company.value = other
     go_on.set()
     budget.thread.join(60)
-    assert f"Stopped: backtest, 0 of 3 done ({first}, Budget)" in dashboard.message.value
+    assert f"Stopped: backtest, 0 of 3 done ({first}, Budget)" in html.unescape(dashboard.message.value)
     assert "cancelled after 1 of 3" in budget.progress.step.value
     dashboard.again.click()
     assert "Stopped" not in dashboard.message.value
