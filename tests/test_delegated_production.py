@@ -251,7 +251,7 @@ def test_R10_a_weak_group_is_analysed_again_once(tmp_path, monkeypatch, floor):
         update_db(ws)
     log = ws.events(W)
     assert log.words[log.kind == "Reanalysed"].tolist() == [
-        f"1 groups of {W} were analysed again: {group.name}, 45.0% of audited prices right"] * (floor > 0.45)
+        f"1 group of {W} was analysed again: {group.name}, 45.0% of audited prices right"] * (floor > 0.45)
 
 
 def step_back(ws: Workspace, version: str) -> None:

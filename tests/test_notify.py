@@ -101,7 +101,7 @@ def test_a_run_goes_on_whatever_becomes_of_the_message(troubled, hook):
     (troubled.path / "scrapeopt.toml").write_text(f"notify_command = {json.dumps(hook)}\n{text}")
     land(troubled, "Woolworths", "0001", THURSDAY + timedelta(days=1), lines(shelf("Woolworths", "0001")))
     code, out, error = typed("update-db", troubled)
-    assert code == 0 and out.startswith("1 files with 60 prices")
+    assert code == 0 and out.startswith("1 file with 60 prices")
     assert re.search("notify_command: .*(ended with|cannot be started)", error) and "Traceback" not in error
 
 
