@@ -210,10 +210,11 @@ def members_frame(
 
 def members_columns(members: pd.DataFrame, threshold: float) -> dict[str, Mapping[str, Sequence]]:
     "Which members match at a threshold, and which stray, and where it stands."
-    known, columns = shown_members(members), list(MEMBER_COLUMNS)
+    known = shown_members(members)
     below = known["overlap"] < threshold
-    return {"matches": known.loc[~below, columns].to_dict("list"), "strays": known.loc[below, columns].to_dict("list"),
-            "threshold": {"x": [threshold]}}
+    parts = {"matches": known[~below], "strays": known[below]}
+    marks = {name: {c: part[c].tolist() for c in MEMBER_COLUMNS} for name, part in parts.items()}
+    return {**marks, "threshold": {"x": [threshold]}}
 
 # %% ../../nbs/analysis/live_charts.ipynb #ed9e7dd0
 def budget_frame(

@@ -142,8 +142,8 @@ class Diverged:
                 f"{self.pairs:,} pairs reach it{near}).")
 
 
-TORN = ("Nobody could say who strayed: a re-analysis would leave the group alone, and after its next scrapes it would "
-        "diverge and ask for a tie-breaker. That is no sign that the threshold is harmless.")
+TORN = ("Nobody could say who strayed: a re-analysis would leave such a group alone, and after its next scrapes it "
+        "would diverge and ask for a tie-breaker. That is no sign that the threshold is harmless.")
 
 # %% ../../nbs/analysis/what_if.ipynb #34acb525
 def judged_members(view: CompanyView, group: str, rules: Rules) -> list[str]:
