@@ -129,10 +129,12 @@ def readout(here, name):
 
 
 def stores_on(page, number):
-    "Where the stores are on the first map that is seen, in pixels of the page: id -> x, y."
+    "Where the stores are on a map, brought to the middle of the page, in pixels of the page: id -> x, y."
     return page.evaluate("""number => {
-        const canvas = [...document.querySelectorAll('.scrapeopt-dashboard .live-canvas')]
-            .filter(e => e.offsetParent)[number].getBoundingClientRect()
+        const drawn = [...document.querySelectorAll('.scrapeopt-dashboard .live-canvas')]
+            .filter(e => e.offsetParent)[number]
+        drawn.scrollIntoView({block: 'center'})
+        const canvas = drawn.getBoundingClientRect()
         for (const view of Object.values(Bokeh.index).flatMap(v => v.roots ? [...v.roots] : [v]))
             if (view.el && Math.abs(view.el.getBoundingClientRect().y - canvas.y) < 2 && view.el.isConnected) {
                 const source = view.model.document.get_model_by_name('stores'), box = view.el.getBoundingClientRect()

@@ -31,7 +31,7 @@ DASHBOARD_CSS = """<style>
 .scrapeopt-dashboard pre {white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere}
 .scrapeopt-dashboard .gone {background: rgba(213, 94, 0, .18)}
 .scrapeopt-dashboard .new {background: rgba(0, 114, 178, .18)}
-.scrapeopt-dashboard .odd {max-height: 150px; overflow: auto; line-height: 1.4; white-space: normal; max-width: 72em}
+.scrapeopt-dashboard .odd {max-height: 125px; overflow: auto; line-height: 1.4; white-space: normal; max-width: 72em}
 .scrapeopt-dashboard .problems {list-style: none; margin: 0; padding: 0}
 .scrapeopt-dashboard .problems li {border-left: 4px solid #E69F00; padding: 2px 10px; margin: 0 0 6px}
 .scrapeopt-dashboard .problems li.urgent {border-left-color: #D55E00; background: rgba(213, 94, 0, .1)}
