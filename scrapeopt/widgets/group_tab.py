@@ -62,7 +62,9 @@ class GroupPanel(TabPanel):
     title = "Groups"
 
     def missing(self) -> str:
-        if self.view.state.active(): return ""
+        if self.view.state.active() or self.view.before_all: return self.view.before_all
+        if self.view.as_of is not None:
+            return "There were no groups then. They are formed when every store of a cluster has been scraped once."
         return ("There are no groups yet. They are formed when every store of a cluster has been scraped once: "
                 "scrapeopt status says how far that is, scrapeopt scrape --update goes on.")
 

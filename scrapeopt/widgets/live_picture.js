@@ -53,8 +53,9 @@
     state.found = `${id} ${state.scene}`
   }
 
-  function look(range, value) {
+  function look(range, value, tries = 50) {
     const {start, end} = range, half = (end - start) / 2
+    if (!Number.isFinite(half)) return tries && setTimeout(look, 100, range, value, tries - 1)  // not laid out yet
     if (value > start && value < end) return
     range.have_updated_interactively = true  // as after a drag: the range is no longer that of the data
     range.setv({start: value - half, end: value + half})
