@@ -124,9 +124,7 @@ def scrape(
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
-    _count(counts, report, updated)
-    if not (as_json or report.done or report.failed or report.elsewhere):
-        typer.echo(_why_idle(ws, n, company, cluster or None, at, policy))
+    _end_scrapes(counts, report, updated, as_json, partial(_why_idle, ws, n, company, cluster or None, at, policy))
     _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
@@ -137,6 +135,13 @@ def _scraper(command: str | None, spider: str | None) -> str:
     if command or not spider: raise InputError("name your scraper: either --command TEMPLATE or --spider PATH:CLASS")
     from scrapeopt.spider import spider_command
     return spider_command(spider)
+
+# %% ../../nbs/commands/collect.ipynb #88a69375
+def _end_scrapes(counts: "RunCounts", report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool,
+                 why_idle: Callable[[], str]) -> None:
+    "Fill in what a run did; of one that had nobody to ask, tell people why."
+    _count(counts, report, updated)
+    if not (as_json or report.done or report.failed or report.elsewhere): typer.echo(why_idle())
 
 # %% ../../nbs/commands/collect.ipynb #7a8b83b3
 def _as_many(
