@@ -20,7 +20,7 @@ from .events import HEALTHY, AmbassadorChanged, CandidateConfirmed, CandidatesCl
 from .events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState
 from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, StoreJoined, StoreLeft
 from .events import StoreOutcast
-from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, matching_pairs
+from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, match_matrix
 from .linkage import most_alike, positions_by_label, suppliers
 from ..overlap import MatchRule, PriceMatrix
 
@@ -241,7 +241,7 @@ def ask_each_other(
     "Let Candidates judge each other where the Ambassador's snapshot is too old (R6)."
     judges = eligible_judges(ctx, name, waiting)
     if not judges: return
-    table = matching_pairs(ctx.prices, judges, ctx.rule, ctx.window)
+    table = match_matrix(ctx.prices, judges, ctx.rule, ctx.window)
     agreed = [judges[i] for i in largest_agreeing_set(table)]
     if len(agreed) >= 2:
         ambassador, *others = agreed
@@ -323,7 +323,7 @@ def match_outliers(
     taken = ctx.state.grouped(ctx.category) | {store}
     verdict = ctx.compare(store, [s for s in ctx.outliers_newest_first() if s not in taken])
     matching = [store, *(verdict.others[i] for i in np.flatnonzero(verdict.match))]
-    table = matching_pairs(ctx.prices, matching, ctx.rule, ctx.window)
+    table = match_matrix(ctx.prices, matching, ctx.rule, ctx.window)
     return [matching[i] for i in largest_agreeing_set(table)], int(verdict.comparable.sum())
 
 # %% ../../nbs/grouping/checks.ipynb #ced541f3
