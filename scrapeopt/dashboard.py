@@ -82,7 +82,7 @@ def problems_of(source: "str | Path | Workspace | World") -> str:  # HTML, "" fo
     "What is odd in a workspace at present, in a box that scrolls."
     if not isinstance(source, str | Path | Workspace): return ""
     found = find_problems(Workspace.open(source.path if isinstance(source, Workspace) else source))
-    count = f"<h4>{len(found)} problem{'s' * (len(found) != 1)}</h4>" if found else ""
+    count = f"<p class='heading'>{len(found)} problem{'s' * (len(found) != 1)}</p>" if found else ""
     return f'{count}<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
 
 # %% ../nbs/11_dashboard.ipynb #862f4a4c

@@ -150,7 +150,7 @@ FOUND = """() => { for (const doc of Bokeh.documents) {
 } }"""
 
 
-def story(here): return here.locator(".said h4").first
+def story(here): return here.locator(".said .heading").first
 
 
 @pytest.fixture(scope="module")

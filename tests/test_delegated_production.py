@@ -227,8 +227,10 @@ def test_R11_analysed_twice_is_a_no_op(lived, policy):
     now = START + pd.Timedelta(days=DAYS)
     assert type(reanalyse(ws, now=now)[0]) is Reanalysed and status(ws).reanalysed[0] == now
     before = ws.groups(W)
-    assert [type(e) for e in reanalyse(ws, now=now)] == [Reanalysed] and ws.groups(W) == before
-    month = pd.Timedelta("28D")
+    assert reanalyse(ws, now=now) == [] and ws.groups(W) == before  # what is told and changes nothing is told once
+    later = reanalyse(ws, now=now + pd.Timedelta("1h"))
+    assert [type(e) for e in later] == [Reanalysed] and ws.groups(W) == before
+    month, now = pd.Timedelta("28D"), now + pd.Timedelta("1h")
     assert reanalyse(ws, every=month, now=now + pd.Timedelta("27D")) == []
     assert len(reanalyse(ws, every=month, now=now + month)) == 1
 

@@ -35,7 +35,7 @@ def story_html(events: pd.DataFrame, group: str) -> str:
     if story.empty: return ""
     times = story["at"].dt.strftime("%Y-%m-%d %H:%M")
     rows = story.assign(at=times).iloc[::-1][["at", "words"]]
-    return f"<h4>{html.escape(group)}</h4>" + table_html(rows, name=f"what happened to {group}")
+    return f"<p class='heading'>{html.escape(group)}</p>" + table_html(rows, name=f"what happened to {group}")
 
 
 def timeline_words(events: pd.DataFrame) -> str:

@@ -36,7 +36,7 @@ DASHBOARD_CSS = """<style>
 .scrapeopt-dashboard .problems li {border-left: 4px solid #E69F00; padding: 2px 10px; margin: 0 0 6px}
 .scrapeopt-dashboard .problems li.urgent {border-left-color: #D55E00; background: rgba(213, 94, 0, .1)}
 .scrapeopt-dashboard .odd p {margin: 0; font-size: 13px; color: var(--ink)}
-.scrapeopt-dashboard h4 {margin: 8px 4px 2px; font-size: 14px; color: var(--ink)}
+.scrapeopt-dashboard .heading {margin: 8px 4px 2px; font-size: 14px; font-weight: bold; color: var(--ink)}
 .scrapeopt-dashboard .key {list-style: none; margin: 0; padding: 0 4px; display: flex; flex-wrap: wrap; gap: 0 14px}
 .scrapeopt-dashboard .key li {display: flex; align-items: center; gap: 4px; font-size: 12px; line-height: 1.6}
 .scrapeopt-dashboard .lm-TabBar-tab {color: var(--ink)}
