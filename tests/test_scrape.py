@@ -16,7 +16,7 @@ import pytest
 from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
-from scrapeopt.storage.leases import in_the_works, take_leases
+from scrapeopt.storage.leases import in_the_works, renew_leases, take_leases
 from scrapeopt.workspace import Workspace
 
 NOW = pd.Timestamp("2026-11-23 02:00", tz="UTC")
@@ -263,7 +263,7 @@ def test_two_runs_at_once_do_not_touch_each_others_files(workspace, tmp_path):
 import contextlib, pathlib, pandas as pd
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
-from scrapeopt.storage.leases import in_the_works, take_leases
+from scrapeopt.storage.leases import in_the_works, renew_leases, take_leases
 from scrapeopt.workspace import Workspace
 class Folder:
     path = pathlib.Path({str(workspace.path)!r})
@@ -313,14 +313,16 @@ def test_R19_two_runs_at_once_share_no_store(tmp_path):
 
 
 def test_R19_a_killed_run_frees_its_stores_and_a_living_one_keeps_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("scrapeopt.storage.leases.LEASE", pd.Timedelta(seconds=0.3))
+    monkeypatch.setattr("scrapeopt.storage.leases.LEASE", pd.Timedelta(seconds=2))
     ws, stores = one_city(tmp_path / "ws", "AB"), {("Coles", "A")}
     with ws.lease(stores):
-        time.sleep(1)
+        time.sleep(3)
         assert in_the_works(ws) == stores and [t.store_id for t in ws.queue(5)] == ["B"]
-    with ws.begin() as session: take_leases(session, stores, "a run that is killed", pd.Timestamp.now("UTC"))
+    monkeypatch.setattr("scrapeopt.storage.leases.LEASE", pd.Timedelta("1h"))  # which no busy machine outlasts
+    killed, now = "a run that is killed", pd.Timestamp.now("UTC")
+    with ws.begin() as session: take_leases(session, stores, killed, now)
     assert [t.store_id for t in ws.queue(5)] == ["B"]
-    time.sleep(0.4)
+    with ws.begin() as session: renew_leases(session, killed, now - pd.Timedelta("1h"))  # its last sign of life
     assert sorted(t.store_id for t in ws.queue(5)) == ["A", "B"]
 
 

@@ -377,7 +377,8 @@ def _quarantine_lines(workspace: Path, read: ReadFile) -> None:
     read.put_aside.seek(0)
     folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
     kept = folder / f"{file.path.name.split('.')[0]}.jsonl"
-    for before in (kept, kept.with_name(f"{kept.name}.gz")): before.unlink(missing_ok=True)  # of a reading before
+    for before in (kept, kept.with_name(f"{kept.name}.gz")):  # of a reading before
+        if before.is_file(): before.unlink()  # where quarantine is no folder there is none, and nothing to stop for
     if not size: return
     with whole_file(kept) as lines: shutil.copyfileobj(read.put_aside, lines)
 

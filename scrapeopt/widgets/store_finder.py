@@ -104,7 +104,8 @@ class StoreFinder(w.VBox):
     def tell_story(self, store: str) -> None:
         "Tell the story of a store."
         facts, events = standing_facts(self.view, store), self.explain(store)
-        lines = [f"<p class='heading'>{html.escape(self.labels.get(store, store))}</p>", *(f"<p>{html.escape(f)}</p>" for f in facts)]
+        title = html.escape(self.labels.get(store, store))
+        lines = [f"<p class='heading'>{title}</p>", *(f"<p>{html.escape(fact)}</p>" for fact in facts)]
         if events: lines.append(f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in reversed(events))}</ul>")
         self.story.value = f'<div class="said rows" role="status" tabindex="0">{"".join(lines)}</div>'
         self.hide.layout.display = ""
