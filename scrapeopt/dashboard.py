@@ -18,7 +18,7 @@ import pandas as pd
 from .analysis.problems import find_problems, problems_html
 from .analysis.status import store_story
 from .analysis.view_model import CompanyView, PairCache, view_of_workspace, view_of_world
-from .core.errors import InputError
+from .core.errors import InputError, how_many
 from .simulation.panel import World
 from .widgets.budget_tab import BudgetPanel
 from .widgets.cluster_tab import ClusterPanel
@@ -82,7 +82,7 @@ def problems_of(source: "str | Path | Workspace | World") -> str:  # HTML, "" fo
     "What is odd in a workspace at present, in a box that scrolls."
     if not isinstance(source, str | Path | Workspace): return ""
     found = find_problems(Workspace.open(source.path if isinstance(source, Workspace) else source))
-    count = f"<p class='heading'>{len(found)} problem{'s' * (len(found) != 1)}</p>" if found else ""
+    count = f"<p class='heading'>{how_many(len(found), 'problem')}</p>" if found else ""
     return f'{count}<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
 
 # %% ../nbs/11_dashboard.ipynb #862f4a4c

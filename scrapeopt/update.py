@@ -15,6 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from .core.errors import how_many
 from .core.files import move_file
 from .core.logger import log_event
 from .core.usual_size import UsualSizes
@@ -91,7 +92,7 @@ def _complaint(
     "What somebody should know about a file that was taken in, if anything."
     if (scrape := taken.scrape) is None or taken.kept is None: return None
     if not (scrape.bad_lines or scrape.several or taken.kept.partial): return None
-    bad = f"{scrape.bad_lines} bad line{'s' * (scrape.bad_lines > 1)} in quarantine ({scrape.first_bad})"
+    bad = f"{how_many(scrape.bad_lines, 'bad line')} in quarantine ({scrape.first_bad})"
     more = f", and so for {scrape.several - 1} more" if scrape.several > 1 else ""
     what = [bad] * bool(scrape.bad_lines) + [f"{scrape.first_several}{more}"] * bool(scrape.several) or ["too few"]
     source, unused = shown_path(taken.file.path, workspace.path), ["partial, so not used"] * taken.kept.partial

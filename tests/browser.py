@@ -73,20 +73,16 @@ def without_repeats(page: Any) -> None:
         for (const row of document.querySelectorAll(more.map(s => s + ':nth-child(n+4)').join())) row.remove() }""")
 
 
-def violations(page: Any, ignore: tuple[str, ...] = ()) -> list[str]:
+def violations(
+    page: Any,
+    ignore: tuple[str, ...] = (),  # rules
+    part: str | None = None,  # a selector: others have made the rest of the page; None: all of it
+) -> list[str]:
     "What axe-core finds wrong: labels, contrast, landmarks, language, title, and the like."
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
-    found = axe.Axe().run(page, options=AXE).response["violations"]
-    return [f"{v['id']}: {v['help']}: " + "; ".join(f"{n['target']} {n['html'][:120]}" for n in v["nodes"][:4])
-            for v in found if v["id"] not in ignore]
-
-
-def axe_of(page: Any, part: str) -> list[str]:
-    "What axe-core finds wrong in a part of a page that others have made the rest of."
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
     found = axe.Axe().run(page, context=part, options=AXE).response["violations"]
     return [f"{v['id']}: {v['help']}: " + "; ".join(f"{n['target']} {n['html'][:120]}" for n in v["nodes"][:4])
-            for v in found]
+            for v in found if v["id"] not in ignore]
 
 
 def assert_page_is_fine(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED
 from .view_model import CompanyView
+from ..core.errors import how_many
 from ..grouping.events import StoreGroup, by_name
 
 # %% ../../nbs/analysis/groups_in_force.ipynb #f3f875a3
@@ -59,10 +60,10 @@ class GroupCounts:
         "The numbers in a sentence."
         when = "" if self.as_of is None else f" as of {self.as_of:%Y-%m-%d %H:%M} UTC"
         sizes = f"{self.largest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
-        what = f"{self.groups} group{'s' * (self.groups != 1)}"
-        told = f"{what} of {sizes} stores hold {self.members}" if self.groups else "No store is in a group"
-        more = [f"{self.outliers} outlier{'s' * (self.outliers != 1)}"] if self.outliers else []
-        if self.by_category: more.append(f"{self.by_category} group{'s' * (self.by_category != 1)} for a category")
+        told = f"{how_many(self.groups, 'group')} of {sizes} stores hold{'s' * (self.groups == 1)} {self.members}"
+        if not self.groups: told = "No store is in a group"
+        more = [how_many(self.outliers, "outlier")] if self.outliers else []
+        if self.by_category: more.append(f"{how_many(self.by_category, 'group')} for a category")
         if self.unscraped: more.append(f"{self.unscraped} never scraped")
         return f"In force in {self.company}{when}: {', '.join([told, *more])}."
 

@@ -501,7 +501,7 @@ def run_problems(home: Home, now: datetime) -> Iterator[Problem]:
             "Run it again: nothing is lost, and what was half done is done then.")
     updates = past_runs(home, command="update-db")
     if (days := silence(updates, now)) is not None: yield Problem(
-        "silence", "", f"No update-db for {days} day{'s' * (days > 1)}; the last one began "
+        "silence", "", f"No update-db for {how_many(days, 'day')}; the last one began "
         f"{updates[0].started_at:%Y-%m-%d %H:%M} UTC", (),
         "Is the scheduler still running? Start with scrapeopt update-db.")
 

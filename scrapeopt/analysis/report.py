@@ -440,7 +440,7 @@ def _group_row(g: GroupFigures) -> tuple[str, ...]:
     age = "" if g.age_days is None else f"{g.age_days:.1f} days"
     right = "not audited" if g.share is None else str(g.share)
     if g.share and g.share.high - g.share.low > TOO_WIDE:
-        right = f"{g.share.value:.1%} (too few to tell: {g.share.scrapes} scrape{'s' if g.share.scrapes > 1 else ''})"
+        right = f"{g.share.value:.1%} (too few to tell: {how_many(g.share.scrapes, 'scrape')})"
     return g.name, f"{g.stores:,}", g.ambassador or "none", age, g.status.replace("_", " ").lower(), right
 
 # %% ../../nbs/analysis/report.ipynb #66962a2e

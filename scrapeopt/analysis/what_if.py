@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .view_model import CompanyView
+from ..core.errors import how_many
 from ..grouping.events import Event, GroupDissolved, GroupFounded, GroupsMerged, GroupState, OutlierKept
 from ..grouping.events import StoreJoined, StoreOutcast
 from ..grouping.linkage import compare
@@ -204,8 +205,7 @@ def group_line(group: str, part: pd.DataFrame, verb: str) -> str:
     rows = zip(part["store"].head(NAMED), part["why"].head(NAMED), strict=True)
     named = "; ".join(f"{s} ({why})" if why else str(s) for s, why in rows)
     more = f" and {len(part) - NAMED} more" if len(part) > NAMED else ""
-    whole = f"{len(part)} store{'s' * (len(part) != 1)} would {verb} {group}"
-    return f"{whole}: {named}{more}."
+    return f"{how_many(len(part), 'store')} would {verb} {group}: {named}{more}."
 
 
 def group_lines(moves: pd.DataFrame, founded: frozenset[str] = frozenset()) -> list[str]:
@@ -222,7 +222,7 @@ def side_words(answer: WhatIf) -> list[str]:
     "What is not the doing of the setting, and what nobody can tell."
     told, n, m = [], len(answer.anyway), len(answer.unjudged)
     if n: told.append(f"{n} more would move at the settings in force, too: scrapeopt reanalyse moves them.")
-    if m: told.append(f"{m} member{'s' * (m != 1)} of all groups cannot be judged, as they were not scraped near "
+    if m: told.append(f"{how_many(m, 'member')} of all groups cannot be judged, as they were not scraped near "
                       "enough in time to the newest of their group: they stay.")
     return told
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .completion import complete_category, complete_store
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
 from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
 
@@ -181,7 +181,7 @@ def prices(
         if product is not None: why_no_prices(ws, **asked, as_of=past)
         count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
         why = "" if count else f": {why_none()}"
-        return typer.echo(f"wrote {count:,} price{'s' * (count != 1)} to {hide_passwords(out)}{why}")
+        return typer.echo(f"wrote {how_many(count, 'price')} to {hide_passwords(out)}{why}")
     table = ws.prices(**asked, **rows, now=at, as_of=past)
     _show_prices(table, as_json, why_none() if table.empty else "")
 

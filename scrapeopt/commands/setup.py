@@ -18,7 +18,7 @@ import typer
 
 from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
 from .options import log_run, next_line, open_workspace, records, show, utc_moment
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from ..core.files import write_whole
 from ..core.policy_names import DEFAULT_POLICY
 
@@ -106,7 +106,7 @@ def tell_import(ws: "Workspace", report: dict[str, Any], changes: "Sequence[Stor
     from scrapeopt.storage.tables import Company
     with ws.read() as session: clustered = all(row.clustering for row in session.scalars(select(Company)))
     counts = ", ".join(counted(c) for c in changes if c.stores)
-    typer.echo(f"imported {report['stores']} store{'s' * (report['stores'] != 1)}: {counts}.")
+    typer.echo(f"imported {how_many(report['stores'], 'store')}: {counts}.")
     for note in report["notes"]: typer.echo(note)
     if not clustered: typer.echo(then)
 

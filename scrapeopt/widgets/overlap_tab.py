@@ -23,6 +23,7 @@ from ..analysis.live_charts import heat_columns, heat_frame, pairs_columns, pair
 from ..analysis.live_map import key_html, map_frame, store_columns
 from ..analysis.view_model import Choice, CompanyView, ComparablePairs, PairCache
 from ..analysis.what_if import Change, WhatIf, what_if
+from ..core.errors import how_many
 from ..core.geo import unbroken
 from ..core.map_drawing import frame_map
 from .cluster_tab import EVERYWHERE, place_control, stores_at
@@ -103,7 +104,7 @@ def stores_then(
 def map_caption(stores: pd.DataFrame, words: str) -> str:
     "What a map of groups shows."
     n, inside = stores["group"].nunique(), int(stores["group"].notna().sum())
-    return (f"{words}: {n} group{'s' * (n != 1)} of {inside:,} stores. A ring is the Ambassador, a cross an outlier. "
+    return (f"{words}: {how_many(n, 'group')} of {inside:,} stores. A ring is the Ambassador, a cross an outlier. "
             "Click a store for its story.")
 
 # %% ../../nbs/widgets/overlap_tab.ipynb #4bde4ef5
