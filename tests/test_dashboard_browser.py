@@ -318,6 +318,30 @@ def test_groups_of_another_day_and_whom_a_threshold_moves(address, chromium, hom
         page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
 
 
+OFF_AND_BACK = """async () => {  // another frame comes, and before it is drawn the picture is off the page for a while
+    const box = document.querySelector('.scrapeopt-live'), home = box.parentElement, after = box.nextSibling
+    const old = box.querySelector('.live-canvas > *'), told = box.querySelector('.live-frame script')
+    told.textContent = JSON.stringify({...JSON.parse(told.textContent), scene: -1})
+    await Promise.resolve()
+    await Promise.resolve()
+    const drawing = !old.isConnected
+    box.remove()
+    await new Promise(done => setTimeout(done, MS))
+    home.insertBefore(box, after)
+    return drawing
+}"""
+
+
+@pytest.mark.parametrize("ms", [0, 400])
+def test_a_picture_taken_off_the_page_is_drawn_when_it_is_back(address, chromium, home, ms):
+    with opened(address, chromium, home) as page:
+        here = panel(page, "Clusters")
+        drawn = here.locator(".live-canvas .bk-Figure:visible").first
+        drawn.wait_for()
+        assert page.evaluate(OFF_AND_BACK.replace("MS", str(ms)))
+        drawn.wait_for()
+
+
 def test_long_work_is_cancelled(address, chromium, home):
     with opened(address, chromium, home) as page:
         here = panel(page, "Budget")

@@ -9,7 +9,7 @@
 
   async function draw(box) {
     const state = watched.get(box), frame = message(box, "frame"), canvas = box.querySelector(".live-canvas")
-    if (!frame || !canvas || state.busy) return
+    if (!state || state.busy || !frame || !canvas?.isConnected) return
     if (state.scene !== frame.scene || state.canvas !== canvas) {
       state.busy = true
       try {
@@ -17,13 +17,22 @@
         canvas.replaceChildren()
         const views = await Bokeh.embed.embed_item(frame.item, canvas)
         state.doc = [...views][0].model.document
+        if (watched.get(box) !== state) return state.doc.clear()  // it was taken off the page while it was drawn
         Object.assign(state, {scene: frame.scene, canvas})
         listen(box, state.doc)
         paint(box)
+      } catch (error) {
+        if (canvas.isConnected && !error.message.includes("must be under <body>")) throw error
+        return forget(box)  // `find` draws it when it is back
       } finally { state.busy = false }
     }
     mark(box)
     if (message(box, "frame").scene !== state.scene) draw(box)  // another one came while this was drawn
+  }
+
+  function forget(box) {
+    watched.get(box)?.doc?.clear()
+    watched.delete(box)
   }
 
   function mark(box) {
@@ -113,7 +122,7 @@
 
   function find() {
     name()
-    for (const box of watched.keys()) if (!box.isConnected) watched.delete(box)
+    for (const box of watched.keys()) if (!box.isConnected) forget(box)
     for (const box of document.querySelectorAll(".scrapeopt-live")) {
       if (watched.has(box) || !box.querySelector(".live-canvas")) continue
       watched.set(box, {})
