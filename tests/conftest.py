@@ -3,11 +3,12 @@ import os
 from pathlib import Path
 
 import pytest
+from effort import SEARCHED
 from hypothesis import settings
 
 # `make test` tries the same cases every time; `make drills` looks for new ones. Busy machines are no failure.
 settings.register_profile("steady", deadline=None, derandomize=True)
-settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=SEARCHED, print_blob=True)
 settings.load_profile("steady")
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,6 @@ import errno
 import gzip
 import hashlib
 import io
-import multiprocessing
 import os
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 import pandas as pd
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
 from sqlalchemy import Engine, MetaData, event, make_url, select
+from typed import CHILDREN
 
 from scrapeopt.core.errors import InputError
 from scrapeopt.storage.repository import read_groups
@@ -32,15 +32,6 @@ W, F = ZONES
 HOUR, DAY, WEEK = pd.Timedelta(hours=1), pd.Timedelta(days=1), pd.Timedelta(days=7)
 NOW = THURSDAY + pd.Timedelta(days=9)
 OF_A_RUN = {"alembic_version", "lease", "run"}  # tables that tell of runs, not of the chain
-
-# Children are forked from a server that has loaded the package, so each starts in milliseconds.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload([
-    "scrapeopt.cli", "scrapeopt.update", "scrapeopt.groups", "scrapeopt.reanalysis", "scrapeopt.scrape",
-    "scrapeopt.clustering", "scrapeopt.analysis.status", "scrapeopt.analysis.problems", "scrapeopt.analysis.odd_places",
-    "scrapeopt.storage.store_file", "scrapeopt.core.map_drawing", "sklearn.cluster", "duckdb", "pyarrow.parquet",
-    "pyarrow.csv", "filelock", "rich.progress", "rich.table", "alembic.runtime.environment", "alembic.script",
-    "drill_world"])
 
 
 # --- workspaces, whose state lies in SQLite or on a server

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from templates import copy_of
 
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -65,7 +66,7 @@ def scrape_in_two_days(ws: Workspace, week: int) -> None:
     update_db(ws)
 
 
-def new_workspace(path: Path, url: str | None = None, policy: str = "document") -> Workspace:
+def built_new(path: Path, policy: str, url: str | None = None) -> Workspace:
     "A workspace with the stores, clustered."
     ws = Workspace.create(path, url, policy)
     ws.import_stores(stores())
@@ -73,12 +74,22 @@ def new_workspace(path: Path, url: str | None = None, policy: str = "document") 
     return ws
 
 
-def scraped_once(path: Path) -> Workspace:
+def built_scraped(path: Path, policy: str) -> Workspace:
     "The workspace after a scrape of all stores, taken in."
-    ws = new_workspace(path)
+    ws = built_new(path, policy)
     scrape_all(ws)
     update_db(ws, now=LATER)
     return ws
+
+
+def new_workspace(path: Path, url: str | None = None, policy: str = "document") -> Workspace:
+    "A workspace with the stores, clustered."
+    return copy_of(built_new, path, policy) if url is None else built_new(path, policy, url)
+
+
+def scraped_once(path: Path, policy: str = "document") -> Workspace:
+    "The workspace after a scrape of all stores, taken in."
+    return copy_of(built_scraped, path, policy)
 
 
 def update(path: str) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
 
 DAYS = 42
+OTHERS = [("delegated", 1), ("document", 0), ("document", 1)]  # policy, seed
 INFERRED = ("inferred_group", "inferred_category")
 
 
@@ -53,8 +55,7 @@ def lived(path, policy, seed):
     return ws, twin.now - pd.Timedelta("14h"), right / prices
 
 
-@pytest.fixture(scope="module", params=[("delegated", 0), ("delegated", 1), ("document", 0), ("document", 1)],
-                ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(scope="module", params=[("delegated", 0), *map(drilled, OTHERS)], ids=lambda p: f"{p[0]}-{p[1]}")
 def world(request, tmp_path_factory):
     return lived(tmp_path_factory.mktemp("audited") / "ws", *request.param)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import panels
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.backtest import PerZone, backtest, bucket_of, calibration_error, count_right, count_sure, sweep
@@ -150,7 +151,7 @@ class Counting:
 
 @given(st.floats(0, 5), st.floats(0, 3), st.lists(st.integers(0, 6), max_size=30), st.integers(0, 3),
        st.sampled_from(["1D", "12h", "2D"]))
-@settings(max_examples=60)
+@examples(60)
 def test_no_policy_spends_more_than_it_has(budget, save_days, wanted, fails, step):
     world = Counting(fails)
     def spender(s):

@@ -12,7 +12,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -75,7 +76,7 @@ def store_tables(draw):
                          "name": "x", "lat": at[:, 0].clip(-90, 90), "lon": (at[:, 1] + 180) % 360 - 180})
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(store_tables(), st.sampled_from([5.0, 20.0, 60.0]), st.integers(1, 6))
 def test_R1_same_labels_as_sklearn(stores, eps_km, min_samples):
     X = stores[["lat", "lon"]].to_numpy()
@@ -87,7 +88,7 @@ def test_R1_same_labels_as_sklearn(stores, eps_km, min_samples):
     np.testing.assert_array_equal(ours, from_matrix)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(store_tables(), st.sampled_from(["dbscan", "hdbscan"]), st.integers(0, 2**16))
 def test_R1_rerun_keeps_ids_and_names(stores, method, seed):
     first = cluster_stores(stores, method=method, min_samples=3)

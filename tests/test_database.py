@@ -16,6 +16,7 @@ import pytest
 from small_chain import THURSDAY, ZONES, new_workspace, scrape_all, scraped_once, stores
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
+from typed import typed
 
 from scrapeopt.core.errors import InputError
 from scrapeopt.storage.backup import read_backup, restore_backup, write_backup
@@ -29,33 +30,12 @@ from scrapeopt.workspace import Workspace
 
 W, F = ZONES
 NOW = THURSDAY + pd.Timedelta(days=9)
-CLI = [sys.executable, "-c", "from scrapeopt.cli import main; main()"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "160"}
-
-
-def typed(*arguments, **environment) -> subprocess.CompletedProcess:
-    "What a command prints, in a process of its own."
-    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT | environment)
-
-
-# The modules that a command needs are loaded by a run on a copy, as they may lie where only root can read.
-AS_NOBODY = """import contextlib, io, os, sys
-from scrapeopt.cli import main
-copy, folder, *command = sys.argv[1:]
-def run(path):
-    try: main([*command, "-w", path])
-    except SystemExit as e: return e.code or 0
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()): run(copy)
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-sys.exit(run(folder))"""
 
 
 def typed_by_nobody(copy: Path, folder: Path, *command: str) -> subprocess.CompletedProcess:
     "What a command prints about a folder to a user who owns nothing."
-    return subprocess.run([sys.executable, "-c", AS_NOBODY, copy, folder, *command], capture_output=True, text=True,
-                          env=ENVIRONMENT)
+    return typed(*command, "-w", folder, rehearsal=[*command, "-w", copy])
 
 
 def is_sentence(ended: subprocess.CompletedProcess, *words: str) -> bool:

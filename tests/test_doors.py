@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.analysis.problems import find_problems
@@ -382,7 +383,7 @@ def test_every_line_is_taken_replaced_not_on_sale_or_bad(rows, how):
     assert found.put_aside == len(bad) and all(b.reason.strip() and "\n" not in b.reason for b in bad)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(rows=st.lists(LINES, max_size=6), name=st.sampled_from([f"{TIME}.jsonl", f"{TIME}.jl.gz", "x.csv", "x.jl", "x"]))
 def test_any_file_in_the_inbox_is_taken_or_named(tmp_path_factory, rows, name):
     ws = workspace(tmp_path_factory.mktemp("w") / "w")
@@ -405,7 +406,7 @@ TABLES = (st.binary(max_size=80) | CELLS.map(lambda rows: "\n".join(",".join(row
 KINDS = st.sampled_from([".csv", ".TSV", ".geojson", ".json", ".parquet", ".csv.gz", ".txt"])
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(content=TABLES, kind=KINDS, packed=st.booleans())
 def test_any_table_is_read_whole_or_refused_with_one_sentence(tmp_path_factory, content, kind, packed):
     path = tmp_path_factory.mktemp("t") / f"t{kind}"
@@ -421,7 +422,7 @@ PANELS = st.lists(st.fixed_dictionaries({
     "price": VALUES}), min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(rows=PANELS)
 def test_every_row_of_a_panel_is_a_price_or_not_on_sale_or_it_is_refused(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("p") / "p.csv"

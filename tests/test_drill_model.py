@@ -284,7 +284,7 @@ class Life(RuleBasedStateMachine):
 
 
 def test_a_life_goes_as_the_model_says():
-    run_state_machine_as_test(Life, settings=settings(max_examples=8, stateful_step_count=25))
+    run_state_machine_as_test(Life, settings=settings(max_examples=5, stateful_step_count=20))
 
 
 @pytest.mark.drill

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.core.calendar import SyncWindow
@@ -68,7 +69,7 @@ ORCHESTRATORS = st.sampled_from([GroupOrchestrator(RULE, SyncWindow(), threshold
                                  for seeding in ("baseline", "geography")])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(histories(), ORCHESTRATORS)
 def test_R5_to_R8_state_stays_sound(history, orchestrator):
     for table, _, prices, _, _, state in play(*history, orchestrator):
@@ -87,7 +88,7 @@ def test_R5_to_R8_state_stays_sound(history, orchestrator):
         assert not state.active(""), "products without a category make no category group"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), ORCHESTRATORS)
 def test_R9_events_are_the_whole_truth(history, orchestrator):
     "The same batch gives the same events; events survive JSON; nothing fresh, nothing happens."
@@ -101,7 +102,7 @@ def test_R9_events_are_the_whole_truth(history, orchestrator):
 def _has_nan(events): return any(e.overlap != e.overlap for e in events if hasattr(e, "overlap"))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories())
 def test_R4a_every_member_matches_its_ambassador(history):
     "After formation from the baseline, the next check with the same data would confirm everybody."
@@ -119,7 +120,7 @@ def test_R4a_every_member_matches_its_ambassador(history):
         assert {e.cluster for e in seeded} == {c for c in complete if clusters.count(c) >= 2}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.integers(2, 7), st.data())
 def test_R5_to_the_letter(n, data):
     "One group, one check: the outcome is what the table of R5 says."

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 
 from scrapeopt.analysis.metrics import find_out
 from scrapeopt.analysis.status import status_rows
@@ -192,13 +193,13 @@ def play(path: Path, policy: str, seed: int, days: int) -> Life:
     return life
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
 def test_thirty_days(tmp_path, policy):
     life = play(tmp_path / "ws", policy, 1, 30)
     assert life.ws.groups("Mart").active() and len(life.shown) > 60
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("policy", ["document", drilled("delegated")])
 def test_the_days_around_a_switch(tmp_path, policy, monkeypatch):
     monkeypatch.setattr("test_life.SWITCH", 12)
     life = play(tmp_path / "ws", policy, 2, 24)

@@ -9,8 +9,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 import small_chain
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -237,7 +238,7 @@ def test_the_land_lies_under_a_picture_until_tiles_come(tiles):
 
 
 @given(st.floats(-80, 80), st.floats(-180, 180), st.floats(0.001, 60), st.floats(0.001, 60))
-@settings(max_examples=25)
+@examples(25)
 def test_any_place_has_a_map_with_an_overview_and_no_stray_ticks(lat, lon, high, wide):
     figure = mpl.figure.Figure(figsize=(5, 4), layout="constrained")
     ax, lats, lons = figure.subplots(), np.array([lat, min(lat + high, 85)]), np.array([lon, lon + wide])
@@ -255,7 +256,7 @@ def test_any_place_has_a_map_with_an_overview_and_no_stray_ticks(lat, lon, high,
 
 
 @given(st.floats(-60, 75), st.floats(-180, 180), st.floats(0.01, 300))
-@settings(max_examples=25)
+@examples(25)
 def test_the_outline_is_closed_and_finer_where_one_looks(lat, lon, span):
     window = Window(lon, lon + span, lat, lat + span / 2)
     found, coarse = land_outline([window]), land_outline([])

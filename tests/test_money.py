@@ -2,11 +2,13 @@
 import json
 import re
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
+from templates import copy_of
 
 from scrapeopt.core.errors import InputError
 from scrapeopt.reanalysis import reanalyse
@@ -49,16 +51,19 @@ def reopened(ws: Workspace, **settings) -> Workspace:
 LEV, EURO = ({"currency": c, "timezone": "Europe/Sofia", "changeover": "monday"} for c in ("BGN", "EUR"))
 
 
-@pytest.fixture(params=POLICIES)
-def mart(request, tmp_path) -> Workspace:
+def built_mart(path: Path, policy: str) -> Workspace:
     "Six stores in two groups, all seen in lev on New Year's Eve."
-    ws = reopened(Workspace.create(tmp_path / "ws", policy=request.param), **LEV)
+    ws = reopened(Workspace.create(path, policy=policy), **LEV)
     ws.import_stores(pd.DataFrame([("Mart", s, s, 42.69 + i / 200, 23.32) for i, s in enumerate(STORES)],
                                   columns=["company", "store_id", "name", "lat", "lon"]))
     ws.cluster(min_samples=2)
     for i, s in enumerate(STORES): land(ws, s, EVE + i * HOUR, shelf(s, 0))
     update_db(ws)
     return ws
+
+
+@pytest.fixture(params=POLICIES)
+def mart(request, tmp_path) -> Workspace: return copy_of(built_mart, tmp_path / "ws", request.param)
 
 
 def members(ws: Workspace) -> list[list[str]]:

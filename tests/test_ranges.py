@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from templates import copy_of
 
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -45,11 +46,9 @@ def served(ws: Workspace, store: str, week: int, day: int = 1) -> set[str]:
 def ids(n: int, since: int = 0) -> set[str]: return {f"P{i:03d}" for i in range(since, since + n)}
 
 
-@pytest.fixture(params=["document", "delegated"])
-def shop(request, tmp_path) -> Workspace:
+def built_shop(path: Path, policy: str) -> Workspace:
     "Four stores that price alike, with sixty products each."
-    path: Path = tmp_path / "ws"
-    Workspace.create(path, policy=request.param)
+    Workspace.create(path, policy=policy)
     with (path / "scrapeopt.toml").open("a") as f:
         f.write('\n[companies.Shop]\ntimezone = "Australia/Perth"\nchangeover = "wednesday"\n')
     ws = Workspace.open(path)
@@ -59,6 +58,10 @@ def shop(request, tmp_path) -> Workspace:
     for s in STORES[:4]: land(ws, s, 0, range(RANGE))
     update_db(ws)
     return ws
+
+
+@pytest.fixture(params=["document", "delegated"])
+def shop(request, tmp_path) -> Workspace: return copy_of(built_shop, tmp_path / "ws", request.param)
 
 
 def members(ws: Workspace) -> list[list[str]]: return [sorted(g.members) for g in ws.groups("Shop").active()]

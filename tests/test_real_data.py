@@ -15,6 +15,7 @@ from scrapeopt.workspace import Workspace
 BRANDS = {"711": "7-Eleven", "VIB": "Vibe"}  # two of FuelWatch's, 58 and 49 sites
 
 
+@pytest.mark.drill
 def test_perth_pilot_on_real_stores(shared_data, tmp_path):
     "Real Coles and Woolworths stores: Perth is found, drawn, discovered by --cluster Perth, grouped and served."
     file = shared_data / "au_store_locations" / "coles_woolworths_2024.csv"

@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from effort import drilled, examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.core.calendar import SyncWindow
@@ -56,7 +57,7 @@ def discovered(tmp_path, policy, lacking):
 
 
 @pytest.mark.parametrize("policy", ["document", "delegated"])
-@pytest.mark.parametrize("lacking", [0.0, 0.06])
+@pytest.mark.parametrize("lacking", [drilled(0.0), 0.06])
 def test_R7_zones_whose_stores_lack_products_are_one_group_each_by_the_second_week(tmp_path, policy, lacking):
     ws, zones = discovered(tmp_path, policy, lacking), [sorted(s for s in IDS if s[0] == zone) for zone in "ABC"]
     for day in range(1, 21):
@@ -101,7 +102,7 @@ def many_groups(seed, groups, products=700):
     return DocumentContext(state, matrix, MatchRule(.9, .9), SyncWindow(), now), ids[groups:]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2 ** 32), st.integers(2, 40))
 def test_R7_fingerprints_never_change_the_answer(seed, groups):
     ctx, stores = many_groups(seed, groups)

@@ -2,7 +2,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.core.prices import NOT_SOLD
@@ -35,7 +36,7 @@ def played(policy: str, kind: str, seed: int, days: int, **changes):
 
 
 @given(st.sampled_from(POLICIES), st.sampled_from(["state_zones", "uniform", "autonomy"]), st.integers(0, 50))
-@settings(max_examples=12)
+@examples(12)
 def test_nothing_is_served_that_a_store_was_last_seen_not_to_sell(policy, kind, seed):
     for beliefs, chosen, world in played(policy, kind, seed, days=12, launched=1.0, delisted=0.5):
         latest = beliefs.latest

@@ -7,7 +7,7 @@ import pytest
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from small_chain import THURSDAY, ZONES, land, lines, scrape_all, shelf, stores
+from small_chain import THURSDAY, ZONES, land, lines, new_workspace, scrape_all, scraped_once, shelf, stores
 from typer.testing import CliRunner
 
 from scrapeopt import storage
@@ -27,20 +27,19 @@ LONER = "0007"  # has so many prices of its own that it is in no group
 
 
 @pytest.fixture(params=POLICIES)
-def ws(request, tmp_path) -> Workspace:
-    "A workspace with clustered stores that nobody has scraped."
-    made = Workspace.create(tmp_path / "ws", policy=request.param)
-    made.import_stores(stores())
-    made.cluster(min_samples=2)
-    return made
+def policy(request) -> str: return request.param
 
 
 @pytest.fixture
-def grouped(ws) -> Workspace:
+def ws(policy, tmp_path) -> Workspace:
+    "A workspace with clustered stores that nobody has scraped."
+    return new_workspace(tmp_path / "ws", policy=policy)
+
+
+@pytest.fixture
+def grouped(policy, tmp_path) -> Workspace:
     "A workspace in which all stores were scraped, and have their groups."
-    scrape_all(ws)
-    update_db(ws)
-    return ws
+    return scraped_once(tmp_path / "ws", policy)
 
 
 def without(*gone: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from effort import drilled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
@@ -37,7 +38,7 @@ DAY, WEEK = pd.Timedelta(days=1), pd.Timedelta(days=7)
 WEEKS = (0, 1, 6, 7, 8, 30, 58, 60)
 LAST = THURSDAY + WEEKS[-1] * WEEK
 NOW = LAST + 2 * DAY
-POLICIES = ("document", "delegated")
+POLICIES = (drilled("document"), "delegated")
 
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["scrapeopt.storage.tidy", "scrapeopt.update", "pyarrow.parquet"])

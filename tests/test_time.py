@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from templates import copy_of
 
 from scrapeopt.core.calendar import SyncWindow, local_day
 from scrapeopt.storage.token_store import load_bucket, pay_scrapes
@@ -31,7 +32,8 @@ def land(ws: Workspace, store: str, at: pd.Timestamp, cents) -> Path:
     return path
 
 
-def new_shop(path: Path, policy: str, timezone: str = "Australia/Perth", changeover: str = "wednesday", top: str = ""):
+def built_shop(path: Path, policy: str, timezone: str = "Australia/Perth", changeover: str = "wednesday",
+               top: str = ""):
     Workspace.create(path, policy=policy)
     file = path / "scrapeopt.toml"
     own = f'\n[companies.Shop]\ntimezone = "{timezone}"\nchangeover = "{changeover}"\n'
@@ -43,15 +45,21 @@ def new_shop(path: Path, policy: str, timezone: str = "Australia/Perth", changeo
     return ws
 
 
-@pytest.fixture(params=POLICIES)
-def shop(request, tmp_path) -> Workspace:
+def new_shop(path: Path, policy: str, *how: str) -> Workspace: return copy_of(built_shop, path, policy, *how)
+
+
+def seen_shop(path: Path, policy: str) -> Workspace:
     "All stores seen a week ago; B, C and O again this Thursday."
-    ws = new_shop(tmp_path / "ws", request.param)
+    ws = new_shop(path, policy)
     for i, s in enumerate(STORES): land(ws, s, THURSDAY + i * HOUR, shelf(s, 0))
     update_db(ws)
     for i, s in enumerate(("B", "C", "O")): land(ws, s, THURSDAY + WEEK + i * HOUR, shelf(s, 1))
     update_db(ws)
     return ws
+
+
+@pytest.fixture(params=POLICIES)
+def shop(request, tmp_path) -> Workspace: return copy_of(seen_shop, tmp_path / "ws", request.param)
 
 
 def outcome(ws: Workspace, now: pd.Timestamp = THURSDAY + WEEK + DAY, fields=("price", "source", "source_store")):
@@ -180,7 +188,7 @@ def test_a_failure_in_the_future_holds_nobody_back(tmp_path, policy):
 
 
 def test_a_budget_that_was_counted_ahead_goes_on_from_today(tmp_path):
-    ws = new_shop(tmp_path / "ws", "delegated", top="budget = 3\nsave_days = 1\n")
+    ws = new_shop(tmp_path / "ws", "delegated", "Australia/Perth", "wednesday", "budget = 3\nsave_days = 1\n")
     with ws.begin() as session: pay_scrapes(session, ws.settings, 3, budget_day(session, THURSDAY + 3650 * DAY))
     for day in range(1, 4): update_db(ws, now=THURSDAY + day * DAY)
     with ws.begin() as session:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.core.errors import InputError
@@ -69,7 +70,7 @@ def test_zones_follow_state_format_and_distance():
     assert list(everyone) == ["1", "WA small", "003", "4", "5"]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(hours=st.lists(st.integers(0, 24 * 400), min_size=1, max_size=4), seed=st.integers(0, 5))
 def test_only_the_time_matters_not_the_way_there(hours, seed):
     walked = twin(seed=seed)
