@@ -97,7 +97,7 @@ def with_etag(
     request: ShopRequest,
 ) -> ShopAnswer:
     "`answer` with its ETag; 304 without a body where the visitor has the same."
-    if answer.status != 200: return answer
+    if answer.status != 200 or answer.promised is not None: return answer
     tag = f'"{hashlib.blake2b(answer.body, digest_size=8).hexdigest()}"'
     marked = replace(answer, headers=(*answer.headers, ("ETag", tag), ("Cache-Control", "no-cache"), ("Vary", "Cookie")))
     seen = [t.strip().removeprefix("W/") for t in request.known.split(",")]
