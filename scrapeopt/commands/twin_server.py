@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
+from math import isfinite
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -43,6 +44,10 @@ class ShopRules:
     faults: Mapping[str, float] = field(default_factory=dict)  # shares by fault, as `parse_faults` gives them
     slow: float = 30.0  # seconds that a slow answer takes
     seed: int = 0  # another one, other faults
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.crawl_delay) and self.crawl_delay >= 0 and isfinite(self.slow) and self.slow >= 0):
+            raise InputError(f"crawl delay {self.crawl_delay} s, slow answers {self.slow} s: name seconds, 0 or more")
 
 
 @dataclass
