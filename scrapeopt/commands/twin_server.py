@@ -5,24 +5,24 @@
 # %% auto #0
 __all__ = ['ShopRules', 'ShopMemory', 'read_visits', 'serving']
 
-# %% ../../nbs/commands/twin_server.ipynb #db306ffc
-import asyncio
+# %% ../../nbs/commands/twin_server.ipynb #b7c1042d
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.utils import formatdate
 from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import isfinite
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
-from tornado.iostream import StreamClosedError
-from tornado.netutil import bind_sockets
 
 from .shop_answers import ShopRoute, find_route, shop_answer
 from ..core.errors import InputError
@@ -122,72 +122,145 @@ def read_visits(
         except msgspec.MsgspecError as e: raise InputError(f"{path}, line {k}: no visit of a shop ({e})") from None
     return visits_in(lines)
 
-# %% ../../nbs/commands/twin_server.ipynb #e63dc8df
-def _request_of(wire: HTTPServerRequest) -> ShopRequest:
-    "A request as the shop understands it."
-    head = wire.headers
-    return ShopRequest(wire.uri or "", wire.method or "", wire.host, {k: c.value for k, c in wire.cookies.items()},
-                       wire.body.decode(errors="replace"), head.get("If-None-Match", ""), head.get("User-Agent", ""))
-
-
-async def _send(wire: HTTPServerRequest, answer: ShopAnswer) -> None:
-    "Put an answer onto the wire; one that promises more than it has ends the connection."
-    await asyncio.sleep(answer.delay)
-    headers = HTTPHeaders({"Content-Type": answer.kind})
-    for name, value in answer.headers: headers.add(name, value)
-    if answer.status not in (204, 304): headers["Content-Length"] = str(answer.promised or len(answer.body))
-    start = ResponseStartLine("HTTP/1.1", answer.status, HTTPStatus(answer.status).phrase)
-    try:
-        await wire.connection.write_headers(start, headers, b"" if wire.method == "HEAD" else answer.body)
-        if answer.promised is None or wire.method == "HEAD": wire.connection.finish()
-        else: wire.connection.stream.close()
-    except StreamClosedError: return  # the visitor has left
-
-# %% ../../nbs/commands/twin_server.ipynb #993c8179
+# %% ../../nbs/commands/twin_server.ipynb #ff4a1cef
 BROKEN = text_answer("the shop made a mistake: its log says which\n", 500)
-LARGEST = 2**24  # bytes of headers that are read, so that an address that is too long hears so
 
 
-async def _open_shop(
-    visit: Callable[[HTTPServerRequest], ShopAnswer],
-    sockets: list,
-    closing: asyncio.Event,
-) -> None:
-    "Answer every request until it is time to close."
-    sending = set[asyncio.Task[None]]()
-    def come_in(wire: HTTPServerRequest) -> None:
-        try: answer = visit(wire)
-        except Exception:  # a visitor gets an answer, whatever is wrong here
-            LOGGER.exception("the shop could not answer %s %.80s", wire.method, wire.uri)
-            answer = BROKEN
-        sending.add(task := asyncio.ensure_future(_send(wire, answer)))
-        task.add_done_callback(sending.discard)
-    server = HTTPServer(come_in, max_header_size=LARGEST, max_body_size=2**20, idle_connection_timeout=60)
-    server.add_sockets(sockets)
-    await closing.wait()
-    server.stop()
-    await server.close_all_connections()
+@dataclass
+class ShopDesk:
+    "What answers requests, one at a time."
+    twins: Mapping[str, Twin]  # by company
+    rules: ShopRules
+    at: datetime | None  # the moment of the prices where the address names none; None: the clock
+    write: Callable[[str], object]  # takes a line of the log
+    memory: ShopMemory = field(default_factory=ShopMemory)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
 
-# %% ../../nbs/commands/twin_server.ipynb #2194ab26
+    def attend(self, request: ShopRequest, client: str) -> ShopAnswer:
+        "Answer a request, and write it down."
+        now = datetime.now(UTC)  # it has arrived, even if others are before it
+        with self.lock:
+            try: answer, visit = attend(self.twins, self.rules, self.memory, request, client, now, self.at)
+            except Exception:
+                LOGGER.exception("the shop could not answer %s %.80s", request.method, request.target)
+                answer, visit = BROKEN, ShopVisit(now, client, request.method[:20], request.target[:200], 500)
+            self.write(visit_line(visit))
+        return answer
+
+    def refuse(self, line: str, client: str, status: int) -> ShopAnswer:
+        "Answer what is no request, and write it down."
+        with self.lock: self.write(visit_line(ShopVisit(datetime.now(UTC), client, "", line[:200], status)))
+        return text_answer(f"this is no request that the shop understands: {HTTPStatus(status).phrase}\n", status)
+
+# %% ../../nbs/commands/twin_server.ipynb #feffb4c3
+LARGEST = 2**20  # bytes of a body
+
+
+def body_length(
+    headers: Mapping[str, str],
+) -> int:  # bytes; -1: there is no telling
+    "How many bytes follow the headers."
+    if "chunked" in headers.get("Transfer-Encoding", "").lower(): return -1
+    length = headers.get("Content-Length", "0")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= LARGEST else -1
+
+# %% ../../nbs/commands/twin_server.ipynb #1b65e1ee
+def wire_bytes(
+    answer: ShopAnswer,
+    method: str,
+    stays: bool,  # whether the connection stays open
+) -> bytes:
+    "An answer as it goes onto the wire."
+    headers = [("Date", formatdate(usegmt=True)), ("Content-Type", answer.kind), *answer.headers]
+    if answer.status not in (204, 304):
+        headers.append(("Content-Length", str(len(answer.body) if answer.promised is None else answer.promised)))
+    if not stays: headers.append(("Connection", "close"))
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{k}: {v}" for k, v in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if method == "HEAD" else answer.body)
+
+# %% ../../nbs/commands/twin_server.ipynb #4d08c1ca
+class _Visit(BaseHTTPRequestHandler):
+    "A connection, with one request after the other."
+    protocol_version = "HTTP/1.1"
+    timeout = 60  # seconds without a word
+    server: "_ShopServer"
+
+    def __getattr__(self, name: str) -> Any:  # do_GET, do_BREW
+        if name.startswith("do_"): return self.one_request
+        raise AttributeError(name)
+
+    def parse_request(self) -> bool:
+        "Read the first line and the headers."
+        if self.raw_requestline.strip(): return super().parse_request()
+        self.send_error(400)  # an empty line
+        return False
+
+    def one_request(self) -> None:
+        "Read the rest of a request, and answer it."
+        hosts = self.headers.get_all("Host") or ["127.0.0.1"] * (self.request_version != "HTTP/1.1")
+        if (length := body_length(self.headers)) < 0 or len(hosts) != 1: return self.send_error(400)
+        cookies = SimpleCookie[str]()
+        with suppress(CookieError): cookies.load(self.headers.get("Cookie", ""))
+        self.put(self.server.desk.attend(ShopRequest(
+            self.path, self.command, hosts[0], {k: c.value for k, c in cookies.items()},
+            self.rfile.read(length).decode(errors="replace"), self.headers.get("If-None-Match", ""),
+            self.headers.get("User-Agent", "")), self.client_address[0]))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        "Answer what is no request."
+        self.close_connection = True
+        line = self.raw_requestline.decode("latin-1").strip()
+        self.put(self.server.desk.refuse(line, self.client_address[0], code))
+
+    def put(self, answer: ShopAnswer) -> None:
+        "Send an answer, when its time has come; a visitor who has left is no fault."
+        self.server.desk.closing.wait(answer.delay)
+        method = getattr(self, "command", None) or ""
+        self.close_connection |= answer.promised is not None and method != "HEAD"
+        try: self.wfile.write(wire_bytes(answer, method, not self.close_connection))
+        except OSError: self.close_connection = True
+
+    def finish(self) -> None:
+        "Let a client that is still sending finish, so that it reads the answer."
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            for _ in range(1000):
+                if not self.connection.recv(65536): break
+        with suppress(OSError): super().finish()
+
+    def log_message(self, *_: object) -> None:
+        "Keep quiet: there is a log of its own."
+
+# %% ../../nbs/commands/twin_server.ipynb #ddd44c17
+class _ShopServer(ThreadingHTTPServer):
+    "A server with a desk."
+    desk: ShopDesk
+    daemon_threads = True
+    request_queue_size = 128  # visitors who may stand at the door at once
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        "A connection that breaks is no fault of the shop."
+
+
 @contextmanager
 def _in_thread(
-    visit: Callable[[HTTPServerRequest], ShopAnswer],
+    desk: ShopDesk,
     port: int,  # 0: any that is free
 ) -> Iterator[int]:  # the port
-    "A server in a thread of its own."
-    try: sockets = bind_sockets(port, "127.0.0.1")
+    "A server in a thread of its own; what still waits when it closes is given up."
+    try: server = _ShopServer(("127.0.0.1", port), _Visit)
     except OSError as e: raise InputError(f"port {port} cannot be used ({e.strerror}): name another") from None
-    loop, closing = asyncio.new_event_loop(), asyncio.Event()
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner: runner.run(_open_shop(visit, sockets, closing))
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try: yield sockets[0].getsockname()[1]
+    server.desk = desk
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try: yield server.server_port
     finally:
-        loop.call_soon_threadsafe(closing.set)
-        thread.join()
+        desk.closing.set()
+        server.shutdown()
+        server.server_close()
 
-# %% ../../nbs/commands/twin_server.ipynb #ad02ea23
+# %% ../../nbs/commands/twin_server.ipynb #6f74c166
 @contextmanager
 def serving(
     folder: Path | str,  # where `save_twins` wrote
@@ -199,12 +272,9 @@ def serving(
     "Keep the shop of the twins in `folder` open; `InputError` when there are none, or port or log cannot be used."
     companies = sorted(unquote(p.stem) for p in Path(folder).glob("*.json"))
     if not companies: raise InputError(f"{folder} holds no twins: make some with scrapeopt twin create {folder}")
-    twins, memory, rules = {c: load_twin(folder, c) for c in companies}, ShopMemory(), rules or ShopRules()
+    twins = {c: load_twin(folder, c) for c in companies}
     with ExitStack() as stack:
-        try: lines = stack.enter_context(open(log, "a", encoding="utf-8", buffering=1)) if log else None
+        try: write = stack.enter_context(open(log, "a", encoding="utf-8", buffering=1)).write if log else len
         except OSError as e: raise InputError(f"log {log} cannot be written ({e.strerror})") from None
-        def visit(wire: HTTPServerRequest) -> ShopAnswer:
-            answer, seen = attend(twins, rules, memory, _request_of(wire), wire.remote_ip or "", datetime.now(UTC), at)
-            if lines: lines.write(visit_line(seen))
-            return answer
-        yield f"http://127.0.0.1:{stack.enter_context(_in_thread(visit, port))}"
+        desk = ShopDesk(twins, rules or ShopRules(), at, write)
+        yield f"http://127.0.0.1:{stack.enter_context(_in_thread(desk, port))}"
