@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ShopRoute', 'find_route', 'NotThere', 'moment', 'shop_answer']
 
-# %% ../../nbs/commands/shop_answers.ipynb #2c880f1f
-from collections.abc import Callable, Mapping
+# %% ../../nbs/commands/shop_answers.ipynb #10d87c42
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -40,7 +40,7 @@ class ShopRoute:
         "Whether JSON is expected."
         return self.parts[:1] == ("api",)
 
-# %% ../../nbs/commands/shop_answers.ipynb #994f8c8b
+# %% ../../nbs/commands/shop_answers.ipynb #1ebd3cf0
 def find_route(
     twins: Mapping[str, Twin],  # by company
     request: ShopRequest,
@@ -50,9 +50,10 @@ def find_route(
     if "://" in target[:9]: target = "/" + target.split("://", 1)[1].partition("/")[2]  # a whole address
     path, _, query = target.partition("?")
     company, *parts = map(unquote, path.strip("/").split("/"))
-    asked = dict(reversed(parse_qsl(query, keep_blank_values=True)))  # of what is given twice the first counts
+    pairs: list[tuple[str, str]] = parse_qsl(query, keep_blank_values=True)
+    asked = dict(pairs[::-1])  # of what is given twice the first counts
     sites = twins[company].sites if company in twins else {}
-    store, dot, kind = parts[0].rpartition(".") if len(parts) == 1 else ("", "", "")
+    store, _, kind = parts[0].rpartition(".") if len(parts) == 1 else ("", "", "")
     if parts and parts[0] in sites: return ShopRoute(company, tuple(parts[1:]), parts[0], "path", asked)
     if kind == "jsonl" and store in sites: return ShopRoute(company, (".jsonl",), store, "path", asked)
     if asked.get("store"): return ShopRoute(company, tuple(parts), asked["store"], "parameter", asked)
@@ -100,13 +101,19 @@ def size_of(
     if 1 <= (size := _number(asked := query.get("page_size", "36"))) <= MOST: return size
     raise InputError(f"page_size={asked[:40]}: a page holds 1 to {MOST} products")
 
-# %% ../../nbs/commands/shop_answers.ipynb #38c0135f
+# %% ../../nbs/commands/shop_answers.ipynb #49d59178
 @dataclass(frozen=True)
 class OpenStore:
     "A store at a moment."
     view: StoreView
     chain: Chain
     prices: np.ndarray  # (n_products,) int32 cents, -1 = not sold
+
+
+def store_names(twin: Twin) -> dict[str, str]:
+    "What the stores of a twin are called, by id; a store without a name by its id."
+    names = twin.stores["name"] if "name" in twin.stores else twin.stores.index.to_series()
+    return {str(i): str(name) or str(i) for i, name in names.items()}
 
 
 def _site_missing(route: ShopRoute) -> Exception:
@@ -124,18 +131,18 @@ def open_store(
     "The store that is asked for; `NotThere`, `InputError`, or `ScrapeFailed` when it is out of order."
     twin, at = twins[route.company], moment(route.query, usual)
     if route.store_id not in twin.sites: raise _site_missing(route)
-    name = str(twin.stores["name"].get(route.store_id, route.store_id)) if "name" in twin.stores else route.store_id
+    name = store_names(twin)[route.store_id]
     view = StoreView(route.company, route.store_id, name, route.way, route.query.get("at", ""))
     return OpenStore(view, twin.chain, scraped(twin.chain, twin.sites[route.store_id], at, whole))
 
-# %% ../../nbs/commands/shop_answers.ipynb #6557c9bf
+# %% ../../nbs/commands/shop_answers.ipynb #a970e680
 def _product_list(store: OpenStore, route: ShopRoute, title: str, slug: str = "", words: str = "") -> ShopAnswer:
     "A page of a list, as HTML."
     places = shelf_places(store.chain, store.prices, slug, words)
     page, kept = page_of(route.query, len(places), PER_PAGE), {"q": words} if words else {}
     shown = shop_products(store.chain, store.prices, places[(page - 1) * PER_PAGE : page * PER_PAGE])
-    parts = (*route.parts, "") if route.parts[:1] != ("search",) else route.parts
-    return html_answer(products_page(store.view, title, parts or ("",), shown, page, page_count(len(places), PER_PAGE), **kept))
+    parts, pages = route.parts if words else (*route.parts, ""), page_count(len(places), PER_PAGE)
+    return html_answer(products_page(store.view, title, parts, shown, page, pages, **kept))
 
 
 def _product_data(store: OpenStore, route: ShopRoute) -> ShopAnswer:
@@ -150,7 +157,8 @@ def _product_data(store: OpenStore, route: ShopRoute) -> ShopAnswer:
     places, size = shelf_places(store.chain, store.prices, slug, query.get("q", "")), size_of(query)
     page = page_of(query, len(places), size)
     shown = shop_products(store.chain, store.prices, places[(page - 1) * size : page * size])
-    return json_answer(products_record(store.view.store_id, shown, page, page_count(len(places), size), size, len(places)))
+    pages = page_count(len(places), size)
+    return json_answer(products_record(store.view.store_id, shown, page, pages, size, len(places)))
 
 
 def _category_name(store: OpenStore, slug: str) -> str:
@@ -159,7 +167,7 @@ def _category_name(store: OpenStore, slug: str) -> str:
         if c.slug == slug: return c.name
     raise NotThere(f"{store.view.company} {store.view.store_id} has no category {slug[:80]!r}")
 
-# %% ../../nbs/commands/shop_answers.ipynb #de0bcb0e
+# %% ../../nbs/commands/shop_answers.ipynb #a7331f7c
 def _one_product(store: OpenStore, route: ShopRoute) -> ShopAnswer:
     "A product, as its page or as JSON."
     places = places_of(store.chain, store.prices, [wanted := route.parts[-1]])
@@ -179,13 +187,12 @@ def _choice(twin: Twin, route: ShopRoute, request: ShopRequest) -> ShopAnswer:
 
 def _stores(twin: Twin, route: ShopRoute) -> ShopAnswer:
     "The stores of a company, as a page or as JSON."
-    stores = twin.stores
-    names = stores["name"] if "name" in stores else stores.index.to_series()
-    if not route.is_api:
-        return html_answer(stores_page(StoreView(route.company, at=route.query.get("at", "")), dict(names.items())))
-    return json_answer(stores_record(list(zip(stores.index, names, stores["lat"].tolist(), stores["lon"].tolist(), strict=True))))
+    names = store_names(twin)
+    if not route.is_api: return html_answer(stores_page(StoreView(route.company, at=route.query.get("at", "")), names))
+    places = twin.stores[["lat", "lon"]].to_numpy(float).tolist()
+    return json_answer(stores_record([(i, name, *at) for (i, name), at in zip(names.items(), places, strict=True)]))
 
-# %% ../../nbs/commands/shop_answers.ipynb #e9216205
+# %% ../../nbs/commands/shop_answers.ipynb #2250c2a1
 def store_page(
     twins: Mapping[str, Twin],
     route: ShopRoute,
@@ -195,7 +202,9 @@ def store_page(
     def inside(whole: bool = True) -> OpenStore: return open_store(twins, route, usual, whole)
     match route.parts:
         case (): return _product_list(store := inside(), route, store.view.store_name)
-        case ("browse",): return html_answer(categories_page((store := inside()).view, shop_categories(store.chain, store.prices)))
+        case ("browse",):
+            store = inside()
+            return html_answer(categories_page(store.view, shop_categories(store.chain, store.prices)))
         case ("browse", slug): return _product_list(store := inside(), route, _category_name(store, slug), slug)
         case ("search",): return _product_list(inside(), route, "Search", words=route.query.get("q", ""))
         case ("product", _) | ("api", "products", _): return _one_product(inside(whole=False), route)
@@ -204,7 +213,8 @@ def store_page(
             store = inside()
             return json_answer(categories_record(store.view.store_id, shop_categories(store.chain, store.prices)))
         case (".jsonl",):
-            lines = scrape_lines(twins[route.company].chain, twins[route.company].sites[route.store_id], moment(route.query, usual))
+            twin = twins[route.company]
+            lines = scrape_lines(twin.chain, twin.sites[route.store_id], moment(route.query, usual))
             return text_answer("".join(f"{line}\n" for line in lines), kind="application/jsonl")
     raise NotThere(f"{route.company} has no store or page {'/'.join(route.parts)[:80]!r}")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.message import Message
 from email.utils import formatdate
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -29,8 +30,8 @@ from ..core.errors import InputError
 from ..core.logger import LOGGER
 from ..simulation.shop_faults import drawn_fault, faulty_answer, is_stuck
 from ..simulation.shop_limits import ClientPace, RateLimit, count_request
-from ..simulation.shop_messages import ShopAnswer, ShopRequest, asked_host, is_loopback, json_answer, text_answer
-from ..simulation.shop_messages import with_etag
+from ..simulation.shop_messages import ShopAnswer, ShopRequest, asked_host, is_loopback, json_answer
+from ..simulation.shop_messages import text_answer, with_etag
 from ..simulation.shop_pages import robots_text
 from ..simulation.shop_visits import ShopVisit, visit_line, visits_in
 from ..twin import Twin, load_twin
@@ -70,6 +71,13 @@ def _lot_key(route: ShopRoute) -> str:
     return repr((route.company, route.store_id, route.parts, query))
 
 
+def _shown_route(twins: Mapping[str, Twin], rules: ShopRules, route: ShopRoute) -> ShopRoute:
+    "`route`, or that of the first store where the choice of a store has no effect."
+    sites = twins[route.company].sites if route.company in twins else {}
+    stuck = route.store_id in sites and is_stuck(rules.faults, rules.seed, route.company, route.store_id)
+    return replace(route, store_id=next(iter(sites))) if stuck else route
+
+
 def _faulty_page(
     twins: Mapping[str, Twin],
     rules: ShopRules,
@@ -79,14 +87,12 @@ def _faulty_page(
     at: datetime | None,
 ) -> tuple[ShopAnswer, str]:  # and the fault
     "The page that is asked for, or what a fault makes of it."
-    sites = twins[route.company].sites if route.company in twins else {}
-    first = next(iter(sites), "")
-    stuck = route.store_id in sites and route.store_id != first and is_stuck(rules.faults, rules.seed, route.company, route.store_id)
-    answer = shop_answer(twins, replace(route, store_id=first) if stuck else route, request, at)
-    key = _lot_key(route)
-    fault = drawn_fault(rules.faults, rules.seed, key, memory.asked[key]) if answer.status == 200 else ""
+    shown, key = _shown_route(twins, rules, route), _lot_key(route)
+    answer = shop_answer(twins, shown, request, at)
+    if answer.status != 200: return answer, ""
+    fault = drawn_fault(rules.faults, rules.seed, key, memory.asked[key])
     memory.asked[key] += 1
-    return faulty_answer(answer, fault, rules.slow), fault or ("same_store" if stuck and answer.status == 200 else "")
+    return faulty_answer(answer, fault, rules.slow), fault or ("same_store" if shown != route else "")
 
 # %% ../../nbs/commands/twin_server.ipynb #74de6e89
 def attend(
@@ -100,12 +106,12 @@ def attend(
 ) -> tuple[ShopAnswer, ShopVisit]:  # what is said, what is written down
     "Answer a request."
     route, fault, wait = find_route(twins, request), "", 0
-    if request.target == "/robots.txt" and is_loopback(asked_host(request)): answer = text_answer(robots_text(rules.crawl_delay))
-    else:
-        if rules.limit:
-            memory.paces[client], wait = count_request(rules.limit, memory.paces.get(client), now.timestamp())
-        if wait: answer = _wait_answer(route, wait)
-        else: answer, fault = _faulty_page(twins, rules, memory, route, request, at)
+    is_free = request.target == "/robots.txt" and is_loopback(asked_host(request))
+    if rules.limit and not is_free:
+        memory.paces[client], wait = count_request(rules.limit, memory.paces.get(client), now.timestamp())
+    if is_free: answer = text_answer(robots_text(rules.crawl_delay))
+    elif wait: answer = _wait_answer(route, wait)
+    else: answer, fault = _faulty_page(twins, rules, memory, route, request, at)
     answer = with_etag(answer, request)
     return answer, ShopVisit(now, client, request.method[:20], request.target[:200], answer.status, route.company[:80],
                              route.store_id[:80], fault, wait, request.agent[:80])
@@ -116,7 +122,8 @@ def read_visits(
 ) -> list[ShopVisit]:  # in the order in which they arrived
     "The visits that a shop wrote down; `InputError` when the file is not such a log."
     try: lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e: raise InputError(f"{path} cannot be read ({e}): name a log of twin serve --log") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"{path} cannot be read ({e}): name a log that twin serve --log has written") from None
     for k, line in enumerate(lines, 1):
         try: visits_in([line])
         except msgspec.MsgspecError as e: raise InputError(f"{path}, line {k}: no visit of a shop ({e})") from None
@@ -158,12 +165,12 @@ LARGEST = 2**20  # bytes of a body
 
 
 def body_length(
-    headers: Mapping[str, str],
-) -> int:  # bytes; -1: there is no telling
+    headers: Mapping[str, str] | Message,
+) -> int:  # bytes; -1: there is no telling, or they are too many
     "How many bytes follow the headers."
-    if "chunked" in headers.get("Transfer-Encoding", "").lower(): return -1
     length = headers.get("Content-Length", "0")
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= LARGEST else -1
+    if "Transfer-Encoding" in headers or not (length.isascii() and length.isdecimal() and len(length) < 12): return -1
+    return int(length) if int(length) <= LARGEST else -1
 
 # %% ../../nbs/commands/twin_server.ipynb #1b65e1ee
 def wire_bytes(
@@ -200,7 +207,7 @@ class _Visit(BaseHTTPRequestHandler):
         "Read the rest of a request, and answer it."
         hosts = self.headers.get_all("Host") or ["127.0.0.1"] * (self.request_version != "HTTP/1.1")
         if (length := body_length(self.headers)) < 0 or len(hosts) != 1: return self.send_error(400)
-        cookies = SimpleCookie[str]()
+        cookies = SimpleCookie()
         with suppress(CookieError): cookies.load(self.headers.get("Cookie", ""))
         self.put(self.server.desk.attend(ShopRequest(
             self.path, self.command, hosts[0], {k: c.value for k, c in cookies.items()},

@@ -62,10 +62,11 @@ def is_stuck(
     "Whether the choice of this store has no effect."
     return float(hash_uniform("shop store", seed, company, store_id)) < shares.get("same_store", 0.0)
 
-# %% ../../nbs/simulation/shop_faults.ipynb #69f9368b
+# %% ../../nbs/simulation/shop_faults.ipynb #399bae75
 RENAMED = {b'class="product"': b'class="tile"', b".product {": b".tile {", b'class="price"': b'class="amount"',
            b".price {": b".amount {", b"data-id=": b"data-sku=", b"data-price=": b"data-amount=",
-           b'rel="next"': b'class="more"', b'"product_id":': b'"sku":', b'"price":': b'"amount":', b'"products":': b'"items":'}
+           b'rel="next"': b'class="more"', b'"product_id":': b'"sku":', b'"price":': b'"amount":',
+           b'"products":': b'"items":'}
 LINKED = b'<script type="application/ld+json">'
 
 

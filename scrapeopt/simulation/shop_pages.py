@@ -16,7 +16,7 @@ from ..core.map_drawing import page_template
 from .pack_sizes import money_text, plain_money, unit_price_text
 from .shop_shelves import ShopCategory, ShopProduct
 
-# %% ../../nbs/simulation/shop_pages.ipynb #38496e4d
+# %% ../../nbs/simulation/shop_pages.ipynb #80567e5d
 @dataclass(frozen=True)
 class StoreView:
     "The shop of a company as a visitor sees it, with the store that was chosen."
@@ -34,7 +34,8 @@ class StoreView:
         "An address in the store that was chosen."
         by_path = (self.store_id,) if self.way == "path" else ()
         by_parameter = {"store": self.store_id} if self.way == "parameter" else {}
-        return _address((self.company, *by_path, *parts), {**query, **by_parameter, **({"at": self.at} if self.at else {})})
+        at = {"at": self.at} if self.at else {}
+        return _address((self.company, *by_path, *parts), {**query, **by_parameter, **at})
 
 
 def _address(parts: Sequence[str], query: Mapping[str, object]) -> str:
