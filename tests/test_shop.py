@@ -2,7 +2,10 @@
 import http.client
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -265,7 +268,19 @@ def test_a_slow_answer_holds_up_nobody_and_is_given_up_at_the_end(folder, tmp_pa
         waiting.sendall(b"GET /Coles/C001/ HTTP/1.1" + HOST + b"\r\n")
         assert get(port, "/nowhere/")[0] == 404
         while not any(v.fault == "slow" for v in log()): time.sleep(0.01)
+    assert waiting.recv(99) == b""  # closed without an answer
     waiting.close()
+
+
+def test_a_closed_shop_answers_nobody_who_is_still_inside(folder):
+    with serving(folder, at=AT) as url:
+        inside = http.client.HTTPConnection("127.0.0.1", port_of(url), timeout=20)
+        inside.request("GET", "/")
+        inside.getresponse().read()
+        wire = inside.sock
+    assert wire.recv(99) == b""
+    inside.close()
+    with pytest.raises(ConnectionRefusedError): get(port_of(url), "/")
 
 
 def test_faults_are_the_same_in_every_order_and_a_retry_draws_anew(folder, tmp_path):
@@ -287,7 +302,8 @@ def test_who_is_too_fast_is_told_when_to_come_back(folder, tmp_path):
         assert all(int(a[1]["Retry-After"]) > 900 for a in answers[2:4]) and json.loads(answers[3][2])["error"]
         time.sleep(0.2)
         get(port, "/Coles/")
-        assert [b.rule for b in breaches(log())] == ["retry_after"]
+        broken = breaches(log())  # on a busy machine the second 429 is one, too
+        assert {b.rule for b in broken} == {"retry_after"} and broken[-1].visit == log()[-1]
 
 
 def test_who_keeps_to_what_he_is_told_breaks_no_rule(folder, tmp_path):
@@ -297,14 +313,12 @@ def test_who_keeps_to_what_he_is_told_breaks_no_rule(folder, tmp_path):
         assert {v.status for v in log()} <= {200, 429} and breaches(log()) == []
 
 
-def test_the_log_tells_a_hasty_client_from_a_patient_one(folder, tmp_path):
-    with shop(folder, tmp_path, crawl_delay=0.4) as (port, log):
-        assert b"Crawl-delay: 0.4\nDisallow: /trolley/" in get(port, "/robots.txt")[2]
-        for pause in (0.45, 0.45, 0, 0):
-            get(port, "/Coles/C001/")
-            time.sleep(pause)
-        get(port, "/trolley/")
-        assert [b.rule for b in breaches(log(), delay=0.4)] == ["delay", "delay", "robots"]
+def test_the_log_tells_the_times_between_requests(folder, tmp_path):
+    with shop(folder, tmp_path, crawl_delay=60) as (port, log):
+        assert b"Crawl-delay: 60\nDisallow: /trolley/" in get(port, "/robots.txt")[2]
+        for target in ("/Coles/C001/", "/Coles/C002/", "/trolley/"): get(port, target)
+        assert [b.rule for b in breaches(log(), delay=60)] == ["delay", "delay", "robots"]
+        assert [b.rule for b in breaches(log())] == ["robots"]
 
 
 def test_many_visitors_at_once_are_all_written_down(folder, tmp_path):
@@ -328,6 +342,26 @@ def test_a_port_that_is_taken_and_a_log_that_cannot_be(folder, port, tmp_path):
         with pytest.raises(InputError, match=what), serving(folder, **more): pass
     (tmp_path / "odd.jsonl").write_text('{"time": 1}\n')
     with pytest.raises(InputError, match="line 1"): read_visits(tmp_path / "odd.jsonl")
+
+
+def test_both_commands_work_together(folder, tmp_path):
+    words = [sys.executable, "-m", "scrapeopt.cli", "twin"]
+    options = "--port 0 --crawl-delay 60 --rate 1000 --faults blocked=1 --seed 3 --now 2026-11-02T01:00Z --log".split()
+    opened = subprocess.Popen([*words, "serve", folder, *options, tmp_path / "log"], stdout=subprocess.PIPE, text=True)
+    port = port_of(opened.stdout.readline().strip())
+    assert b"you are a robot" in get(port, "/Coles/C001/")[2] and b"Crawl-delay: 60" in get(port, "/robots.txt")[2]
+    get(port, "/Coles/C002/")
+    opened.send_signal(signal.SIGINT)
+    assert opened.wait(20) == 0
+    told = subprocess.run([*words, "visits", tmp_path / "log", "--crawl-delay", "60", "--json"], capture_output=True)
+    record = json.loads(told.stdout)
+    assert (told.returncode, record["requests"], record["faults"]) == (1, 3, {"blocked": 2})
+    assert [b["rule"] for b in record["breaches"]] == ["delay"]
+
+
+def test_a_log_that_cannot_take_more_costs_no_answer(folder):
+    if not Path("/dev/full").exists(): pytest.skip("no /dev/full")
+    with serving(folder, at=AT, log="/dev/full") as url: assert get(port_of(url), "/Coles/")[0] == 200
 
 
 # ---- in a browser

@@ -129,7 +129,7 @@ def read_visits(
         except msgspec.MsgspecError as e: raise InputError(f"{path}, line {k}: no visit of a shop ({e})") from None
     return visits_in(lines)
 
-# %% ../../nbs/commands/twin_server.ipynb #ff4a1cef
+# %% ../../nbs/commands/twin_server.ipynb #993c8179
 BROKEN = text_answer("the shop made a mistake: its log says which\n", 500)
 
 
@@ -139,10 +139,15 @@ class ShopDesk:
     twins: Mapping[str, Twin]  # by company
     rules: ShopRules
     at: datetime | None  # the moment of the prices where the address names none; None: the clock
-    write: Callable[[str], object]  # takes a line of the log
+    write: Callable[[bytes], object]  # takes a line of the log
     memory: ShopMemory = field(default_factory=ShopMemory)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
+
+    def _note(self, visit: ShopVisit) -> None:
+        "Write a visit down; a full disk costs the line, not the answer."
+        try: self.write(visit_line(visit).encode())
+        except OSError as e: LOGGER.error("the log of the shop lacks a line: %s", e)
 
     def attend(self, request: ShopRequest, client: str) -> ShopAnswer:
         "Answer a request, and write it down."
@@ -152,12 +157,12 @@ class ShopDesk:
             except Exception:
                 LOGGER.exception("the shop could not answer %s %.80s", request.method, request.target)
                 answer, visit = BROKEN, ShopVisit(now, client, request.method[:20], request.target[:200], 500)
-            self.write(visit_line(visit))
+            self._note(visit)
         return answer
 
     def refuse(self, line: str, client: str, status: int) -> ShopAnswer:
         "Answer what is no request, and write it down."
-        with self.lock: self.write(visit_line(ShopVisit(datetime.now(UTC), client, "", line[:200], status)))
+        with self.lock: self._note(ShopVisit(datetime.now(UTC), client, "", line[:200], status))
         return text_answer(f"this is no request that the shop understands: {HTTPStatus(status).phrase}\n", status)
 
 # %% ../../nbs/commands/twin_server.ipynb #feffb4c3
@@ -186,7 +191,7 @@ def wire_bytes(
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{k}: {v}" for k, v in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if method == "HEAD" else answer.body)
 
-# %% ../../nbs/commands/twin_server.ipynb #4d08c1ca
+# %% ../../nbs/commands/twin_server.ipynb #75d2b63e
 class _Visit(BaseHTTPRequestHandler):
     "A connection, with one request after the other."
     protocol_version = "HTTP/1.1"
@@ -222,9 +227,10 @@ class _Visit(BaseHTTPRequestHandler):
 
     def put(self, answer: ShopAnswer) -> None:
         "Send an answer, when its time has come; a visitor who has left is no fault."
-        self.server.desk.closing.wait(answer.delay)
         method = getattr(self, "command", None) or ""
-        self.close_connection |= answer.promised is not None and method != "HEAD"
+        is_closed = self.server.desk.closing.wait(answer.delay)
+        self.close_connection |= is_closed or (answer.promised is not None and method != "HEAD")
+        if is_closed: return
         try: self.wfile.write(wire_bytes(answer, method, not self.close_connection))
         except OSError: self.close_connection = True
 
@@ -240,12 +246,34 @@ class _Visit(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         "Keep quiet: there is a log of its own."
 
-# %% ../../nbs/commands/twin_server.ipynb #ddd44c17
+# %% ../../nbs/commands/twin_server.ipynb #20d17f5a
 class _ShopServer(ThreadingHTTPServer):
     "A server with a desk."
     desk: ShopDesk
     daemon_threads = True
     request_queue_size = 128  # visitors who may stand at the door at once
+
+    def __init__(self, *where: Any) -> None:
+        self.visitors = set[socket.socket]()
+        super().__init__(*where)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        "Let a visitor in."
+        self.visitors.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        "Say good-bye to a visitor."
+        self.visitors.discard(request)
+        super().shutdown_request(request)
+
+    def end(self) -> None:
+        "Close: nobody comes in, and who is inside leaves."
+        self.desk.closing.set()
+        self.shutdown()
+        self.server_close()
+        for visitor in list(self.visitors):
+            with suppress(OSError): visitor.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         "A connection that breaks is no fault of the shop."
@@ -262,12 +290,9 @@ def _in_thread(
     server.desk = desk
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try: yield server.server_port
-    finally:
-        desk.closing.set()
-        server.shutdown()
-        server.server_close()
+    finally: server.end()
 
-# %% ../../nbs/commands/twin_server.ipynb #6f74c166
+# %% ../../nbs/commands/twin_server.ipynb #47337c1b
 @contextmanager
 def serving(
     folder: Path | str,  # where `save_twins` wrote
@@ -281,7 +306,7 @@ def serving(
     if not companies: raise InputError(f"{folder} holds no twins: make some with scrapeopt twin create {folder}")
     twins = {c: load_twin(folder, c) for c in companies}
     with ExitStack() as stack:
-        try: write = stack.enter_context(open(log, "a", encoding="utf-8", buffering=1)).write if log else len
+        try: write = stack.enter_context(open(log, "ab", buffering=0)).write if log else len
         except OSError as e: raise InputError(f"log {log} cannot be written ({e.strerror})") from None
         desk = ShopDesk(twins, rules or ShopRules(), at, write)
         yield f"http://127.0.0.1:{stack.enter_context(_in_thread(desk, port))}"
