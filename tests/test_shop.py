@@ -346,8 +346,9 @@ def test_a_port_that_is_taken_and_a_log_that_cannot_be(folder, port, tmp_path):
 
 def test_both_commands_work_together(folder, tmp_path):
     words = [sys.executable, "-m", "scrapeopt.cli", "twin"]
-    options = "--port 0 --crawl-delay 60 --rate 1000 --faults blocked=1 --seed 3 --now 2026-11-02T01:00Z --log".split()
-    opened = subprocess.Popen([*words, "serve", folder, *options, tmp_path / "log"], stdout=subprocess.PIPE, text=True)
+    options = ["--port=0", "--crawl-delay=60", "--rate=1000", "--faults=blocked=1", "--seed=3", "--now=2026-11-02T01:00Z"]
+    serve = [*words, "serve", folder, *options, "--log", tmp_path / "log"]
+    opened = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     port = port_of(opened.stdout.readline().strip())
     assert b"you are a robot" in get(port, "/Coles/C001/")[2] and b"Crawl-delay: 60" in get(port, "/robots.txt")[2]
     get(port, "/Coles/C002/")

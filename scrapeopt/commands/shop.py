@@ -29,16 +29,16 @@ RateOption = Annotated[float | None, typer.Option(
     min=0, metavar="R", help="Requests a second that a client may send; a faster one gets 429 with Retry-After.",
     show_default="any")]
 BurstOption = Annotated[int, typer.Option(
-    min=1, metavar="N", help="With --rate: requests at once that are no haste yet.")]
+    min=1, metavar="N", help="Where there is a rate: requests at once that are no haste yet.")]
 PauseOption = Annotated[int, typer.Option(
-    min=1, metavar="SECONDS", help="With --rate: the least that Retry-After says.")]
+    min=1, metavar="SECONDS", help="Where there is a rate: the least that Retry-After says.")]
 FaultsOption = Annotated[str | None, typer.Option(
     metavar="F=SHARE[,F2=SHARE]", show_default="none",
     help="What goes wrong, each with its share of requests, as in 500=.05,truncated=.02. There are 500, 502, 503, 504; "
          "slow; truncated (half a page); blocked (a robot check with status 200); markup (other classes and keys); "
          "same_store (a share of stores: the first one is shown for them).")]
 SlowOption = Annotated[float, typer.Option(
-    min=0, metavar="SECONDS", help="With slow=SHARE: how long such an answer takes.")]
+    min=0, metavar="SECONDS", help="How long an answer takes that is slow.")]
 LogOption = Annotated[Path | None, typer.Option(
     metavar="FILE", help="Add a line of JSON for every request, for twin visits.", show_default="no log")]
 
