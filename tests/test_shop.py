@@ -138,6 +138,11 @@ def test_a_connection_stays_open_for_many_requests(port):
     visit.close()
 
 
+def test_a_body_that_never_comes_is_not_waited_for_in_silence(port, monkeypatch):
+    monkeypatch.setattr("scrapeopt.commands.twin_server._Visit.timeout", 0.2)
+    assert said(port, b"POST /Coles/store HTTP/1.1" + HOST + b"Content-Length: 9\r\n\r\nid", False).startswith(b"HTTP/1.1 408 ")
+
+
 # ---- what is sold, by every door
 
 def sold_in(twin, store):
@@ -346,7 +351,7 @@ def test_a_port_that_is_taken_and_a_log_that_cannot_be(folder, port, tmp_path):
 
 def test_both_commands_work_together(folder, tmp_path):
     words = [sys.executable, "-m", "scrapeopt.cli", "twin"]
-    options = ["--port=0", "--crawl-delay=60", "--rate=1000", "--faults=blocked=1", "--seed=3", "--now=2026-11-02T01:00Z"]
+    options = ["--port=0", "--crawl-delay=60", "--rate=1000", "--faults=blocked=1", "--now=2026-11-02T01:00Z"]
     serve = [*words, "serve", folder, *options, "--log", tmp_path / "log"]
     opened = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     port = port_of(opened.stdout.readline().strip())

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ShopRules', 'read_visits', 'serving']
 
-# %% ../../nbs/commands/twin_server.ipynb #b7c1042d
+# %% ../../nbs/commands/twin_server.ipynb #d181d7ad
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -57,14 +58,14 @@ class ShopMemory:
     paces: dict[str, ClientPace] = field(default_factory=dict)  # by client
     asked: Counter[str] = field(default_factory=Counter)  # how often each page was asked for
 
-# %% ../../nbs/commands/twin_server.ipynb #b8357999
+# %% ../../nbs/commands/twin_server.ipynb #a3da0196
 def _wait_answer(route: ShopRoute, wait: int) -> ShopAnswer:
     "What a client hears that is too fast."
     sentence = f"too many requests, come back in {wait} s"
     if route.is_api: return json_answer({"error": sentence}, 429, Retry_After=str(wait))
     return text_answer(sentence + "\n", 429, Retry_After=str(wait))
 
-
+# %% ../../nbs/commands/twin_server.ipynb #60b9f13c
 def _lot_key(route: ShopRoute) -> str:
     "What tells a request from others when the lots for faults are drawn; the moment asked for does not."
     query = sorted((k, v) for k, v in route.query.items() if k not in ("at", "store"))
@@ -77,7 +78,7 @@ def _shown_route(twins: Mapping[str, Twin], rules: ShopRules, route: ShopRoute) 
     stuck = route.store_id in sites and is_stuck(rules.faults, rules.seed, route.company, route.store_id)
     return replace(route, store_id=next(iter(sites))) if stuck else route
 
-
+# %% ../../nbs/commands/twin_server.ipynb #f3e3adf4
 def _faulty_page(
     twins: Mapping[str, Twin],
     rules: ShopRules,
@@ -191,7 +192,7 @@ def wire_bytes(
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{k}: {v}" for k, v in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if method == "HEAD" else answer.body)
 
-# %% ../../nbs/commands/twin_server.ipynb #75d2b63e
+# %% ../../nbs/commands/twin_server.ipynb #ce5429f1
 class _Visit(BaseHTTPRequestHandler):
     "A connection, with one request after the other."
     protocol_version = "HTTP/1.1"
@@ -214,10 +215,11 @@ class _Visit(BaseHTTPRequestHandler):
         if (length := body_length(self.headers)) < 0 or len(hosts) != 1: return self.send_error(400)
         cookies = SimpleCookie()
         with suppress(CookieError): cookies.load(self.headers.get("Cookie", ""))
-        self.put(self.server.desk.attend(ShopRequest(
-            self.path, self.command, hosts[0], {k: c.value for k, c in cookies.items()},
-            self.rfile.read(length).decode(errors="replace"), self.headers.get("If-None-Match", ""),
-            self.headers.get("User-Agent", "")), self.client_address[0]))
+        try: form = self.rfile.read(length).decode(errors="replace")
+        except TimeoutError: return self.send_error(408)
+        request = ShopRequest(self.path, self.command, hosts[0], {k: c.value for k, c in cookies.items()}, form,
+                              self.headers.get("If-None-Match", ""), self.headers.get("User-Agent", ""))
+        self.put(self.server.desk.attend(request, self.client_address[0]))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         "Answer what is no request."
@@ -246,7 +248,7 @@ class _Visit(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         "Keep quiet: there is a log of its own."
 
-# %% ../../nbs/commands/twin_server.ipynb #20d17f5a
+# %% ../../nbs/commands/twin_server.ipynb #ebadd3fa
 class _ShopServer(ThreadingHTTPServer):
     "A server with a desk."
     desk: ShopDesk
@@ -276,7 +278,8 @@ class _ShopServer(ThreadingHTTPServer):
             with suppress(OSError): visitor.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        "A connection that breaks is no fault of the shop."
+        "A connection that breaks is no fault of the shop; all else is told to its log."
+        if not isinstance(sys.exc_info()[1], OSError): LOGGER.exception("the shop lost a visitor")
 
 
 @contextmanager
