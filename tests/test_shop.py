@@ -140,7 +140,8 @@ def test_a_connection_stays_open_for_many_requests(port):
 
 def test_a_body_that_never_comes_is_not_waited_for_in_silence(port, monkeypatch):
     monkeypatch.setattr("scrapeopt.commands.twin_server._Visit.timeout", 0.2)
-    assert said(port, b"POST /Coles/store HTTP/1.1" + HOST + b"Content-Length: 9\r\n\r\nid", False).startswith(b"HTTP/1.1 408 ")
+    half = b"POST /Coles/store HTTP/1.1" + HOST + b"Content-Length: 9\r\n\r\nid"
+    assert said(port, half, leaves=False).startswith(b"HTTP/1.1 408 ")
 
 
 # ---- what is sold, by every door

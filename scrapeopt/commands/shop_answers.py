@@ -135,7 +135,14 @@ def open_store(
     view = StoreView(route.company, route.store_id, name, route.way, route.query.get("at", ""))
     return OpenStore(view, twin.chain, scraped(twin.chain, twin.sites[route.store_id], at, whole))
 
-# %% ../../nbs/commands/shop_answers.ipynb #a970e680
+# %% ../../nbs/commands/shop_answers.ipynb #81435808
+def _category_name(store: OpenStore, slug: str) -> str:
+    "The name of a category; `NotThere` when the store has none such."
+    for c in shop_categories(store.chain, store.prices):
+        if c.slug == slug: return c.name
+    raise NotThere(f"{store.view.company} {store.view.store_id} has no category {slug[:80]!r}")
+
+
 def _product_list(store: OpenStore, route: ShopRoute, title: str, slug: str = "", words: str = "") -> ShopAnswer:
     "A page of a list, as HTML."
     places = shelf_places(store.chain, store.prices, slug, words)
@@ -144,7 +151,7 @@ def _product_list(store: OpenStore, route: ShopRoute, title: str, slug: str = ""
     parts, pages = route.parts if words else (*route.parts, ""), page_count(len(places), PER_PAGE)
     return html_answer(products_page(store.view, title, parts, shown, page, pages, **kept))
 
-
+# %% ../../nbs/commands/shop_answers.ipynb #9fc6b5fe
 def _product_data(store: OpenStore, route: ShopRoute) -> ShopAnswer:
     "Products as JSON: a page of a list, or some by id."
     query = route.query
@@ -159,13 +166,6 @@ def _product_data(store: OpenStore, route: ShopRoute) -> ShopAnswer:
     shown = shop_products(store.chain, store.prices, places[(page - 1) * size : page * size])
     pages = page_count(len(places), size)
     return json_answer(products_record(store.view.store_id, shown, page, pages, size, len(places)))
-
-
-def _category_name(store: OpenStore, slug: str) -> str:
-    "The name of a category; `NotThere` when the store has none such."
-    for c in shop_categories(store.chain, store.prices):
-        if c.slug == slug: return c.name
-    raise NotThere(f"{store.view.company} {store.view.store_id} has no category {slug[:80]!r}")
 
 # %% ../../nbs/commands/shop_answers.ipynb #a7331f7c
 def _one_product(store: OpenStore, route: ShopRoute) -> ShopAnswer:
