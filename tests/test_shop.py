@@ -92,6 +92,13 @@ ODD = {
     "NUL in a store": (b"GET /Coles/C001%00/ HTTP/1.1" + HOST, 404),
     "no UTF-8": (b"GET /Coles/%ff%fe HTTP/1.1" + HOST, 404),
     "raw bytes": (b"GET /\xff\xfe HTTP/1.1" + HOST, 404), "half a percent": (b"GET /Coles/% HTTP/1.1" + HOST, 404),
+    "long header": (b"GET / HTTP/1.1" + HOST + b"X: " + b"a" * 70_000 + b"\r\n", 431),
+    "many headers": (b"GET / HTTP/1.1" + HOST + b"X: a\r\n" * 200, 431), "https": (b"\x16\x03\x01\x02\x00\x01", 400),
+    "chunks": (b"POST / HTTP/1.1" + HOST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n", 400),
+    "two lengths": (b"POST / HTTP/1.1" + HOST + b"Content-Length: 2, 2\r\n\r\nab", 400),
+    "a range": (b"GET /Coles/ HTTP/1.1" + HOST + b"Range: bytes=0-1\r\n", 200),
+    "another protocol": (b"GET / HTTP/1.1" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n", 200),
+    "odd ETags": (b"GET / HTTP/1.1" + HOST + b"If-None-Match: ,,\"\x00\",W/\r\n", 200),
     "climbing": (b"GET /Coles/../../etc/passwd HTTP/1.1" + HOST, 404), "brackets": (b"GET //[ HTTP/1.1" + HOST, 404),
 }
 

@@ -19,6 +19,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -192,16 +193,26 @@ def wire_bytes(
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{k}: {v}" for k, v in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if method == "HEAD" else answer.body)
 
-# %% ../../nbs/commands/twin_server.ipynb #ce5429f1
+# %% ../../nbs/commands/twin_server.ipynb #67027192
+TLS = b"\x16"  # how a handshake begins
+
+
 class _Visit(BaseHTTPRequestHandler):
     "A connection, with one request after the other."
     protocol_version = "HTTP/1.1"
     timeout = 60  # seconds without a word
     server: "_ShopServer"
+    rfile: BufferedReader
 
     def __getattr__(self, name: str) -> Any:  # do_GET, do_BREW
         if name.startswith("do_"): return self.one_request
         raise AttributeError(name)
+
+    def handle_one_request(self) -> None:
+        "Answer one request; who typed https:// hears at once that this is the wrong door."
+        if self.rfile.peek(1)[:1] != TLS: return super().handle_one_request()
+        self.raw_requestline = b"a handshake for https"
+        self.send_error(400)
 
     def parse_request(self) -> bool:
         "Read the first line and the headers."
