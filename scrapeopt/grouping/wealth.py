@@ -26,6 +26,10 @@ class Draws:
         "The same with right and wrong exchanged: evidence against *at most* becomes evidence against *at least*."
         return Draws(self.size - self.right, self.size, self.population, self.page_size)
 
+    def first(self, n: int) -> "Draws":
+        "The first `n` draws."
+        return Draws(self.right[..., :n], self.size[..., :n], self.population, self.page_size)
+
 # %% ../../nbs/grouping/wealth.ipynb #6405c398
 SLACK = 1e-9  # of a product: more than float64 rounds off
 
