@@ -17,7 +17,7 @@ from .wealth import Draws, before_each, log_wealth
 
 # %% ../../nbs/grouping/certificates.ipynb #f126dadc
 STEP = 0.001  # between two claims
-FIRST_GUESS, DRAWS_GUESSED = 0.99, 20  # any guess from 95 % to 99.5 %, counted as 5 to 100 draws, proves the same within 3 points
+FIRST_GUESS, DRAWS_GUESSED = 0.99, 5  # any of 90 to 99.5 %, counted as 3 to 20 draws, proves the same within 2 points
 PARTS = 16  # of the claims, tried one after the other: bounds the memory, and most are not needed
 
 

@@ -48,7 +48,7 @@ def mean_of_rest(draws: Draws, share: ArrayLike) -> np.ndarray:
 
 # %% ../../nbs/grouping/wealth.ipynb #c377b715
 PAGES_GUESSED = 4.0  # pages that the first guess of the design effect counts as
-ALIKE = 0.1  # rho of the first guess: of a category's lines that go wrong, how many go together; see the curve below
+ALIKE = 0.1  # rho of the first guess: of a category's lines that go wrong, how many go together; see the table at the end
 BOLD = 0.95  # of all that may be staked: no single draw must end the game
 
 
