@@ -80,8 +80,8 @@ def go_on(
 ) -> Draws:
     "The draws with further ones; InputError where two kinds are mixed, and where there are not so many products."
     if draws.size.size and draws.page_size != page_size:
-        raise InputError("matches: a check draws either products one by one or whole pages, and this one began with the "
-                         "other; begin a new SpotCheck.")
+        raise InputError("matches: a check draws either products one by one or whole pages, and this one began with "
+                         "the other; begin a new SpotCheck.")
     sizes, right = np.append(draws.size, sizes).astype(np.int64), np.append(draws.right, right).astype(np.int64)
     if sizes.sum() > draws.population:
         raise InputError(f"matches: {how_many(int(sizes.sum()), 'product')} drawn of a population of "

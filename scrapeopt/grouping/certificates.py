@@ -66,9 +66,9 @@ class Certificate:
     def words(self) -> str:
         "The certificate as a sentence."
         most = floor(self.share * 1000 + 1e-6) / 10
-        return (f"{self.company} {self.store_id}: prices inferred from {self.group} are right on at least {most:.1f} % of "
-                f"lines (risk {100 * self.risk:.3g} %), on {self.at:%-d %B %Y}, after {how_many(self.products, 'product')}"
-                f" of which {self.agreeing:,} were right")
+        return (f"{self.company} {self.store_id}: prices inferred from {self.group} are right on at least {most:.1f} % "
+                f"of lines (risk {100 * self.risk:.3g} %), on {self.at.day} {self.at:%B %Y}, after "
+                f"{how_many(self.products, 'product')}, {self.agreeing:,} of them right")
 
 
 def certify(

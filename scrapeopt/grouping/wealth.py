@@ -39,7 +39,7 @@ def before_each(x: np.ndarray) -> np.ndarray:
     return np.cumsum(x, -1) - x
 
 
-def mean_of_rest(draws: Draws, share: ArrayLike) -> np.ndarray:
+def mean_of_rest(draws: Draws, share: np.ndarray) -> np.ndarray:
     "What a draw is on average at most, before each draw, if at most `share` of all products is right."
     right, size = before_each(draws.right), before_each(draws.size)
     over = (right - share * size) / draws.page_size  # pages that were right beyond the claim
@@ -48,11 +48,11 @@ def mean_of_rest(draws: Draws, share: ArrayLike) -> np.ndarray:
 
 # %% ../../nbs/grouping/wealth.ipynb #c377b715
 PAGES_GUESSED = 4.0  # pages that the first guess of the design effect counts as
-ALIKE = 0.1  # rho of the first guess: of a category's lines that go wrong, how many go together; see the table at the end
+ALIKE = 0.1  # rho of the first guess: how much the lines of a page go wrong together; see the table at the end
 BOLD = 0.95  # of all that may be staked: no single draw must end the game
 
 
-def design_effect(draws: Draws, share: ArrayLike) -> np.ndarray:
+def design_effect(draws: Draws, share: np.ndarray) -> np.ndarray:
     "What the pages before each draw say of how their products go together: 1 as one, 1 / page size each for itself."
     k = draws.page_size
     apart = before_each(((draws.right - share * draws.size) / k) ** 2) / (share * (1 - share))
@@ -88,6 +88,13 @@ def log_wealth(
     return np.where(np.cumsum(draws.right, -1) > most, inf, grown)
 
 # %% ../../nbs/grouping/wealth.ipynb #47416658
+def mean_of_rest_plain(right: float, size: float, share: float, population: float, page_size: int) -> float:
+    "`mean_of_rest` after `right` of `size` products."
+    rest, over = max(population - size, 1), (right - share * size) / page_size
+    if over <= 0 and rest != inf: rest = ceil(rest / page_size)
+    return share - over / rest
+
+
 def log_wealth_plain(draws: Draws, share: float, instead: float) -> list[float]:
     "`log_wealth` of one store in a loop."
     k, n, most = draws.page_size, draws.population, inf
@@ -95,11 +102,8 @@ def log_wealth_plain(draws: Draws, share: float, instead: float) -> list[float]:
     right = size = pages = apart = wealth = 0.0
     found = []
     for r, s in zip(draws.right.tolist(), draws.size.tolist(), strict=True):
-        rest = max(n - size, 1)
-        def mean(p: float, rest: float = rest) -> float:
-            over = (right - p * size) / k
-            return p - over / (rest if over > 0 or rest == inf else ceil(rest / k))
-        m, q = mean(share), min(max(mean(instead), 0), 1)
+        m = mean_of_rest_plain(right, size, share, n, k)
+        q = min(max(mean_of_rest_plain(right, size, instead, n, k), 0), 1)
         effect = (PAGES_GUESSED * (1 + (k - 1) * ALIKE) / k + apart) / (PAGES_GUESSED + pages)
         stake = 0.0
         if SLACK < m < min(q, 1 - SLACK):
