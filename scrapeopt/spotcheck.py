@@ -23,9 +23,15 @@ from .grouping.certificates import Certificate, certify
 _all_ = ["Certificate", "certify"]  # whoever checks finds here what a check proves
 
 # %% ../nbs/04_spotcheck.ipynb #429efd68
-REACHED = 1e-9  # of a line: what floats round off
+MARGIN = 0.75  # of each risk, that the lines are set for
+ROUNDING = 1e-9  # of a line: what floats round off
 
-# %% ../nbs/04_spotcheck.ipynb #54e38bb1
+
+def line(risk: float) -> float:
+    "The logarithm of the wealth at which a claim is given up."
+    return -log(MARGIN * risk) - ROUNDING
+
+# %% ../nbs/04_spotcheck.ipynb #eb0b24e1
 Verdict = Literal["match", "rogue", "undecided"]
 
 
@@ -37,8 +43,8 @@ def decide(
     beta: float,  # risk of *match* where `p_rogue` or less is right
 ) -> tuple[np.ndarray, np.ndarray]:  # (...): the verdict; (...): draws until it, all where undecided
     "The verdict on each row of draws, and after which draw it stands."
-    match = log_wealth(draws, p_rogue, p_match) >= -log(beta) - REACHED  # *at most p_rogue is right* is given up
-    rogue = log_wealth(draws.mirrored, 1 - p_match, 1 - p_rogue) >= -log(alpha) - REACHED
+    match = log_wealth(draws, p_rogue, p_match) >= line(beta)  # *at most p_rogue is right* is given up
+    rogue = log_wealth(draws.mirrored, 1 - p_match, 1 - p_rogue) >= line(alpha)
     over, n = match | rogue, draws.size.shape[-1]
     end = np.where(over.any(-1), over.argmax(-1) + 1, n)
     is_rogue = rogue.any(-1) & (np.where(rogue.any(-1), rogue.argmax(-1) + 1, n + 1) <= end)  # the cautious on a tie
@@ -165,28 +171,40 @@ def need_overlaps(name: str, overlaps: ArrayLike) -> np.ndarray:  # (n,) float
     return found
 
 
-def noise_floor(agreement: np.ndarray) -> float:
+def ordinary_members(agreement: np.ndarray) -> np.ndarray:
+    "The overlaps of a group's past that are no strayed store's; a guess where there is no past."
+    if not agreement.size: return np.array([NO_PAST])
+    return agreement[agreement >= np.quantile(agreement, .75) - STRAYED]
+
+
+def noise_floor(ordinary: np.ndarray) -> float:
     "The overlap that ordinary members stay above."
     from scipy.special import stdtrit  # heavy: loaded where it is used
-    if not agreement.size: ordinary = np.array([NO_PAST])
-    else: ordinary = agreement[agreement >= np.quantile(agreement, .75) - STRAYED]
     freedom = SPREAD_COUNTS + len(ordinary) - 1
     spread = sqrt((SPREAD_COUNTS * SPREAD**2 + ((ordinary - ordinary.mean()) ** 2).sum()) / freedom)
     floor = ordinary.mean() - stdtrit(freedom, 1 - BELOW) * spread * sqrt(1 + 1 / len(ordinary))
     return float(np.clip(min(floor, ordinary.min()), LOWEST, HIGHEST))
 
+
+def affordable(p_match: float, usual: float, products: int, beta: float) -> float:
+    "The highest `p_rogue`, in thousandths, at which the check of a store with overlap `usual` takes so many products."
+    levels = np.arange(.001, p_match, .001)
+    gain = usual * np.log(p_match / levels) + (1 - usual) * np.log((1 - p_match) / (1 - levels))  # of a product
+    return float(levels[gain * products >= line(beta)].max(initial=.001))
+
 # %% ../nbs/04_spotcheck.ipynb #3f4547c3
 def learned_levels(
     agreement: Sequence[float] | np.ndarray,  # past overlaps of a group's members with what it served, taken in time
     strangers: Sequence[float] | np.ndarray = (),  # overlaps of stores of other groups with it
-    products: int = 60,  # that a check of a faultless store may take
+    products: int = 60,  # that the check of an ordinary store may take, on average
     beta: float = 0.01,  # risk of calling a Rogue a match
 ) -> tuple[float, float]:
     "`p_match` and `p_rogue` of a group, from its own past; InputError for overlaps that are none."
-    p_match = noise_floor(need_overlaps("agreement", agreement))
+    ordinary = ordinary_members(need_overlaps("agreement", agreement))
     others = need_overlaps("strangers", strangers)
     if not 0 < beta < 0.5: raise InputError(f"beta: a risk above 0 and below 0.5 is needed, got {beta!r}.")
     need_products("products", products)
-    affordable = p_match * beta ** (1 / products)  # (p_rogue / p_match) ** products = beta
+    p_match = noise_floor(ordinary)
     nearest = float(np.quantile(others, .95)) if others.size else 0.0
-    return p_match, min(max(affordable, nearest), p_match - CLOSEST)
+    p_rogue = max(affordable(p_match, float(ordinary.mean()), products, beta), nearest)
+    return p_match, min(p_rogue, p_match - CLOSEST)
