@@ -1,7 +1,7 @@
 """Spot checks on twins: do they keep their promises, and what do they cost? `python -m benchmarks.spotcheck`.
 
-Products and pages are those of pairs of stores of a twin. Each check draws anew: products one by one, or whole pages of a
-category. Levels are put where it hurts, at the very overlap of the pair, where a wrong verdict is likeliest.
+Products and pages are those of pairs of stores of a twin. Each check draws anew: products one by one, or whole pages
+of a category. Levels are put where it hurts, at the very overlap of the pair, where a wrong verdict is likeliest.
 """
 import argparse
 import json
@@ -258,8 +258,8 @@ def cost_table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for share in dict.fromkeys(r["overlap"] for r in rows):
         one, page = by[share, "product"], by[share, "page"]
-        lines.append(f"{share:.0%} | {one['match']:.1%} | {one['rogue']:.1%} | {one['draws']:.1f} | {page['match']:.1%} | "
-                     f"{page['rogue']:.1%} | {page['draws']:.1f}")
+        figures = [f"{found['match']:.1%} | {found['rogue']:.1%} | {found['draws']:.1f}" for found in (one, page)]
+        lines.append(f"{share:.0%} | " + " | ".join(figures))
     return table("prices as inferred | match | rogue | products | match, by page | rogue, by page | pages", lines)
 
 
@@ -281,22 +281,24 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
     save(cost_chart(results["costs"]), folder / "_static" / "bench_spot_checks.svg")
     s, n = results["weeks"], results["sizes"]
     parts = [
-        "# Spot checks, replayed", ":::{div} lead\nWhether spot checks keep what they promise, and what they cost, on twins "
-        "whose truth is known.\n:::",
-        f"Pairs of stores of {n['twins']} twins of {n['products']:,} products, drawn without replacement: products one by "
-        f"one, or pages of {PAGE_SIZE} of one category. What the verdicts mean is told in "
-        "[spot checks](../nbs/04_spotcheck.ipynb). `python -m benchmarks.spotcheck` measures again and writes this page.",
-        "## Risks",
-        f"How often a store is misjudged where {RISK:.0%} is promised, with `p_match` (called rogue) or `p_rogue` (called "
-        "match) exactly at the overlap of the pair, where it is hardest. In *two departments moved*, two whole categories "
-        "of the store are priced by another list, so that wrong prices stand together on pages.",
+        "# Spot checks, replayed",
+        ":::{div} lead\nWhether spot checks keep what they promise, and what they cost, on twins whose truth is "
+        "known.\n:::",
+        f"Pairs of stores of {n['twins']} twins of {n['products']:,} products, drawn without replacement: products one "
+        f"by one, or pages of {PAGE_SIZE} of one category. What the verdicts mean is told in "
+        "[spot checks](../nbs/04_spotcheck.ipynb). `python -m benchmarks.spotcheck` measures again and writes this "
+        "page.", "## Risks",
+        f"How often a store is misjudged where {RISK:.0%} is promised, with `p_match` (called rogue) or `p_rogue` "
+        "(called match) exactly at the overlap of the pair, where it is hardest. In *two departments moved*, two whole "
+        "categories of the store are priced by another list, so that wrong prices stand together on pages.",
         risk_table(results["risks"]), "## Costs",
-        f"A check at `p_match` = {P_MATCH}, `p_rogue` = {P_ROGUE:.2f}, both risks {RISK:.0%}, {n['replays']:,} replays a "
-        "row; differing prices lie anywhere.", cost_table(results["costs"]),
+        f"A check at `p_match` = {P_MATCH}, `p_rogue` = {P_ROGUE:.2f}, both risks {RISK:.0%}, {n['replays']:,} replays "
+        "a row; differing prices lie anywhere.", cost_table(results["costs"]),
         "![Products and pages until the verdict](_static/bench_spot_checks.svg)", "## Week after week",
-        f"{s['checks']:,} checks: all stores of {n['twins']} chains, every week, half of them by page, with levels learned "
-        "from the weeks before. In the middle half of the largest zone gets a price list of its own, and its stores are "
-        f"checked and certified all the same: {s['strayed']:,} checks of stores that had strayed.", week_table(s)]
+        f"{s['checks']:,} checks: all stores of {n['twins']} chains, every week, half of them by page, with levels "
+        "learned from the weeks before. In the middle half of the largest zone gets a price list of its own, and its "
+        f"stores are checked and certified all the same: {s['strayed']:,} checks of stores that had strayed.",
+        week_table(s)]
     (folder / "spot_checks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -313,7 +315,7 @@ def main(args: list[str] | None = None) -> None:
     results = {"sizes": asdict(sizes), "risks": risks(sizes), "costs": costs(sizes), "weeks": summary(weeks)}
     (out / "spot_checks.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
     write_page(results, out if out != ROOT / "benchmarks" / "results" else ROOT / "docs")
-    for found in (risk_table(results["risks"]), cost_table(results["costs"]), week_table(results["weeks"])): print(found)
+    print(*(risk_table(results["risks"]), cost_table(results["costs"]), week_table(results["weeks"])), sep="\n\n")
 
 
 if __name__ == "__main__": main()

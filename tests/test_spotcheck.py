@@ -124,9 +124,9 @@ def test_a_store_that_was_seen_whole_has_its_verdict(population, data):
 
 def test_nothing_counts_after_the_verdict():
     check = SpotCheck(.98, .90)
-    assert check.update([True] * 500) == "match" and (check.drawn, check.agreeing) == (55, 55)
+    assert check.update([True] * 500) == "match" and (check.drawn, check.agreeing) == (58, 58)
     assert check.update([False] * 100) == "match" and check.update_page([False] * 36) == "match"
-    assert (check.drawn, check.agreeing) == (55, 55)
+    assert (check.drawn, check.agreeing) == (58, 58)
 
 
 def test_a_page_without_shared_products_is_no_draw():
@@ -137,8 +137,8 @@ def test_a_page_without_shared_products_is_no_draw():
 
 def test_pages_are_one_draw_each():
     check = SpotCheck(.98, .90, page_size=36)
-    verdicts = [check.update_page(np.ones(36, bool)) for _ in range(46)]
-    assert verdicts == [None] * 45 + ["match"]
+    verdicts = [check.update_page(np.ones(36, bool)) for _ in range(49)]
+    assert verdicts == [None] * 48 + ["match"]
     assert SpotCheck(.98, .90).update_page(np.zeros(36, bool)) is None  # one bad page may be one bad shelf
 
 
@@ -241,13 +241,14 @@ def test_levels_make_a_test_and_no_ordinary_store_is_between(agreement, stranger
         assert p_match <= min(ordinary)
 
 
-@given(st.lists(st.floats(.9, 1), min_size=1, max_size=40))
-def test_a_check_of_a_faultless_store_costs_what_was_said(agreement):
-    for products in (20, 60, 150):
-        levels = learned_levels(agreement, products=products)
-        check = SpotCheck(*levels)
-        check.update([True] * 1000)
-        assert check.verdict == "match" and (check.drawn <= products or levels[0] - levels[1] < .0201)
+@pytest.mark.parametrize("usual", [.99, .97, .93])
+@pytest.mark.parametrize("products", [40, 60, 150])
+def test_a_check_of_an_ordinary_store_costs_what_was_said(usual, products):
+    levels = learned_levels(np.random.default_rng(1).normal(usual, .003, 50).clip(0, 1), products=products)
+    rows = np.random.default_rng(2).random((1000, 1200)) < usual
+    verdict, end = decide(singles(rows), *levels, .01, .01)
+    assert end.mean() < 1.15 * products and (verdict == "rogue").mean() <= .01
+    assert end.mean() > .6 * products or levels[0] - levels[1] < .0201  # the levels are as near as that allows
 
 
 def test_levels_follow_the_past():
@@ -308,7 +309,7 @@ def test_a_certificate_says_what_it_is():
     assert (proof.products, proof.agreeing, proof.at, proof.risk) == (check.drawn, check.agreeing, NOW, .01)
     assert proof.words() == (
         f"Woolworths 4311: prices inferred from [Woolworths-Perth] are right on at least {100 * proof.share:.1f} % of "
-        "lines (risk 1 %), on 27 November 2026, after 74 products, 73 of them right")
+        "lines (risk 1 %), on 27 November 2026, after 78 products, 77 of them right")
 
 
 def test_a_share_is_never_rounded_up():
