@@ -75,7 +75,7 @@ def at_overlap(pair: Pair, share: float, rng: np.random.Generator) -> Pair:
     "The pair with so many prices changed, by lot, that exactly `share` of them match (rounded)."
     matches, more = pair.matches.copy(), round(share * len(pair.matches)) - int(pair.matches.sum())
     matches[rng.choice(np.flatnonzero(matches != (more > 0)), abs(more), replace=False)] = more > 0
-    return Pair(f"{share:.0%}", matches, pair.page)
+    return Pair(f"exactly {share:.0%} agree", matches, pair.page)
 
 
 def twin_pairs(seed: int, sizes: Sizes) -> list[Pair]:
