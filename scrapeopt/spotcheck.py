@@ -8,6 +8,7 @@ __all__ = ['Verdict', 'PAGE_SIZE', 'decide', 'SpotCheck', 'learned_levels', 'Cer
 # %% ../nbs/04_spotcheck.ipynb #45fa850f
 from collections.abc import Sequence
 from math import inf, log, sqrt
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -51,15 +52,19 @@ def decide(
     return np.where(is_rogue, "rogue", np.where(over.any(-1), "match", "undecided")), end
 
 # %% ../nbs/04_spotcheck.ipynb #0a80d3d5
+def need_between(name: str, x: float, what: str, most: float) -> None:
+    "Raise `InputError` unless `x` is a number above 0 and below `most`."
+    if not isinstance(x, Real) or not 0 < x < most:
+        raise InputError(f"{name}: {what} above 0 and below {most:g} is needed, got {x!r}.")
+
+
 def need_levels(p_match: float, p_rogue: float, alpha: float, beta: float) -> None:
     "Raise `InputError` unless the levels and the risks make a test."
-    for name, level in (("p_match", p_match), ("p_rogue", p_rogue)):
-        if not 0 < level < 1: raise InputError(f"{name}: a share above 0 and below 1 is needed, got {level!r}.")
+    for name, level in (("p_match", p_match), ("p_rogue", p_rogue)): need_between(name, level, "a share", 1)
     if p_rogue >= p_match:
         raise InputError(f"p_rogue: a Rogue agrees on less than a member does, but p_rogue {p_rogue!r} is not below "
                          f"p_match {p_match!r}.")
-    for name, risk in (("alpha", alpha), ("beta", beta)):
-        if not 0 < risk < 0.5: raise InputError(f"{name}: a risk above 0 and below 0.5 is needed, got {risk!r}.")
+    for name, risk in (("alpha", alpha), ("beta", beta)): need_between(name, risk, "a risk", 0.5)
 
 
 def need_products(name: str, n: int) -> None:
@@ -165,7 +170,8 @@ HIGHEST, LOWEST, CLOSEST = 0.99, 0.5, 0.02  # of p_match; and how near p_rogue m
 
 def need_overlaps(name: str, overlaps: ArrayLike) -> np.ndarray:  # (n,) float
     "Overlaps as an array; InputError for what is none."
-    found = np.asarray(overlaps, float).ravel()
+    try: found = np.asarray(overlaps, float).ravel()
+    except (TypeError, ValueError): raise InputError(f"{name}: overlaps are numbers, got {overlaps!r}.") from None
     wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))
     if wrong.size: raise InputError(f"{name}: an overlap is 0 to 1, got {found[wrong[0]]} at position {wrong[0]}.")
     return found
@@ -202,7 +208,7 @@ def learned_levels(
     "`p_match` and `p_rogue` of a group, from its own past; InputError for overlaps that are none."
     ordinary = ordinary_members(need_overlaps("agreement", agreement))
     others = need_overlaps("strangers", strangers)
-    if not 0 < beta < 0.5: raise InputError(f"beta: a risk above 0 and below 0.5 is needed, got {beta!r}.")
+    need_between("beta", beta, "a risk", 0.5)
     need_products("products", products)
     p_match = noise_floor(ordinary)
     nearest = float(np.quantile(others, .95)) if others.size else 0.0

@@ -1,7 +1,7 @@
 "Spot checks keep their risks, however products are drawn and however often one looks; and certificates are honest."
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, permutations
 from math import comb, inf, log
 
 import numpy as np
@@ -68,6 +68,19 @@ def test_the_game_is_fair_exactly(population, right, claim, data):
     wealth = np.exp(log_wealth(singles(orders, population), claim / population, target))
     assert len(orders) == comb(population, right) and np.isfinite(wealth).all()
     assert (wealth.mean(0) <= 1 + 1e-9).all()
+
+
+@given(st.lists(st.integers(1, 4).flatmap(lambda k: st.tuples(st.integers(0, k), st.just(k))), min_size=2, max_size=5),
+       st.sampled_from([.3, .6, .9, .99]), st.integers(0, 3))
+def test_the_game_is_fair_exactly_by_page_too(pages, target, slack):
+    "Over all orders of pages of several lengths: whoever looks after each has `c` times the stake in 1 of `c` at most."
+    right, size = np.array(pages).T
+    share = min(right.sum() + slack, size.sum()) / size.sum()  # the claim is true
+    orders = np.array(list(permutations(range(len(pages)))))
+    wealth = np.exp(log_wealth(Draws(right[orders], size[orders], int(size.sum()), 4), share, target))
+    assert (wealth.mean(0) <= 1 + 1e-9).all()
+    richest = np.sort(wealth.max(1))[::-1]
+    assert (richest * np.arange(1, len(richest) + 1) / len(richest) <= 1 + 1e-9)[richest >= 1].all()
 
 
 @given(st.integers(20, 400), st.integers(2, 15))
@@ -145,6 +158,8 @@ def test_pages_are_one_draw_each():
 @pytest.mark.parametrize("make, words", [
     (lambda: SpotCheck(.90, .98), "p_rogue: a Rogue agrees on less"), (lambda: SpotCheck(.9, .9), "p_rogue: "),
     (lambda: SpotCheck(1, .9), "p_match: a share above 0 and below 1"), (lambda: SpotCheck(.9, 0), "p_rogue: a share"),
+    (lambda: SpotCheck("high", .9), "p_match: a share"), (lambda: SpotCheck(.98, .9, None), "alpha: a risk"),
+    (lambda: learned_levels(["x"]), "agreement: overlaps are numbers"),
     (lambda: SpotCheck(float("nan"), .9), "p_match: "), (lambda: SpotCheck(.98, .9, alpha=.5), "alpha: a risk"),
     (lambda: SpotCheck(.98, .9, beta=0), "beta: a risk"), (lambda: SpotCheck(.98, .9, population=0), "population: "),
     (lambda: SpotCheck(.98, .9, population=10.5), "population: "),
