@@ -66,7 +66,7 @@ def need_levels(p_match: float, p_rogue: float, alpha: float, beta: float) -> No
                          f"p_match {p_match!r}.")
     for name, risk in (("alpha", alpha), ("beta", beta)): need_between(name, risk, "a risk", 0.5)
 
-
+# %% ../nbs/04_spotcheck.ipynb #9f070582
 def need_products(name: str, n: int) -> None:
     "Raise `InputError` unless `n` is a whole number of products, 1 or more."
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
@@ -82,7 +82,7 @@ def need_bools(matches: ArrayLike) -> np.ndarray:  # (n,) bool
                          f"got {found.dtype} of shape {found.shape}.")
     return found
 
-
+# %% ../nbs/04_spotcheck.ipynb #66cca0af
 def go_on(
     draws: Draws,  # so far
     sizes: ArrayLike,  # products of each further draw
@@ -99,9 +99,9 @@ def go_on(
                          f"{draws.population:,}; draw without replacement, or give the population that both sell.")
     return Draws(right, sizes, draws.population, page_size)
 
-# %% ../nbs/04_spotcheck.ipynb #9f070582
+# %% ../nbs/04_spotcheck.ipynb #a05c7296
 def count(check: "SpotCheck", sizes: ArrayLike, right: ArrayLike, page_size: int) -> Verdict | None:
-    "Let a check go on, up to its verdict; after that nothing counts any more."
+    "Let a check go on, up to its verdict."
     if check.verdict == "undecided" and np.size(sizes):
         draws = go_on(check.draws, sizes, right, page_size)
         verdict, end = decide(draws, check.p_match, check.p_rogue, check.alpha, check.beta)
@@ -160,21 +160,12 @@ class SpotCheck:
         "Those of them whose price was as inferred."
         return int(self.draws.right.sum())
 
-# %% ../nbs/04_spotcheck.ipynb #afb5c0df
+# %% ../nbs/04_spotcheck.ipynb #20604bc8
 SPREAD, SPREAD_COUNTS = 0.01, 3  # of overlaps in a group of which little is known, and how many overlaps that is worth
 NO_PAST = 0.97  # overlap of members where nothing is known: in one price zone raw overlaps lie near 0.96 to 0.98
 BELOW = 0.05  # chance that the next ordinary member agrees less than `p_match`
 STRAYED = 0.1  # below the upper quartile of a group: no ordinary member
-HIGHEST, LOWEST, CLOSEST = 0.99, 0.5, 0.02  # of p_match; and how near p_rogue may come to it
-
-
-def need_overlaps(name: str, overlaps: ArrayLike) -> np.ndarray:  # (n,) float
-    "Overlaps as an array; InputError for what is none."
-    try: found = np.asarray(overlaps, float).ravel()
-    except (TypeError, ValueError): raise InputError(f"{name}: overlaps are numbers, got {overlaps!r}.") from None
-    wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))
-    if wrong.size: raise InputError(f"{name}: an overlap is 0 to 1, got {found[wrong[0]]} at position {wrong[0]}.")
-    return found
+HIGHEST, LOWEST = 0.99, 0.5  # of p_match
 
 
 def ordinary_members(agreement: np.ndarray) -> np.ndarray:
@@ -191,12 +182,24 @@ def noise_floor(ordinary: np.ndarray) -> float:
     floor = ordinary.mean() - stdtrit(freedom, 1 - BELOW) * spread * sqrt(1 + 1 / len(ordinary))
     return float(np.clip(min(floor, ordinary.min()), LOWEST, HIGHEST))
 
-
+# %% ../nbs/04_spotcheck.ipynb #7f63f877
 def affordable(p_match: float, usual: float, products: int, beta: float) -> float:
     "The highest `p_rogue`, in thousandths, at which the check of a store with overlap `usual` takes so many products."
     levels = np.arange(.001, p_match, .001)
     gain = usual * np.log(p_match / levels) + (1 - usual) * np.log((1 - p_match) / (1 - levels))  # of a product
     return float(levels[gain * products >= line(beta)].max(initial=.001))
+
+# %% ../nbs/04_spotcheck.ipynb #afb5c0df
+CLOSEST = 0.02  # between the levels: nearer ones take hundreds of products
+
+
+def need_overlaps(name: str, overlaps: ArrayLike) -> np.ndarray:  # (n,) float
+    "Overlaps as an array; InputError for what is none."
+    try: found = np.asarray(overlaps, float).ravel()
+    except (TypeError, ValueError): raise InputError(f"{name}: overlaps are numbers, got {overlaps!r}.") from None
+    wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))
+    if wrong.size: raise InputError(f"{name}: an overlap is 0 to 1, got {found[wrong[0]]} at position {wrong[0]}.")
+    return found
 
 # %% ../nbs/04_spotcheck.ipynb #3f4547c3
 def learned_levels(
