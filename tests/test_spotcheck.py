@@ -1,4 +1,5 @@
 "Spot checks keep their risks, however products are drawn and however often one looks; and certificates are honest."
+import json
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import combinations, permutations
@@ -330,3 +331,30 @@ def test_a_certificate_says_what_it_is():
 def test_a_share_is_never_rounded_up():
     proof = Certificate("Coles", "7", "[Coles]", .94999, .05, NOW, 60, 60)
     assert "at least 94.9 % of lines" in proof.words()
+
+
+# --- on twins, as the benchmark does it at length
+
+replay = pytest.importorskip("benchmarks.spotcheck", reason="benchmarks/ is not part of the installed package")
+
+
+def test_pages_of_a_pair_are_those_of_the_shop():
+    "36 products that the store sells to a page of one category; what the other does not sell is left out."
+    category = np.repeat(["b", "a"], [40, 50])
+    store, served = np.full(90, 100), np.full(90, 100)
+    store[45], served[0], served[89] = -1, -1, 999  # not sold here, not sold there, another price
+    pair = replay.pair_of("a pair", store, served, category)
+    right, size = pair.pages
+    assert size.tolist() == [36, 13, 35, 4] and (size - right).tolist() == [0, 1, 0, 0]
+    assert pair.overlap == 87 / 88
+
+
+@pytest.mark.slow
+def test_a_tiny_replay_keeps_the_risks_and_writes_a_page(tmp_path):
+    replay.main(["--quick", "--out", str(tmp_path)])
+    results = json.loads((tmp_path / "spot_checks.json").read_text("utf-8"))
+    assert all(r["error"] * r["replays"] <= most(.01, r["replays"]) for r in results["risks"])
+    weeks = results["weeks"]
+    assert weeks["strayed"] > 0 and weeks["rogues called match"] == 0 and weeks["false certificates"] < .2
+    page = (tmp_path / "spot_checks.md").read_text("utf-8")
+    assert "two departments moved, called match | 200 |" in page and "| 100% | 100.0% |" in page
