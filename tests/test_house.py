@@ -12,7 +12,7 @@ from tools.pages import CAPTION
 
 each_notebook = pytest.mark.parametrize("path", nbs.NOTEBOOKS, ids=nbs.name)
 each_exporting = pytest.mark.parametrize("path", nbs.EXPORTING, ids=nbs.name)
-COMPUTING = ("clustering", "discovery", "overlap", "groups", "scheduler", "core", "grouping", "policies")
+COMPUTING = ("clustering", "discovery", "overlap", "groups", "spotcheck", "scheduler", "core", "grouping", "policies")
 each_computing = pytest.mark.parametrize("path", [p for p in nbs.EXPORTING if nbs.module(p).split(".")[0] in COMPUTING],
                                          ids=nbs.name)
 

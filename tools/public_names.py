@@ -19,6 +19,7 @@ PUBLIC = {
     "discovery": "discovery_queue SyncWindow",
     "overlap": "true_overlap range_overlap overlap_matrix FingerprintIndex",
     "groups": "GroupOrchestrator StoreGroup",
+    "spotcheck": "SpotCheck",
     "policies": "Policy document delegated",
     "scheduler": "ScrapeScheduler",
     "workspace": "Workspace",
