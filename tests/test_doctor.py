@@ -12,7 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_chain import LATER, PRODUCTS, THURSDAY, land, lines, scrape_all, scrape_in_two_days, shelf, stores
+from effort import drilled
+from templates import copy_of
+from small_chain import LATER, PRODUCTS, THURSDAY, land, lines, scrape_all, scrape_in_two_days, scraped_once, shelf
+from small_chain import stores
 from sqlalchemy import select, text
 
 from scrapeopt.cli import main
@@ -26,25 +29,13 @@ from scrapeopt.workspace import Workspace
 
 W = "Woolworths"
 NOW = THURSDAY + pd.Timedelta(days=9)
-POLICIES = ("document", "delegated")
+POLICIES = (drilled("document"), "delegated")
 each_policy = pytest.mark.parametrize("policy", POLICIES)
-
-
-TEMPLATES = dict[str, Path]()  # by policy
-
-
-@pytest.fixture(scope="module", autouse=True)
-def templates(tmp_path_factory):
-    "A workspace of each policy, made once and copied for each test."
-    for policy in POLICIES:
-        TEMPLATES[policy] = tmp_path_factory.mktemp("templates") / policy
-        scraped_twice(TEMPLATES[policy], policy).engine.dispose()
 
 
 def made(path: Path, policy: str) -> Workspace:
     "A workspace of two companies, scraped in two weeks."
-    shutil.copytree(TEMPLATES[policy], path)
-    return Workspace.open(path)
+    return copy_of(scraped_twice, path, policy)
 
 
 def scraped_twice(path: Path, policy: str, db_url: str | None = None) -> Workspace:
@@ -178,12 +169,8 @@ def test_the_wrong_price_is_never_served(ws):
 
 
 def test_a_store_without_an_older_one_is_served_from_its_group(tmp_path):
-    for policy in POLICIES:
-        ws = Workspace.create(tmp_path / policy, policy=policy)
-        ws.import_stores(stores())
-        ws.cluster(min_samples=2)
-        scrape_all(ws)
-        update_db(ws)
+    for policy in ("document", "delegated"):
+        ws = scraped_once(tmp_path / policy, policy)
         newest(ws, "0002").unlink()
         with pytest.warns(LeftOutWarning, match="it is served from its group"): served = ws.prices(W, "0002", now=NOW)
         assert set(served.source) == {"inferred_group"} and len(served) == len(PRODUCTS)
