@@ -92,16 +92,20 @@ def add_old(
         spans[step] = SpanCounts(before.seen + both.sum(0), before.changed + changed, before.expected + gone.sum(0))
 
 # %% ../../nbs/grouping/line_habits.ipynb #bf7259ce
+USUAL_CHANGE = 0.5  # changes expected and seen before anything was
+
+
 def line_volatility(
     spans: Collection[SpanCounts],
     products: int,
 ) -> np.ndarray:  # (products,)
     "How many times the hazard of the price week each line moves at."
-    changed, expected = np.ones(products), np.ones(products)
+    changed, expected, told = np.zeros((3, products))
     for span in spans:
         seen = np.maximum(span.seen, 1)
-        changed, expected = changed + span.changed / seen, expected + span.expected / seen
-    return changed / expected
+        changed, expected, told = changed + span.changed / seen, expected + span.expected / seen, told + (span.seen > 0)
+    told = np.maximum(told, 1)
+    return (USUAL_CHANGE + changed / told) / (USUAL_CHANGE + expected / told)
 
 # %% ../../nbs/grouping/line_habits.ipynb #8472dfaf
 @dataclass(frozen=True, eq=False)

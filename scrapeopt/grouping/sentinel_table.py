@@ -106,7 +106,7 @@ def corrected(lists: PriceLists) -> PriceLists:
 
 # %% ../../nbs/grouping/sentinel_table.ipynb #a371f87d
 NU_WEIGHT = 2.0  # lists that weigh as much as the share of all lines
-LISTED = 0.1  # share of "another price" that is one of the listed ones all the same
+LISTED = 0.3  # share of "another price" that is one of the listed ones all the same
 
 
 def listed_prices(
@@ -136,7 +136,7 @@ def spread_unknown(
     known: np.ndarray,  # (m, answers) probability of each listed price
     listed: np.ndarray,  # (m, answers) bool: is a price, not a filler
 ) -> np.ndarray:  # (m, answers + 1), the last: another price
-    "What is left is another price, a tenth of it one of the listed ones."
+    "What is left is another price, three tenths of it one of the listed ones."
     rest = 1 - known.sum(1, keepdims=True)
     share = LISTED * listed / np.maximum(listed.sum(1, keepdims=True), 1)
     return np.hstack([known + rest * share, rest * (1 - share.sum(1, keepdims=True))])
@@ -164,10 +164,10 @@ def stranger_chance(
     return np.stack([prob[rows, (answers == price[:, None]).argmax(1)] for price in lists.prices.T], 1)
 
 # %% ../../nbs/grouping/sentinel_table.ipynb #d6eb4456
-FOLLOWED = np.array([0, 0.2, 0.4, 0.6, 1])  # share of lines on which a store follows a group; 1: a member
+FOLLOWED = np.array([0, 0.2, 0.4, 0.6, 0.8, 1])  # share of lines on which a store follows a group; 1: a member
 
 # %% ../../nbs/grouping/sentinel_table.ipynb #4d7ed365
-EACH_STEP = 0.5  # lists at each step of `FOLLOWED` before any was seen
+EACH_STEP = 2.0  # lists at each step of `FOLLOWED` before any was seen
 SHARED = 20  # prices in common, at least, of two lists that are compared
 
 

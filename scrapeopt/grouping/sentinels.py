@@ -111,7 +111,7 @@ def information(
 # %% ../../nbs/grouping/sentinels.ipynb #b126146c
 MAX_BRANCHES = 16  # beliefs that are followed while questions are collected
 SPREAD = 0.5  # a line counts so much for each line of its department that was asked for
-LEAST_BITS = 0.001  # below that a line is not worth a question
+LEAST_BITS = 1e-4  # below that a line is not worth a question
 
 
 def branches_of(
@@ -145,10 +145,9 @@ def next_sentinels(
     taken, branches, chosen = list(places(table, asked)), [belief.weight], list[int]()
     while len(chosen) < n:
         bits = sum(w.sum() * information(table, Belief(w / w.sum())) for w in branches)
-        bits = bits * spread_factor(table, np.array(taken, np.int64))
         bits[taken] = 0
         if bits.max() < LEAST_BITS: break
-        chosen.append(int(bits.argmax()))
+        chosen.append(int((bits * spread_factor(table, np.array(taken, np.int64))).argmax()))
         taken.append(chosen[-1])
         if len(chosen) < n: branches = branches_of(table, branches, chosen[-1])
     return table.lines[chosen]
@@ -211,7 +210,8 @@ def find_home_group(
 ) -> Home:
     "Ask a store for products until it is sure where it belongs, or the budget is spent."
     check_share("sure", sure)
-    if min(page, budget) < 1: raise InputError(f"page, budget: at least 1 product is needed, got {page!r}, {budget!r}.")
+    for name, n in (("page", page), ("budget", budget)):
+        if n < 1: raise InputError(f"{name}: at least 1 product is needed, got {n!r}.")
     belief = first_belief(table) if belief is None else belief
     answers, requests = dict[int, int](), 0
     while not (home := likely_home(table, belief, tuple(answers), requests, sure)).sure and len(answers) < budget:
