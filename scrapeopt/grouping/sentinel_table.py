@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from .evidence_context import LatestSnapshots
 from .line_habits import LineHabits, fresh_rows, learn_habits, scraped_rows, still_charged
@@ -220,13 +221,24 @@ class SentinelTable:
         "How uncertain the answer of a member is."
         return entropy(self.member)
 
-# %% ../../nbs/grouping/sentinel_table.ipynb #eb64dba0
+# %% ../../nbs/grouping/sentinel_table.ipynb #19804b0a
 MISTAKEN = 0.01  # share of prices of groups that are mistaken in a way that nothing here foresees
+
+
+def mistaken_share(
+    week: PriceWeek,
+    newest: int,  # local day of the newest snapshot
+    day: int,  # today, local
+) -> float:
+    "Which share of the groups' prices is taken for a stranger's."
+    gone = 0.0 if week.changeover is not None else 1 - float(week.survival(newest, day))
+    return max(MISTAKEN, gone)
 
 
 def answer_probs(
     lists: PriceLists,  # of some lines
     unseen: float,  # share of lists with a price of their own, over all lines of the company
+    mistaken: float = MISTAKEN,  # as `mistaken_share`
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # answers, of a member, of a stranger, as `SentinelTable` has them
     "What stores would answer for some lines."
     answers = listed_prices(lists.prices)
@@ -239,7 +251,7 @@ def answer_probs(
     right = (np.where(lists.prices == NOT_SOLD, 0, lists.right) * lasts)[:, None]
     shows = keeps * own + (1 - keeps) * another[..., None]
     member = right * shows + (lasts[..., None] - right) * shown[..., None] + ((1 - lasts) * another)[..., None]
-    return answers, (1 - MISTAKEN) * member + MISTAKEN * stranger[..., None], stranger
+    return answers, (1 - mistaken) * member + mistaken * stranger[..., None], stranger
 
 # %% ../../nbs/grouping/sentinel_table.ipynb #032674a9
 TELLING, APART = 256, 240  # lines kept that tell most at first; and for all groups together, that tell pairs apart
@@ -287,13 +299,14 @@ def worth_asking(
     lists: PriceLists,
     chance: np.ndarray,  # (m, groups) probability that a stranger charges the group's price
     unseen: float,  # share of lists with a price of their own
+    mistaken: float = MISTAKEN,  # as `mistaken_share`
 ) -> np.ndarray:  # (k,) int64 lines, ascending
     "The lines that are kept."
     m, n = lists.prices.shape
     told, step = np.zeros(m), max(1, CELLS // (n * n + n))
     for start in range(0, m, step):
         part = lists.rows(slice(start, start + step))
-        told[start:start + step] = first_information(*answer_probs(part, unseen)[1:], part.sold)
+        told[start:start + step] = first_information(*answer_probs(part, unseen, mistaken)[1:], part.sold)
     best, each = [np.argsort(-told, kind="stable")[:TELLING]], max(2, APART // n)
     for g, rival in enumerate(rivals(lists)):
         best += [np.argsort(-x, kind="stable")[:each] for x in telling_apart(lists, g, int(rival), chance[:, g])]
@@ -337,8 +350,8 @@ def sentinel_table(
     apart = scraped_rows(latest, others)[:MAX_OTHERS]
     lists = corrected(price_lists(latest, list(rows.values()), apart, habits, day))
     unseen = float(lists_alone(lists.shown).sum()) / max(1, int((lists.shown != NOT_SOLD).sum()))
-    chance = stranger_chance(lists, unseen)
-    kept = np.union1d(worth_asking(lists, chance, unseen), asked)
+    chance, mistaken = stranger_chance(lists, unseen), mistaken_share(latest.week, habits.newest, day)
+    kept = np.union1d(worth_asking(lists, chance, unseen, mistaken), asked)
     part = lists.rows(kept)
-    return SentinelTable(tuple(rows), kept, *answer_probs(part, unseen), part.sold, latest.categories[kept],
+    return SentinelTable(tuple(rows), kept, *answer_probs(part, unseen, mistaken), part.sold, latest.categories[kept],
                          stranger_steps(nearness(lists.shown, chance)))
