@@ -221,7 +221,7 @@ class SentinelTable:
         "How uncertain the answer of a member is."
         return entropy(self.member)
 
-# %% ../../nbs/grouping/sentinel_table.ipynb #19804b0a
+# %% ../../nbs/grouping/sentinel_table.ipynb #d21e877d
 MISTAKEN = 0.01  # share of prices of groups that are mistaken in a way that nothing here foresees
 
 
@@ -234,7 +234,7 @@ def mistaken_share(
     gone = 0.0 if week.changeover is not None else 1 - float(week.survival(newest, day))
     return max(MISTAKEN, gone)
 
-
+# %% ../../nbs/grouping/sentinel_table.ipynb #eb64dba0
 def answer_probs(
     lists: PriceLists,  # of some lines
     unseen: float,  # share of lists with a price of their own, over all lines of the company
@@ -320,7 +320,7 @@ def check_members(latest: LatestSnapshots, members: Mapping[str, Collection[str]
     "Refuse stores that are not among the snapshots, and groups of which nothing is known."
     for name, stores in [*members.items(), ("others", others)]:
         if unknown := sorted(set(stores) - set(latest.row)):
-            raise InputError(f"{name}: store {unknown[0]!r} is not among the {len(latest.row)} of the snapshots.")
+            raise InputError(f"{name}: store {unknown[0]!r} is none of the {len(latest.row)} stores of the snapshots.")
     if not any(len(scraped_rows(latest, stores)) for stores in members.values()):
         raise InputError("members: no store of any group was ever scraped; scrape one of each group first.")
 
