@@ -178,6 +178,21 @@ def chart(found: pd.DataFrame) -> Figure:
     return fig
 
 
+def together(found: pd.DataFrame) -> list[str]:
+    "A table of all chains with a changeover together."
+    lines = ["| groups seen | way | members: wrong | unsure | requests | strangers: wrong | unsure | requests |",
+             "| --- | --- |" + " --: |" * 6]
+    for (known, way), part in found[found["kind"] != "algorithmic"].groupby(["known", "way"], sort=False):
+        cells = []
+        for who in ("members", "strangers"):
+            rows = part[part["who"] == who]
+            columns = (rows[c] for c in ("wrong", "unsure", "requests"))
+            wrong, unsure, requests = (np.average(column, weights=rows["asked"]) for column in columns)
+            cells += [f"{wrong:.1%}", f"{unsure:.1%}", f"{requests:.1f}"]
+        lines.append(f"| {known} | {way} | {' | '.join(cells)} |")
+    return lines
+
+
 HEAD = "| chain | groups | way | members: wrong | unsure | products | requests | strangers: wrong | unsure | products |"
 LEAD = """# Finding homes
 
@@ -202,7 +217,8 @@ def write_page(rows: list[Row], sizes: Sizes, folder: Path) -> None:
     found, parts = summary(rows), [LEAD, TEXT.format(random=sizes.random)]
     (folder / "_static").mkdir(parents=True, exist_ok=True)
     save(chart(found), folder / "_static" / "bench_sentinels.svg")
-    parts.append("![Requests until a member's home is known](_static/bench_sentinels.svg)")
+    parts += ["![Requests until a member's home is known](_static/bench_sentinels.svg)",
+              "## Chains with a changeover, together", "\n".join(together(found))]
     for known in KNOWN:
         lines = [HEAD, "| --- | --: | --- |" + " --: |" * 7]
         for (kind, way), part in found[found["known"] == known].groupby(["kind", "way"], sort=False):
