@@ -28,9 +28,19 @@ if TYPE_CHECKING:
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/collect.ipynb #40496788
+TASK_KEYS = ("company", "store_id", "mode", "reason", "cluster", "group", "kind")
+
+
 def _tasks(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
-    "A queue as rows: company, store_id, mode, reason, cluster, group."
-    return [{k: getattr(t, k) for k in ("company", "store_id", "mode", "reason", "cluster", "group")} for t in tasks]
+    "A queue as rows: company, store_id, mode, reason, cluster, group, kind, and the products of a spot check."
+    return [{key: getattr(task, key) for key in TASK_KEYS} | ({"products": list(task.products)} if task.products else {})
+            for task in tasks]
+
+
+def _task_lines(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
+    "A queue as rows for people: of a spot check, how many products it asks for."
+    def kind(task: "ScrapeTask") -> str: return f"{task.kind} of {len(task.products)}" if task.products else task.kind
+    return [{key: getattr(task, key) for key in TASK_KEYS} | {"kind": kind(task)} for task in tasks]
 
 # %% ../../nbs/commands/collect.ipynb #330a747d
 def _warn_of_straddling(
@@ -69,7 +79,7 @@ def queue(
     ws, at = open_workspace(context, workspace), utc_moment(now)
     tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
     if not tasks and not as_json: typer.echo(_why_idle(ws, n, company, cluster or None, at, policy))
-    else: show(_tasks(tasks), as_json)
+    else: show(_tasks(tasks) if as_json else _task_lines(tasks), as_json)
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
 
 # %% ../../nbs/commands/collect.ipynb #8f59c79a
