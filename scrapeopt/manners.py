@@ -9,7 +9,7 @@ __all__ = ['Line', 'Politeness', 'HostTurns', 'BlockPages', 'blocked']
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -138,7 +138,7 @@ class HostTurns:
     def process_response(self, request: "Request", response: "Response") -> "Response":
         "Hand the turn back, and leave the shop alone if it asks for that."
         if response.status in SLOW_DOWN:
-            asked = retry_after(response.headers.get("Retry-After", b"").decode("latin-1"), datetime.now(UTC))
+            asked = retry_after((response.headers.get("Retry-After") or b"").decode("latin-1"), datetime.now(UTC))
             pause_s = FIRST_PAUSE_S * 2 ** request.meta.get("retry_times", 0) if asked is None else asked
             leave_alone(self.polite.folder, host_of(request), time.time() + pause_s)
         self.end(request)
@@ -159,11 +159,12 @@ class HostTurns:
         agent = self.crawler.settings["ROBOTSTXT_USER_AGENT"] or self.crawler.settings["USER_AGENT"]
         if delay_s := robotparser.crawl_delay(agent): slow_down(self.polite.folder, host_of(request), delay_s)
 
-# %% ../nbs/08b_manners.ipynb #b7cf96e1
-BLOCK_WORDS = re.compile(
-    r"access (?:to this page )?(?:has been |is )?denied|captcha|not a robot|are you (?:a )?(?:robot|human)|verify (?:that )?you"
-    r" are (?:a )?human|unusual traffic|request (?:was |has been )?blocked|you have been blocked|pardon our interruption"
-    r"|checking your browser|automated (?:access|requests|traffic)|too many requests|rate limit|bot detect", re.IGNORECASE)
+# %% ../nbs/08b_manners.ipynb #346497cc
+BLOCK_WORDS = re.compile("|".join((
+    "access (?:to this page )?(?:has been |is )?denied", "captcha", "not a robot", "are you (?:a )?(?:robot|human)",
+    "verify (?:that )?you are (?:a )?human", "unusual traffic", "request (?:was |has been )?blocked",
+    "you have been blocked", "pardon our interruption", "checking your browser", "bot detect", "rate limit",
+    "automated (?:access|requests|traffic)", "too many requests")), re.IGNORECASE)
 UNREAD = re.compile(r"<(script|style|noscript)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 READ = 20_000  # characters; block pages are short
 

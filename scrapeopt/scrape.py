@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from string import Formatter
@@ -42,8 +43,9 @@ from .storage.settings import Settings
 from .storage.snapshots import TIME_NAME
 
 # %% auto #0
-__all__ = ['KnowsStores', 'Verdict', 'judge', 'Progress', 'read_progress', 'ScrapeFailure', 'OddScrape', 'ScrapeReport',
-           'HasInbox', 'scrape_queue']
+__all__ = ['landed_since', 'KnowsStores', 'Verdict', 'judge', 'Progress', 'read_progress', 'ScrapeFailure', 'OddScrape',
+           'ScrapeReport', 'HasInbox', 'scrape_queue', 'RememberingInbox', 'PlannedScrape', 'planned_command',
+           'plan_scrapes']
 
 # %% ../nbs/08_scrape.ipynb #e53355d4
 def output_path(
@@ -95,6 +97,18 @@ def replayed_path(
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     return next(path for path in seconds_from(workspace, task, at)
                 if all(content(file) == content(part) for file in files_of_scrape(workspace, path)))
+
+# %% ../nbs/08_scrape.ipynb #160dd2dd
+def landed_since(
+    workspace: Path,
+    task: ScrapeTask,
+    since: datetime,  # UTC, by the clock of the wall
+) -> bool:
+    "Whether what a task asks for has landed since a moment, and still waits in the inbox."
+    path = output_path(workspace, task, "*")
+    files = path.parent.glob("*.jsonl") if path.parent.is_dir() else ()
+    return any(file.name.endswith(".spot.jsonl") == (task.kind == "spot_check")
+               and file.stat().st_mtime >= since.timestamp() for file in files)
 
 # %% ../nbs/08_scrape.ipynb #162b18b1
 SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
@@ -200,6 +214,22 @@ def fill_command(
         if word[:1] == "{" != word[1:2] and value[:1] == "-":
             raise InputError(f"{value!r} would be an option of the scraper: write --store={word} or -- {word}")
     return filled
+
+# %% ../nbs/08_scrape.ipynb #e4887d35
+@dataclass
+class Starts:
+    "When scrapers may begin, one company's some seconds apart; may be used from several threads."
+
+    delay_s: float
+    next_s: dict[str, float] = field(default_factory=dict)  # company -> when, by a clock
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_s(self, company: str, now_s: float) -> float:
+        "For how long the next scraper of a company has to wait."
+        with self.lock:
+            begins = max(now_s, self.next_s.get(company, now_s))
+            self.next_s[company] = begins + self.delay_s
+        return begins - now_s
 
 # %% ../nbs/08_scrape.ipynb #a2e33ea4
 GRACE_S = 2.0  # seconds between asking a process group to end and killing it
@@ -327,7 +357,8 @@ def is_abandoned(
 class KnowsStores(Protocol):
     "A workspace that knows what its stores showed before."
 
-    settings: Settings
+    @property
+    def settings(self) -> Settings: ...
 
     def usual_products(self, company: str) -> dict[str, int]: ...  # store id -> products it had last
 
@@ -419,6 +450,7 @@ class _Plan:
     usual: dict[tuple[str, str], int] | None  # company, store id -> products; None: nobody knows, nothing is judged
     min_share: float  # of them: fewer make a snapshot partial
     landed: Landed
+    starts: Starts
     at_work: dict[ScrapeTask, Progress] = field(default_factory=dict)  # how far scrapers are, as they say
 
 
@@ -460,8 +492,10 @@ def _written(
     with part.open("rb") as lines: written = read_written(lines, task.store_id)
     verdict = judge(written, task, (plan.usual or {}).get((task.company, task.store_id), 0), plan.min_share)
     if verdict.problem: return verdict
-    if task.kind == "spot_check": part.write_bytes(b"".join(b"%s\n" % line for line in spot_lines(written, task.products)))
-    elif why := plan.landed.same_page(task, verdict.digest): return Verdict(why)
+    if task.kind != "spot_check":
+        why = plan.landed.same_page(task, verdict.digest)
+        return Verdict(why) if why else verdict
+    part.write_bytes(b"".join(b"%s\n" % line for line in spot_lines(written, task.products)))
     return verdict
 
 
@@ -476,6 +510,7 @@ def _run_scraper(
     values = {"company": task.company, "store_id": task.store_id, "output": str(files.part), "time": stamp,
               "products_file": str(files.products), "progress_file": str(files.progress)}
     _write_products(files.products, task)
+    if processes.stopped.wait(plan.starts.wait_s(task.company, time.monotonic())): return INTERRUPTED, ""
 
     def waited_s() -> float:
         plan.at_work[task] = read_progress(files.progress)
@@ -570,12 +605,13 @@ class ScrapeReport:
     odd: tuple[OddScrape, ...] = ()  # what landed, but should be known of
     rows: int = 0  # products with a price that landed, as far as somebody looked
     requests: int = 0  # as the scrapers say
+    resumed: tuple[ScrapeTask, ...] = ()  # in the inbox already, of a run that was cut short
 
     def __add__(self, other: ScrapeReport) -> ScrapeReport:
         "Both, as one."
         return ScrapeReport(self.done + other.done, self.failed + other.failed, self.seconds + other.seconds,
                             self.elsewhere + other.elsewhere, self.untold or other.untold, self.odd + other.odd,
-                            self.rows + other.rows, self.requests + other.requests)
+                            self.rows + other.rows, self.requests + other.requests, self.resumed + other.resumed)
 
     def table(self) -> pd.DataFrame:
         "One row a store; its `result` is done, or what went wrong."
@@ -598,6 +634,7 @@ class ScrapeReport:
             said = f": {f.detail.splitlines()[-1]}" if f.detail else ""
             lines.append(f"  {f.task.company} {f.task.store_id}: {f.reason}, {times}{said}")
         lines += [f"  {o.task.company} {o.task.store_id}: {o.why}" for o in self.odd]
+        if self.resumed: lines.append(f"  in the inbox already, of a run that was cut short: {len(self.resumed)}")
         if self.elsewhere: lines.append(f"  left to another run: {len(self.elsewhere)}")
         if self.untold: lines.append(f"  {self.untold}")
         return "\n".join(lines)
@@ -629,7 +666,7 @@ def _progress_words(
     rows = sum(r.rows for r in results) + sum(p.rows for p in at_work)
     requests = sum(r.requests for r in results) + sum(p.requests for p in at_work)
     failed = sum(r.failure is not None for r in results)
-    counted = ((rows, f"{how_many(rows, 'row')}"), (requests, how_many(requests, "request")), (failed, f"{failed} failed"))
+    counted = ((rows, how_many(rows, "row")), (requests, how_many(requests, "request")), (failed, f"{failed} failed"))
     return ", ".join(["scraping", *(words for n, words in counted if n)])
 
 
@@ -704,7 +741,8 @@ def _run_and_tell(
     try: _run_all(tasks, plan, workers, progress, results)
     finally:
         for task, why in plan.landed.taken_back.items():
-            if task in results: results[task] = _Result(ScrapeFailure(task, why, 1, ""), requests=results[task].requests)
+            if before := results.get(task):
+                results[task] = _Result(ScrapeFailure(task, why, 1, ""), requests=before.requests)
         known = {(t.company, t.store_id): r.failure is None for t, r in results.items()
                  if r.failure is None or r.failure.reason != INTERRUPTED}
         if known: untold = _tell(workspace, known, plan.now)
@@ -729,8 +767,8 @@ def _check_tasks(tasks: Iterable[ScrapeTask], command: str) -> list[ScrapeTask]:
         raise InputError(f"every task needs a company and a store_id, got {nameless[0]}")
     checks = sum(t.kind == "spot_check" for t in queue)
     if checks and "{products_file}" not in command:
-        raise InputError(f"{how_many(checks, 'store')} of the queue shall be asked for some products only, and the command "
-                         "has no {products_file}, where it would find their ids, one a line; no line means all")
+        raise InputError(f"{how_many(checks, 'store')} of the queue shall be asked for some products only, and the "
+                         "command has no {products_file}, where it would find their ids, one a line; no line means all")
     return queue
 
 # %% ../nbs/08_scrape.ipynb #3ca8307c
@@ -745,6 +783,7 @@ def scrape_queue(
     pause_s: float = 1.0,  # seconds before the first retry; doubles with each
     now: pd.Timestamp | None = None,  # UTC, names the files and dates the failures; None: the wall clock
     progress: bool = True,  # show a bar on the error output
+    start_delay_s: float = 0.0,  # seconds between the starts of a company's scrapers
 ) -> ScrapeReport:
     "Run `command` once a store and land its files in the inbox; `InputError` when a setting makes no sense."
     if workers < 1 or not 0 < timeout_s < math.inf or retries < 0 or not 0 <= pause_s < math.inf:
@@ -754,7 +793,8 @@ def scrape_queue(
     words, queue, started = parse_command(command), _check_tasks(tasks, command), time.monotonic()
     with workspace.lease({(t.company, t.store_id) for t in queue}) as free:
         mine = [t for t in queue if (t.company, t.store_id) in free]
-        plan = _Plan(Path(workspace.path).resolve(), words, timeout_s, retries, pause_s, now, *_known(workspace, mine))
+        plan = _Plan(Path(workspace.path).resolve(), words, timeout_s, retries, pause_s, now, *_known(workspace, mine),
+                     Starts(start_delay_s))
         results, untold = _run_and_tell(workspace, mine, plan, workers, progress)
     return ScrapeReport(
         done=tuple(t for t in mine if results[t].failure is None),
@@ -762,3 +802,48 @@ def scrape_queue(
         seconds=time.monotonic() - started, elsewhere=tuple(t for t in queue if t not in mine), untold=untold,
         odd=tuple(OddScrape(t, results[t].odd) for t in mine if results[t].odd and results[t].failure is None),
         rows=sum(r.rows for r in results.values()), requests=sum(r.requests for r in results.values()))
+
+# %% ../nbs/08_scrape.ipynb #2ce0fe12
+class RememberingInbox(HasInbox, KnowsStores, Protocol):
+    "A workspace for scraping that knows what its stores showed before."
+
+
+@dataclass(frozen=True)
+class PlannedScrape:
+    "What scraping a store would come to."
+
+    task: ScrapeTask
+    requests: int | None  # None: nobody knows
+    command: str  # as one would type it; or why it cannot be run
+
+
+def planned_command(
+    workspace: Path,
+    task: ScrapeTask,
+    words: list[str],  # of `parse_command`
+    now: pd.Timestamp,  # UTC
+) -> str:
+    "The command line for a store, with the files under the names that they would get but for the process."
+    final = output_path(workspace, task, format(now, TIME_NAME))
+    values = {"company": task.company, "store_id": task.store_id, "time": format(now, TIME_NAME),
+              "output": f"{final}.part", "products_file": f"{final.with_name('products.part')}",
+              "progress_file": f"{final.with_name('progress.part')}"}
+    try: return shlex.join(fill_command(words, values))
+    except InputError as e: return f"cannot be run: {e}"
+
+
+def plan_scrapes(
+    workspace: RememberingInbox,
+    tasks: Iterable[ScrapeTask],
+    command: str,  # as `scrape_queue` takes it
+    now: pd.Timestamp,  # UTC
+) -> list[PlannedScrape]:
+    "What `scrape_queue` would do; nothing is run, and nothing written."
+    words, queue = parse_command(command), _check_tasks(tasks, command)
+    usual = {company: workspace.usual_products(company) for company in {t.company for t in queue}}
+
+    def requests(task: ScrapeTask) -> int | None:
+        if task.products: return len(task.products)
+        told = workspace.settings.company(task.company).requests_per_scrape
+        return math.ceil(told) or usual[task.company].get(task.store_id)
+    return [PlannedScrape(t, requests(t), planned_command(Path(workspace.path), t, words, now)) for t in queue]
