@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['ARCHETYPES', 'ScrapeFailed', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
+__all__ = ['ARCHETYPES', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
 
 # %% ../nbs/09_twin.ipynb #15d66cf2
 class ScrapeFailed(OSError):

@@ -10,14 +10,13 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import JsonOption, NowOption, WorkspaceOption, app, records, show, twin_app, utc_moment
+from .options import JsonOption, NowOption, WorkspaceOption, app, records, show, twin_app
 from .options import workspace_folder
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
@@ -35,22 +34,6 @@ def twin_create(
     make_twins(folder, stores, products, seed, company=company)
     typer.echo(f"made {folder}; its stores are in {folder / 'stores.csv'}. Scrape it with:")
     typer.echo(f"  scrapeopt scrape --command {shlex.quote(twin_command(folder))}")
-
-
-@twin_app.command("serve")
-def twin_serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What twin create has made.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes any.")] = 8000,
-    now: NowOption = None,
-) -> None:
-    "Open a web shop that sells what the twins sell, until Ctrl-C."
-    from threading import Event
-
-    from scrapeopt.commands.twin_server import serving
-    with serving(folder, port, utc_moment(now)) as url, suppress(KeyboardInterrupt):
-        typer.echo(f"the shop is open: {url}")
-        sys.stdout.flush()
-        Event().wait()
 
 # %% ../../nbs/commands/simulate.ipynb #c70f5722
 @app.command()
