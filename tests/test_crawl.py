@@ -66,9 +66,9 @@ def landed(ws, ending="jsonl"):
     return found
 
 
-def crawl_with_faults(tmp_path, n, rules, crawl_rules, workers):
+def crawl_with_faults(tmp_path, n, products, rules, crawl_rules, workers):
     "Crawl all stores of a shop with faults: every store is whole, partial, or failed with its reason."
-    twin = chain(tmp_path, n)
+    twin = chain(tmp_path, n, products)
     ws, log = workspace(tmp_path / "ws", twin), tmp_path / "visits.jsonl"
     with serving(tmp_path / "twin", at=AT, rules=rules, log=log) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP", url)
@@ -92,7 +92,7 @@ def test_with_faults_no_store_is_lost_in_silence_and_no_rule_is_broken(tmp_path)
     "The pause that robots.txt asks for is longer than the settings'; now and then the shop says 429."
     rules = ShopRules(crawl_delay=0.08, limit=RateLimit(rate=5, burst=8), seed=3,
                       faults={"500": .04, "truncated": .03, "blocked": .03})
-    report, visits = crawl_with_faults(tmp_path, 6, rules, CrawlRules(delay_s=0.03, patience_s=30), workers=3)
+    report, visits = crawl_with_faults(tmp_path, 6, 200, rules, CrawlRules(delay_s=0.03, patience_s=30), workers=3)
     assert faults_seen(visits) >= {"500", "blocked"} and any(v.status == 429 for v in visits)
     assert not [b.words for b in breaches(visits, 0.03, SLACK_S)]
     assert not [b.words for b in breaches(visits[len(visits) // 4:], 0.08, SLACK_S)]  # robots.txt is known by then
@@ -100,10 +100,11 @@ def test_with_faults_no_store_is_lost_in_silence_and_no_rule_is_broken(tmp_path)
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(3000)
 def test_a_hundred_stores_with_faults_on_a_tenth_of_the_requests(tmp_path):
-    rules = ShopRules(limit=RateLimit(rate=12, burst=10), slow=4.0, seed=1, faults={
+    rules = ShopRules(limit=RateLimit(rate=3, burst=10), slow=4.0, seed=1, faults={
         "500": .03, "503": .01, "slow": .01, "truncated": .02, "blocked": .02, "markup": .01})
-    report, visits = crawl_with_faults(tmp_path, 100, rules, CrawlRules(delay_s=0.05, patience_s=60), workers=8)
+    report, visits = crawl_with_faults(tmp_path, 100, 80, rules, CrawlRules(delay_s=0.05, patience_s=60), workers=8)
     assert faults_seen(visits) == {"500", "503", "slow", "truncated", "blocked", "markup"}
     assert .05 < sum(bool(v.fault) for v in visits) / len(visits) < .15 and any(v.status == 429 for v in visits)
     assert not [b.words for b in breaches(visits, 0.05, SLACK_S)]
