@@ -43,9 +43,8 @@ from .storage.settings import Settings
 from .storage.snapshots import TIME_NAME
 
 # %% auto #0
-__all__ = ['landed_since', 'KnowsStores', 'Verdict', 'judge', 'Progress', 'read_progress', 'ScrapeFailure', 'OddScrape',
-           'ScrapeReport', 'HasInbox', 'scrape_queue', 'RememberingInbox', 'PlannedScrape', 'planned_command',
-           'plan_scrapes']
+__all__ = ['landed_since', 'KnowsStores', 'ScrapeFailure', 'OddScrape', 'ScrapeReport', 'HasInbox', 'scrape_queue',
+           'RememberingInbox', 'PlannedScrape', 'plan_scrapes']
 
 # %% ../nbs/08_scrape.ipynb #e53355d4
 def output_path(
@@ -364,7 +363,7 @@ class KnowsStores(Protocol):
 
     def differed(self, company: str, a: str, b: str) -> bool: ...  # whether two stores did, when last seen
 
-
+# %% ../nbs/08_scrape.ipynb #14a48fe4
 @dataclass(frozen=True)
 class Verdict:
     "What is thought of what a scraper wrote."
@@ -424,17 +423,17 @@ def same_page_words(other: str) -> str:
     return f"wrote the same as store {other}, from which it differed before: does the shop send all stores one page?"
 
 # %% ../nbs/08_scrape.ipynb #a63c6498
-class Progress(msgspec.Struct):
+class ScrapeProgress(msgspec.Struct):
     "How far a scraper says it is."
     requests: int = 0
     rows: int = 0
     waited_s: float = 0.0  # of its time, in line for its turn
 
 
-def read_progress(file: Path) -> Progress:
+def read_progress(file: Path) -> ScrapeProgress:
     "How far a scraper says it is; one that says nothing has done nothing."
-    try: return msgspec.json.decode(file.read_bytes(), type=Progress)
-    except (OSError, msgspec.MsgspecError): return Progress()  # not begun, or it is just being written
+    try: return msgspec.json.decode(file.read_bytes(), type=ScrapeProgress)
+    except (OSError, msgspec.MsgspecError): return ScrapeProgress()  # not begun, or it is just being written
 
 # %% ../nbs/08_scrape.ipynb #c3e27510
 @dataclass(frozen=True)
@@ -451,7 +450,7 @@ class _Plan:
     min_share: float  # of them: fewer make a snapshot partial
     landed: Landed
     starts: Starts
-    at_work: dict[ScrapeTask, Progress] = field(default_factory=dict)  # how far scrapers are, as they say
+    at_work: dict[ScrapeTask, ScrapeProgress] = field(default_factory=dict)  # how far scrapers are, as they say
 
 
 @dataclass(frozen=True)
@@ -574,7 +573,7 @@ def _scrape(
     requests = 0
     for attempt in range(1, plan.retries + 2):
         verdict, detail = _attempt(task, plan, processes)
-        problem, progress = verdict.problem, plan.at_work.pop(task, Progress())
+        problem, progress = verdict.problem, plan.at_work.pop(task, ScrapeProgress())
         requests += progress.requests
         log_event("store failed" if problem else "store scraped", company=task.company, store=task.store_id,
                   attempt=attempt, why=problem or None)
@@ -660,7 +659,7 @@ class HasInbox(Protocol):
 
 def _progress_words(
     results: Collection[_Result],  # of the stores that are finished
-    at_work: Collection[Progress],  # of those that are not
+    at_work: Collection[ScrapeProgress],  # of those that are not
 ) -> str:
     "What a progress bar says of rows, requests and failures."
     rows = sum(r.rows for r in results) + sum(p.rows for p in at_work)
@@ -816,7 +815,7 @@ class PlannedScrape:
     requests: int | None  # None: nobody knows
     command: str  # as one would type it; or why it cannot be run
 
-
+# %% ../nbs/08_scrape.ipynb #4feaee9a
 def planned_command(
     workspace: Path,
     task: ScrapeTask,
@@ -831,7 +830,7 @@ def planned_command(
     try: return shlex.join(fill_command(words, values))
     except InputError as e: return f"cannot be run: {e}"
 
-
+# %% ../nbs/08_scrape.ipynb #ebc7370b
 def plan_scrapes(
     workspace: RememberingInbox,
     tasks: Iterable[ScrapeTask],

@@ -161,11 +161,11 @@ def scraper(tmp_path, body):
 
 @pytest.fixture
 def known(tmp_path):
-    "A workspace in which C001 and C002 price alike, and C003 differs; each has 60 products."
+    "A workspace in which C001 and C002 price alike, and C003 differs; each has 300 products."
     twin = chain(tmp_path, 3)
     ws = workspace(tmp_path / "ws", twin)
     for store, factor in (("C001", 1), ("C002", 1), ("C003", 2)): (tmp_path / store).write_text(
-        shelf(factor + k for k in range(60)))
+        shelf(factor + k for k in range(300)))
     assert len(scrape_queue(ws, tasks(twin), scraper(tmp_path, "out.write_text((here / store).read_text())"),
                             progress=False).done) == 3
     update_db(ws)
@@ -189,14 +189,14 @@ def tasks_of(*stores): return [ScrapeTask("Coles", s, "optimization", "refresh",
 
 
 def test_a_handful_where_there_were_many_is_no_scrape_and_a_drop_is_said(known, tmp_path):
-    body = "n = {'C001': 2, 'C002': 30, 'C003': 59}[store]\n" \
+    body = "n = {'C001': 2, 'C002': 150, 'C003': 299}[store]\n" \
            "out.write_text(''.join((here / store).open().readlines()[:n]))"
     report = scrape_queue(known, tasks_of("C001", "C002", "C003"), scraper(tmp_path, body), retries=0, progress=False)
     assert [(f.task.store_id, f.reason) for f in report.failed] == [("C001", (
-        "wrote 2 products where 60 are usual: does the shop block the scraper, or look different today?"))]
+        "wrote 2 products where 300 are usual: does the shop block the scraper, or look different today?"))]
     assert [(o.task.store_id, o.why) for o in report.odd] == [
-        ("C002", "30 products where 60 are usual: it will count as partial")]
-    assert "C002: 30 products where 60 are usual" in repr(report)
+        ("C002", "150 products where 300 are usual: it will count as partial")]
+    assert "C002: 150 products where 300 are usual" in repr(report)
     assert update_db(known).partial == 1
 
 
@@ -210,7 +210,7 @@ def test_a_handful_where_there_were_many_is_no_scrape_and_a_drop_is_said(known, 
      "wrote the products of store C003, not of C001"),
     ("out.write_text((here / store).read_text())\ntime.sleep(60)", "timeout after 1.5 s"),
     ("out.write_text(json.dumps({'product_id': '1', 'price': None}))", (
-        "wrote 0 products where 60 are usual: does the shop block the scraper, or look different today?"))])
+        "wrote 0 products where 300 are usual: does the shop block the scraper, or look different today?"))])
 def test_a_bad_scraper_is_reported_by_store_and_reason_and_costs_the_others_nothing(known, tmp_path, body, reason):
     indented = "".join(f"    {line}\n" for line in body.split("\n"))
     command = scraper(tmp_path, f"if store == 'C001':\n{indented}else: out.write_text((here / store).read_text())")

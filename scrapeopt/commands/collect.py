@@ -98,23 +98,31 @@ class Remembered:
         return report
 
 # %% ../../nbs/commands/collect.ipynb #0c94327e
+CommandOption = Annotated[str | None, typer.Option(
+    metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")]
+SpiderOption = Annotated[str | None, typer.Option(
+    metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)]
+TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)]
+RetriesOption = Annotated[int | None, typer.Option(min=0, help="More tries after a failure.", show_default=TOML)]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done. Touches nothing.")]
+
+# %% ../../nbs/commands/collect.ipynb #e9c22a26
 @app.command()
 def scrape(
     context: typer.Context,
-    command: Annotated[str | None, typer.Option(
-        metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")] = None,
-    spider: Annotated[str | None, typer.Option(
-        metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")] = None,
+    command: CommandOption = None,
+    spider: SpiderOption = None,
     n: NumberOption = None,
     update: Annotated[bool, typer.Option("--update", help="Run update-db afterwards.")] = False,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
     policy: PolicyOption = None,
     cluster: ClusterOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)] = None,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)] = None,
-    retries: Annotated[int | None, typer.Option(min=0, help="More tries after a failure.", show_default=TOML)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done. Touches nothing.")] = False,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    retries: RetriesOption = None,
+    dry_run: DryRunOption = False,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -123,9 +131,11 @@ def scrape(
     ws, at = open_workspace(context, workspace), utc_moment(now)
     own, scraper = ws.settings, _scraper(command, spider, ws.settings)
     in_rounds = update and n is None and own.budget is not None and mode == "auto"
+    idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
     ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    if dry_run: return _tell_plan(ws, ws.next_round(at, company, cluster, policy) if in_rounds else ask(n), scraper, at,
-                                  as_json, partial(_why_idle, ws, n, company, cluster or None, at, policy))
+    if dry_run:
+        tasks = ws.next_round(at, company, cluster or None, policy) if in_rounds else ask(n)
+        return _tell_plan(ws, tasks, scraper, at, as_json, idle)
     counts, since = log_run(context, ws), _cut_short_since(ws)
     run = Remembered(_scrape_rest(ws, since, partial(
         _scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
@@ -141,7 +151,7 @@ def scrape(
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
-    _end_scrapes(counts, report, updated, as_json, partial(_why_idle, ws, n, company, cluster or None, at, policy))
+    _end_scrapes(counts, report, updated, as_json, idle)
     _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
