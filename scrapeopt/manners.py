@@ -157,7 +157,7 @@ class HostTurns:
     def robots_parsed(self, robotparser: Any, request: "Request") -> None:
         "Keep the pause that robots.txt names."
         agent = self.crawler.settings["ROBOTSTXT_USER_AGENT"] or self.crawler.settings["USER_AGENT"]
-        if delay_s := robotparser.crawl_delay(agent): slow_down(self.polite.folder, host_of(request), delay_s)
+        slow_down(self.polite.folder, host_of(request), robotparser.crawl_delay(agent) or 0.0)
 
 # %% ../nbs/08b_manners.ipynb #346497cc
 BLOCK_WORDS = re.compile("|".join((

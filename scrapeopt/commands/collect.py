@@ -133,14 +133,9 @@ def scrape(
     in_rounds = update and n is None and own.budget is not None and mode == "auto"
     idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
     ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    if dry_run:
-        tasks = ws.next_round(at, company, cluster or None, policy) if in_rounds else ask(n)
-        return _tell_plan(ws, tasks, scraper, at, as_json, idle)
-    counts, since = log_run(context, ws), _cut_short_since(ws)
-    run = Remembered(_scrape_rest(ws, since, partial(
-        _scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-        retries=own.retries if retries is None else retries, now=at, progress=not as_json and sys.stderr.isatty(),
-        start_delay_s=own.start_delay_s)))
+    first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
+    if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
+    counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
     try:
         if in_rounds:
@@ -190,6 +185,16 @@ def _scrape_queue(ws: "Workspace", tasks: "list[ScrapeTask]", **how: Any) -> "Sc
     "As `scrape_queue`, which is loaded when there is something to scrape."
     from scrapeopt.scrape import scrape_queue
     return scrape_queue(ws, tasks, **how)
+
+
+def _scraping(ws: "Workspace", command: str, workers: int | None, timeout: float | None, retries: int | None, at: Any,
+              quiet: bool) -> Remembered:
+    "How this run scrapes a queue: as asked for, else as the settings say; what is None was not asked for."
+    own = ws.settings
+    return Remembered(_scrape_rest(ws, _cut_short_since(ws), partial(
+        _scrape_queue, ws, command=command, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
+        retries=own.retries if retries is None else retries, now=at, progress=not quiet and sys.stderr.isatty(),
+        start_delay_s=own.start_delay_s)))
 
 # %% ../../nbs/commands/collect.ipynb #0b12403b
 def _tell_plan(ws: "Workspace", tasks: "list[ScrapeTask]", command: str, at: Any, as_json: bool,
