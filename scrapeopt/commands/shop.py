@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/commands/shop.ipynb #982c9560
 DelayOption = Annotated[float, typer.Option(
-    min=0, metavar="SECONDS", help="Between two requests, as robots.txt asks for. It is not enforced: twin visits counts.")]
+    min=0, metavar="SECONDS",
+    help="Between two requests, as robots.txt asks for. It is not enforced: twin visits counts.")]
 RateOption = Annotated[float | None, typer.Option(
     min=0, metavar="R", help="Requests a second that a client may send; a faster one gets 429 with Retry-After.",
     show_default="any")]
-BurstOption = Annotated[int, typer.Option(min=1, metavar="N", help="With --rate: requests at once that are no haste yet.")]
-PauseOption = Annotated[int, typer.Option(min=1, metavar="SECONDS", help="With --rate: the least that Retry-After says.")]
+BurstOption = Annotated[int, typer.Option(
+    min=1, metavar="N", help="Where there is a rate: requests at once that are no haste yet.")]
+PauseOption = Annotated[int, typer.Option(
+    min=1, metavar="SECONDS", help="Where there is a rate: the least that Retry-After says.")]
 FaultsOption = Annotated[str | None, typer.Option(
     metavar="F=SHARE[,F2=SHARE]", show_default="none",
     help="What goes wrong, each with its share of requests, as in 500=.05,truncated=.02. There are 500, 502, 503, 504; "
          "slow; truncated (half a page); blocked (a robot check with status 200); markup (other classes and keys); "
          "same_store (a share of stores: the first one is shown for them).")]
-SlowOption = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="With slow=SHARE: how long such an answer takes.")]
+SlowOption = Annotated[float, typer.Option(
+    min=0, metavar="SECONDS", help="How long an answer takes that is slow.")]
 LogOption = Annotated[Path | None, typer.Option(
     metavar="FILE", help="Add a line of JSON for every request, for twin visits.", show_default="no log")]
 
@@ -79,15 +83,15 @@ def visit_record(
     return {"requests": len(visits), "stores": len({(v.company, v.store) for v in visits if v.store}),
             "statuses": {str(k): n for k, n in sorted(Counter(v.status for v in visits).items())},
             "faults": dict(sorted(Counter(v.fault for v in visits if v.fault).items())),
-            "breaches": [{"rule": b.rule, "time": b.visit.time.isoformat(), "client": b.visit.client, "path": b.visit.path,
-                          "early": round(b.early, 3)} for b in broken]}
+            "breaches": [{"rule": b.rule, "time": b.visit.time.isoformat(), "client": b.visit.client,
+                          "path": b.visit.path, "early": round(b.early, 3)} for b in broken]}
 
 
 def listed_counts(
     counts: dict[str, int],
 ) -> str:
     "Counts in words."
-    return ", ".join(f"{n:,} times {name}" for name, n in counts.items()) or "none"
+    return ", ".join(f"{n:,} x {name}" for name, n in counts.items()) or "none"
 
 # %% ../../nbs/commands/shop.ipynb #dcb5a862
 SHOWN = 10  # breaches that are told to people
@@ -106,8 +110,8 @@ def twin_visits(
     record = visit_record(visits, broken)
     if as_json: typer.echo(json.dumps(record, indent=1))
     else:
-        typer.echo(f"{record['requests']:,} requests for {record['stores']:,} stores, {len(broken):,} against the rules")
-        typer.echo(f"answered: {listed_counts(record['statuses'])}. Faults: {listed_counts(record['faults'])}")
+        typer.echo(f"requests: {len(visits):,}; stores: {record['stores']:,}; against the rules: {len(broken):,}")
+        typer.echo(f"answers: {listed_counts(record['statuses'])}; faults: {listed_counts(record['faults'])}")
         for breach in broken[:SHOWN]: typer.echo(f"  {breach.words}")
         if len(broken) > SHOWN: typer.echo(f"  ... and {len(broken) - SHOWN:,} more; --json has all of them")
     raise typer.Exit(1 if broken else 0)

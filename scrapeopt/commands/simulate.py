@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import JsonOption, NowOption, WorkspaceOption, app, records, show, twin_app
+from .options import JsonOption, WorkspaceOption, app, records, show, twin_app
 from .options import workspace_folder
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513

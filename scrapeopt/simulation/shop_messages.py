@@ -91,7 +91,7 @@ def method_refusal(
     status = 405 if request.method in KNOWN_METHODS else 501
     return text_answer(f"{request.method[:20]} is not understood here, only {allow}\n", status, Allow=allow)
 
-# %% ../../nbs/simulation/shop_messages.ipynb #958d52a6
+# %% ../../nbs/simulation/shop_messages.ipynb #d3bc5443
 def with_etag(
     answer: ShopAnswer,
     request: ShopRequest,
@@ -99,6 +99,7 @@ def with_etag(
     "`answer` with its ETag; 304 without a body where the visitor has the same."
     if answer.status != 200 or answer.promised is not None: return answer
     tag = f'"{hashlib.blake2b(answer.body, digest_size=8).hexdigest()}"'
-    marked = replace(answer, headers=(*answer.headers, ("ETag", tag), ("Cache-Control", "no-cache"), ("Vary", "Cookie")))
+    more = (("ETag", tag), ("Cache-Control", "no-cache"), ("Vary", "Cookie"))
+    marked = replace(answer, headers=(*answer.headers, *more))
     seen = [t.strip().removeprefix("W/") for t in request.known.split(",")]
     return replace(marked, status=304, body=b"") if tag in seen or "*" in seen else marked
