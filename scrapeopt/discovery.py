@@ -32,6 +32,8 @@ class ScrapeTask:
     reason: str  # primary, exploration; in phase 2 tie_breaker, outlier, health_check
     cluster: str  # name of the store's cluster, "" for a regional outlier
     group: str | None = None  # name of the group that the scrape informs, if any
+    kind: str = "scrape"  # the whole store, or "spot_check": `products` alone
+    products: tuple[str, ...] = ()  # ids that a spot check asks for, in the order in which they were drawn
 
 # %% ../nbs/01_discovery.ipynb #07c20075
 BLOCK = 5  # stores in one turn of the pattern ...

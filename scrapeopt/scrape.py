@@ -21,24 +21,30 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from string import Formatter
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
+import msgspec
 import pandas as pd
 
-from .core.errors import InputError
+from .core.errors import InputError, how_many
 from .core.logger import log_event
 from .discovery import ScrapeTask
 from .storage.faults import fault_sentence
 from .storage.folders import inbox_name
-from .storage.run_log import is_alive
+from .storage.ingest import Refused, put_aside
+from .storage.landing import Written, content_digest, read_written, spot_lines, why_no_check, why_not, why_odd
+from .storage.run_log import RUN, is_alive
+from .storage.settings import Settings
 from .storage.snapshots import TIME_NAME
 
 # %% auto #0
-__all__ = ['ScrapeFailure', 'ScrapeReport', 'HasInbox', 'scrape_queue']
+__all__ = ['landed_since', 'KnowsStores', 'ScrapeFailure', 'OddScrape', 'ScrapeReport', 'HasInbox', 'scrape_queue',
+           'RememberingInbox', 'PlannedScrape', 'plan_scrapes']
 
 # %% ../nbs/08_scrape.ipynb #e53355d4
 def output_path(
@@ -46,8 +52,9 @@ def output_path(
     task: ScrapeTask,
     stamp: str,  # UTC, as 20261123T020000Z
 ) -> Path:  # the final file; while it is being written, `.part` follows its name
-    "Where the scrape of `task` at the time `stamp` lands."
-    return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.jsonl"
+    "Where the scrape of `task` at the time `stamp` lands; a spot check's name says that it is one."
+    ending = "spot.jsonl" if task.kind == "spot_check" else "jsonl"
+    return workspace / "inbox" / inbox_name(task.company) / inbox_name(task.store_id) / f"{stamp}.{ending}"
 
 # %% ../nbs/08_scrape.ipynb #1b4c8ee3
 def seconds_from(
@@ -90,6 +97,18 @@ def replayed_path(
     return next(path for path in seconds_from(workspace, task, at)
                 if all(content(file) == content(part) for file in files_of_scrape(workspace, path)))
 
+# %% ../nbs/08_scrape.ipynb #160dd2dd
+def landed_since(
+    workspace: Path,
+    task: ScrapeTask,
+    since: datetime,  # UTC, by the clock of the wall
+) -> bool:
+    "Whether what a task asks for has landed since a moment, and still waits in the inbox."
+    path = output_path(workspace, task, "*")
+    files = path.parent.glob("*.jsonl") if path.parent.is_dir() else ()
+    return any(file.name.endswith(".spot.jsonl") == (task.kind == "spot_check")
+               and file.stat().st_mtime >= since.timestamp() for file in files)
+
 # %% ../nbs/08_scrape.ipynb #162b18b1
 SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
     r"(?:ba|da|z|k|mk|a|fi|c|tc)?sh|pwsh|powershell": ("c", ("-o", "+o", "-O", "+O", "--rcfile", "--init-file")),
@@ -131,7 +150,8 @@ def script_words(
     return found
 
 # %% ../nbs/08_scrape.ipynb #1c47dad7
-PLACEHOLDERS = ("company", "store_id", "output", "time")  # time: UTC, as 20261123T020000Z
+PLACEHOLDERS = ("company", "store_id", "output", "time",  # time: UTC, as 20261123T020000Z
+                "products_file", "progress_file")  # what to ask for; where to tell how far it is
 SHELL = (">", ">>", "<", "|", "||", "&&", "&", ";")  # words that only a shell understands
 EVALUATED = r"\beval\b[^;&|\n]*\$[\d@*{]"  # a script that runs its words after all
 AS_WORDS = """sh -c '... "$1" > "$2"' sh {store_id} {output}"""
@@ -194,6 +214,22 @@ def fill_command(
             raise InputError(f"{value!r} would be an option of the scraper: write --store={word} or -- {word}")
     return filled
 
+# %% ../nbs/08_scrape.ipynb #e4887d35
+@dataclass
+class Starts:
+    "When scrapers may begin, one company's some seconds apart; may be used from several threads."
+
+    delay_s: float
+    next_s: dict[str, float] = field(default_factory=dict)  # company -> when, by a clock
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_s(self, company: str, now_s: float) -> float:
+        "For how long the next scraper of a company has to wait."
+        with self.lock:
+            begins = max(now_s, self.next_s.get(company, now_s))
+            self.next_s[company] = begins + self.delay_s
+        return begins - now_s
+
 # %% ../nbs/08_scrape.ipynb #a2e33ea4
 GRACE_S = 2.0  # seconds between asking a process group to end and killing it
 
@@ -226,6 +262,24 @@ def _last_lines(log: IO[bytes]) -> str:
     log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
     return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-TAIL_LINES:])
 
+# %% ../nbs/08_scrape.ipynb #71f749fd
+LOOK_S = 0.5  # between two looks at a scraper that is at work
+LONGEST = 10  # times its timeout: so long may a scraper take that says it stands in line
+
+
+def wait_for(
+    process: subprocess.Popen[bytes],
+    timeout_s: float,
+    waited_s: Callable[[], float],  # how many seconds of its time it has stood in line
+) -> int:  # exit code
+    "Wait for a scraper; `TimeoutExpired` when it has worked for too long, or taken ten times as long in all."
+    begun = time.monotonic()
+    while True:
+        left_s = begun + min(timeout_s + waited_s(), LONGEST * timeout_s) - time.monotonic()
+        try: return process.wait(max(0.0, min(left_s, LOOK_S)))
+        except subprocess.TimeoutExpired:
+            if left_s <= 0: raise
+
 # %% ../nbs/08_scrape.ipynb #d8979000
 INTERRUPTED = "interrupted"
 
@@ -242,17 +296,17 @@ class Processes:
         with self._lock:
             if self.stopped.is_set(): return None
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-                                       start_new_session=True)
+                                       start_new_session=True, env=os.environ | {RUN: str(os.getpid())})
             self._running.add(process)
             return process
 
-    def run(self, words: list[str], timeout_s: float) -> tuple[str, str]:
+    def run(self, words: list[str], timeout_s: float, waited_s: Callable[[], float] = float) -> tuple[str, str]:
         "Run a command to its end or its timeout: what went wrong (empty = nothing) and its last words."
         with tempfile.TemporaryFile() as log:
             if (process := self._start(words, log)) is None: return INTERRUPTED, ""
             problem = ""
             try:
-                if code := process.wait(timeout_s): problem = f"exit code {code}"
+                if code := wait_for(process, timeout_s, waited_s): problem = f"exit code {code}"
             except subprocess.TimeoutExpired: problem = f"timeout after {timeout_s:g} s"
             finally:
                 _end([process])
@@ -298,6 +352,90 @@ def is_abandoned(
     return time.time() - part.stat().st_mtime > timeout_s
 
 # %% ../nbs/08_scrape.ipynb #efe31fff
+@runtime_checkable
+class KnowsStores(Protocol):
+    "A workspace that knows what its stores showed before."
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def usual_products(self, company: str) -> dict[str, int]: ...  # store id -> products it had last
+
+    def differed(self, company: str, a: str, b: str) -> bool: ...  # whether two stores did, when last seen
+
+# %% ../nbs/08_scrape.ipynb #14a48fe4
+@dataclass(frozen=True)
+class Verdict:
+    "What is thought of what a scraper wrote."
+
+    problem: str = ""  # why it is no scrape
+    odd: str = ""  # what somebody should know of it though it lands
+    rows: int = 0  # products with a price
+    digest: str = ""  # of products and prices; empty: nobody has looked
+
+
+def judge(
+    written: Written,
+    task: ScrapeTask,
+    usual: int,  # products that the store had last, 0: not known
+    min_share: float,  # of them: fewer make a snapshot partial
+) -> Verdict:
+    "What is thought of what a scraper wrote about a store."
+    if task.kind == "spot_check":
+        return Verdict(why_no_check(written, task.store_id, task.products), rows=len(written.prices))
+    problem = why_not(written, task.store_id, usual)
+    odd = "" if problem else why_odd(written, usual, min_share)
+    return Verdict(problem, odd, len(written.prices), content_digest(written))
+
+# %% ../nbs/08_scrape.ipynb #f96ac52f
+@dataclass
+class Landed:
+    "What has landed in a run, by what it shows; may be used from several threads."
+
+    differed: Callable[[str, str, str], bool]  # company, two store ids
+    by_content: dict[tuple[str, str], list[tuple[ScrapeTask, Path]]] = field(default_factory=dict)
+    taken_back: dict[ScrapeTask, str] = field(default_factory=dict)  # with the reason
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def same_page(self, task: ScrapeTask, digest: str) -> str:  # empty: it is not
+        "Why a file is not a store's own page; those that landed with the same are taken back."
+        with self.lock:
+            equal = self.by_content.get((task.company, digest), [])
+            other = next((t for t, _ in equal if self.differed(t.company, t.store_id, task.store_id)), None)
+            if other is None: return ""
+            for landed, path in equal: self.take_back(landed, path, task)
+            return same_page_words(other.store_id)
+
+    def take_back(self, landed: ScrapeTask, path: Path, because: ScrapeTask) -> None:
+        "Move a landed file from the inbox to quarantine."
+        if landed in self.taken_back: return
+        self.taken_back[landed] = same_page_words(because.store_id)
+        put_aside(path.parents[3], [Refused(path, self.taken_back[landed])])
+
+    def add(self, task: ScrapeTask, digest: str, path: Path) -> None:
+        "Remember what has landed."
+        if digest:
+            with self.lock: self.by_content.setdefault((task.company, digest), []).append((task, path))
+
+
+def same_page_words(other: str) -> str:
+    "That a store brought another's page."
+    return f"wrote the same as store {other}, from which it differed before: does the shop send all stores one page?"
+
+# %% ../nbs/08_scrape.ipynb #a63c6498
+class ScrapeProgress(msgspec.Struct):
+    "How far a scraper says it is."
+    requests: int = 0
+    rows: int = 0
+    waited_s: float = 0.0  # of its time, in line for its turn
+
+
+def read_progress(file: Path) -> ScrapeProgress:
+    "How far a scraper says it is; one that says nothing has done nothing."
+    try: return msgspec.json.decode(file.read_bytes(), type=ScrapeProgress)
+    except (OSError, msgspec.MsgspecError): return ScrapeProgress()  # not begun, or it is just being written
+
+# %% ../nbs/08_scrape.ipynb #c3e27510
 @dataclass(frozen=True)
 class _Plan:
     "What is the same for all stores of a queue."
@@ -308,37 +446,102 @@ class _Plan:
     retries: int
     pause_s: float
     now: pd.Timestamp | None  # UTC; None: the wall clock at each attempt
+    usual: dict[tuple[str, str], int] | None  # company, store id -> products; None: nobody knows, nothing is judged
+    min_share: float  # of them: fewer make a snapshot partial
+    landed: Landed
+    starts: Starts
+    at_work: dict[ScrapeTask, ScrapeProgress] = field(default_factory=dict)  # how far scrapers are, as they say
 
 
-def _clear_parts(folder: Path, timeout_s: float, own: Path | None = None) -> None:
-    "Remove what unfinished scrapes of a store have left, be it a folder that a scraper made by mistake."
-    for part in folder.glob("*.part"):
-        if part != own and not is_abandoned(part, timeout_s): continue
-        if part.is_dir() and not part.is_symlink(): shutil.rmtree(part)
-        else: part.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class _Files:
+    "The files of one attempt."
+
+    part: Path  # written by the scraper
+    products: Path  # what to ask for
+    progress: Path  # how far the scraper is
+
+    @classmethod
+    def beside(cls, final: Path) -> _Files:
+        "Beside the file that is to land; all of them are private to this process."
+        return cls(*(unfinished(final.with_name(name)) for name in (final.name, "products.jsonl", "progress.jsonl")))
+
+    def clear(self, timeout_s: float, *, own: bool) -> None:
+        "Remove what unfinished scrapes of the store have left; `own` files, too, or not."
+        mine = (self.part, self.products, self.progress) if own else ()
+        for part in self.part.parent.glob("*.part"):
+            if part not in mine and not is_abandoned(part, timeout_s): continue
+            if part.is_dir() and not part.is_symlink(): shutil.rmtree(part)  # which a scraper made by mistake
+            else: part.unlink(missing_ok=True)
 
 
+def _write_products(file: Path, task: ScrapeTask) -> None:
+    "Write down what a scraper is to ask for, an id a line; none: everything."
+    if any("\n" in product for product in task.products): raise ValueError("a product id has a line break")
+    file.write_bytes("".join(f"{product}\n" for product in task.products).encode())
+
+# %% ../nbs/08_scrape.ipynb #39c62230
+def _written(
+    task: ScrapeTask,
+    plan: _Plan,
+    part: Path,
+) -> Verdict:
+    "What is thought of what was written; the file of a spot check is put in order."
+    if plan.usual is None and task.kind != "spot_check": return Verdict()
+    with part.open("rb") as lines: written = read_written(lines, task.store_id)
+    verdict = judge(written, task, (plan.usual or {}).get((task.company, task.store_id), 0), plan.min_share)
+    if verdict.problem: return verdict
+    if task.kind != "spot_check":
+        why = plan.landed.same_page(task, verdict.digest)
+        return Verdict(why) if why else verdict
+    part.write_bytes(b"".join(b"%s\n" % line for line in spot_lines(written, task.products)))
+    return verdict
+
+
+def _run_scraper(
+    task: ScrapeTask,
+    plan: _Plan,
+    processes: Processes,
+    files: _Files,
+    stamp: str,  # UTC, as 20261123T020000Z
+) -> tuple[str, str]:  # what went wrong (empty = nothing), in the scraper's words
+    "Run the scraper for a store."
+    values = {"company": task.company, "store_id": task.store_id, "output": str(files.part), "time": stamp,
+              "products_file": str(files.products), "progress_file": str(files.progress)}
+    _write_products(files.products, task)
+    if processes.stopped.wait(plan.starts.wait_s(task.company, time.monotonic())): return INTERRUPTED, ""
+
+    def waited_s() -> float:
+        plan.at_work[task] = read_progress(files.progress)
+        return plan.at_work[task].waited_s
+    problem, said = processes.run(fill_command(plan.words, values), plan.timeout_s, waited_s)
+    waited_s()
+    if problem or (files.part.is_file() and files.part.stat().st_size): return problem, said
+    return ("" if task.kind == "spot_check" and files.part.is_file() else "wrote nothing"), said
+
+# %% ../nbs/08_scrape.ipynb #129f192d
 def _attempt(
     task: ScrapeTask,
     plan: _Plan,
     processes: Processes,
-) -> tuple[str, str]:  # what went wrong (empty = nothing), in the scraper's words
+) -> tuple[Verdict, str]:  # and the scraper's last words, where it failed
     "Scrape `task` once."
     if plan.now is None: final = free_path(plan.folder, task, pd.Timestamp.now("UTC"))
     else: final = output_path(plan.folder, task, format(plan.now, TIME_NAME))
-    part = unfinished(final)
-    values = {"company": task.company, "store_id": task.store_id, "output": str(part), "time": final.stem}
+    files = _Files.beside(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _clear_parts(final.parent, plan.timeout_s, part)
-        problem, said = processes.run(fill_command(plan.words, values), plan.timeout_s)
-        if problem: return problem, said
-        if not part.is_file() or part.stat().st_size == 0: return "wrote nothing", said
-        _land(part, final if plan.now is None else replayed_path(plan.folder, task, plan.now, part))
-        return "", ""
-    except (OSError, ValueError) as e: return "cannot be run", str(e)  # no such program, disk full, a name with a NUL
+        files.clear(plan.timeout_s, own=False)
+        problem, said = _run_scraper(task, plan, processes, files, final.name.partition(".")[0])
+        verdict = Verdict(problem) if problem else _written(task, plan, files.part)
+        if verdict.problem: return verdict, said
+        if plan.now is not None: final = replayed_path(plan.folder, task, plan.now, files.part)
+        _land(files.part, final)
+        plan.landed.add(task, verdict.digest, final)
+        return verdict, ""
+    except (OSError, ValueError) as e: return Verdict("cannot be run"), str(e)  # no program, disk full, a NUL in a name
     finally:
-        with suppress(OSError): _clear_parts(final.parent, plan.timeout_s, part)
+        with suppress(OSError): files.clear(plan.timeout_s, own=True)
 
 # %% ../nbs/08_scrape.ipynb #26eb6ca3
 @dataclass(frozen=True)
@@ -351,23 +554,44 @@ class ScrapeFailure:
     detail: str  # the scraper's last words
 
 
+@dataclass(frozen=True)
+class _Result:
+    "What became of a store."
+
+    failure: ScrapeFailure | None  # None: scraped
+    rows: int = 0  # products with a price that landed, as far as somebody looked
+    requests: int = 0  # of all attempts, as the scraper says
+    odd: str = ""  # what somebody should know of it
+
+
 def _scrape(
     task: ScrapeTask,
     plan: _Plan,
     processes: Processes,
-) -> ScrapeFailure | None:  # None: done
+) -> _Result:
     "Scrape `task`, again and again if need be."
+    requests = 0
     for attempt in range(1, plan.retries + 2):
-        problem, detail = _attempt(task, plan, processes)
+        verdict, detail = _attempt(task, plan, processes)
+        problem, progress = verdict.problem, plan.at_work.pop(task, ScrapeProgress())
+        requests += progress.requests
         log_event("store failed" if problem else "store scraped", company=task.company, store=task.store_id,
                   attempt=attempt, why=problem or None)
-        if not problem: return None
+        if not problem: return _Result(None, verdict.rows or progress.rows, requests, verdict.odd)
         pause_s = plan.pause_s * 2 ** (attempt - 1)
         if attempt <= plan.retries and processes.stopped.wait(pause_s): problem = INTERRUPTED
         if problem == INTERRUPTED: break
-    return ScrapeFailure(task, problem, attempt, detail)
+    return _Result(ScrapeFailure(task, problem, attempt, detail), requests=requests)
 
 # %% ../nbs/08_scrape.ipynb #2aa344d9
+@dataclass(frozen=True)
+class OddScrape:
+    "A store whose scrape landed, and what somebody should know of it."
+
+    task: ScrapeTask
+    why: str
+
+
 @dataclass(frozen=True, repr=False)
 class ScrapeReport:
     "What became of a queue; `print` it, or take its `table`."
@@ -377,11 +601,16 @@ class ScrapeReport:
     seconds: float
     elsewhere: tuple[ScrapeTask, ...] = ()  # another run had these stores in hand
     untold: str = ""  # why the state could not be told of this, empty when it was
+    odd: tuple[OddScrape, ...] = ()  # what landed, but should be known of
+    rows: int = 0  # products with a price that landed, as far as somebody looked
+    requests: int = 0  # as the scrapers say
+    resumed: tuple[ScrapeTask, ...] = ()  # in the inbox already, of a run that was cut short
 
     def __add__(self, other: ScrapeReport) -> ScrapeReport:
         "Both, as one."
         return ScrapeReport(self.done + other.done, self.failed + other.failed, self.seconds + other.seconds,
-                            self.elsewhere + other.elsewhere, self.untold or other.untold)
+                            self.elsewhere + other.elsewhere, self.untold or other.untold, self.odd + other.odd,
+                            self.rows + other.rows, self.requests + other.requests, self.resumed + other.resumed)
 
     def table(self) -> pd.DataFrame:
         "One row a store; its `result` is done, or what went wrong."
@@ -391,13 +620,20 @@ class ScrapeReport:
         table = pd.DataFrame([(t.company, t.store_id, t.mode, t.reason, *rest) for t, *rest in rows], columns=columns)
         return table.astype({"attempts": "Int64"})
 
+    def amounts(self) -> str:  # empty: nobody counted
+        "How much was scraped, for the end of a sentence."
+        counted = ((self.rows, "row"), (self.requests, "request"))
+        return "".join(f", {how_many(n, what)}" for n, what in counted if n)
+
     def __repr__(self) -> str:
         total = len(self.done) + len(self.failed)
-        lines = [f"{len(self.done)} of {total} stores scraped in {self.seconds:.1f} s"]
+        lines = [f"{len(self.done)} of {total} stores scraped in {self.seconds:.1f} s{self.amounts()}"]
         for f in self.failed:
             times = f"{f.attempts} attempts" if f.attempts > 1 else "1 attempt"
             said = f": {f.detail.splitlines()[-1]}" if f.detail else ""
             lines.append(f"  {f.task.company} {f.task.store_id}: {f.reason}, {times}{said}")
+        lines += [f"  {o.task.company} {o.task.store_id}: {o.why}" for o in self.odd]
+        if self.resumed: lines.append(f"  in the inbox already, of a run that was cut short: {len(self.resumed)}")
         if self.elsewhere: lines.append(f"  left to another run: {len(self.elsewhere)}")
         if self.untold: lines.append(f"  {self.untold}")
         return "\n".join(lines)
@@ -421,24 +657,39 @@ class HasInbox(Protocol):
     ) -> object: ...
 
 
+def _progress_words(
+    results: Collection[_Result],  # of the stores that are finished
+    at_work: Collection[ScrapeProgress],  # of those that are not
+) -> str:
+    "What a progress bar says of rows, requests and failures."
+    rows = sum(r.rows for r in results) + sum(p.rows for p in at_work)
+    requests = sum(r.requests for r in results) + sum(p.requests for p in at_work)
+    failed = sum(r.failure is not None for r in results)
+    counted = ((rows, how_many(rows, "row")), (requests, how_many(requests, "request")), (failed, f"{failed} failed"))
+    return ", ".join(["scraping", *(words for n, words in counted if n)])
+
+
 @contextmanager
 def _progress(
     total: int,
     shown: bool,
-) -> Iterator[Callable[[bool], None]]:  # to be called with whether a store was scraped
+    words: Callable[[], str],  # what to say at any moment
+) -> Iterator[Callable[[], None]]:  # to be called when a store is finished
     "A progress bar over `total` stores."
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    failed = 0
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, RenderableColumn, TimeElapsedColumn
+    columns = (RenderableColumn(_Said(words)), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
         line = bar.add_task("scraping", total=total)
+        yield lambda: bar.update(line, advance=1)
 
-        def step(ok: bool) -> None:
-            nonlocal failed
-            failed += not ok
-            bar.update(line, advance=1, description=f"scraping, {failed} failed" if failed else "scraping")
-        yield step
+
+@dataclass
+class _Said:
+    "Words that are asked for whenever the bar is drawn."
+    words: Callable[[], str]
+
+    def __rich__(self) -> str: return self.words()
 
 # %% ../nbs/08_scrape.ipynb #6f3bf520
 def _run_all(
@@ -446,16 +697,17 @@ def _run_all(
     plan: _Plan,
     workers: int,
     progress: bool,
-    results: dict[ScrapeTask, ScrapeFailure | None],  # filled in as stores are finished
+    results: dict[ScrapeTask, _Result],  # filled in as stores are finished
 ) -> None:
     "Scrape all `tasks`, `workers` at a time."
     processes = Processes()
-    with _progress(len(tasks), progress) as step, ThreadPoolExecutor(workers) as pool:
+    def words() -> str: return _progress_words(list(results.values()), list(plan.at_work.values()))
+    with _progress(len(tasks), progress, words) as step, ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(_scrape, task, plan, processes): task for task in tasks}
         try:
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
-                step(future.result() is None)
+                step()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop()
@@ -481,21 +733,48 @@ def _run_and_tell(
     plan: _Plan,
     workers: int,
     progress: bool,
-) -> tuple[dict[ScrapeTask, ScrapeFailure | None], str]:  # and why the workspace could not be told
+) -> tuple[dict[ScrapeTask, _Result], str]:  # and why the workspace could not be told
     "Scrape all `tasks`; whatever happens, the workspace hears how those ended that did."
-    results: dict[ScrapeTask, ScrapeFailure | None] = {}
+    results: dict[ScrapeTask, _Result] = {}
     untold = ""
     try: _run_all(tasks, plan, workers, progress, results)
     finally:
-        known = {(t.company, t.store_id): f is None for t, f in results.items() if f is None or f.reason != INTERRUPTED}
+        for task, why in plan.landed.taken_back.items():
+            if before := results.get(task):
+                results[task] = _Result(ScrapeFailure(task, why, 1, ""), requests=before.requests)
+        known = {(t.company, t.store_id): r.failure is None for t, r in results.items()
+                 if r.failure is None or r.failure.reason != INTERRUPTED}
         if known: untold = _tell(workspace, known, plan.now)
     return results, untold
 
 # %% ../nbs/08_scrape.ipynb #02502636
+def _known(
+    workspace: HasInbox,
+    tasks: Iterable[ScrapeTask],
+) -> tuple[dict[tuple[str, str], int] | None, float, Landed]:  # as `_Plan` has them
+    "What a workspace knows of the stores of a queue."
+    if not isinstance(workspace, KnowsStores): return None, 0.0, Landed(lambda *_: False)
+    usual = {(company, store): n for company in {t.company for t in tasks}
+             for store, n in workspace.usual_products(company).items()}
+    return usual, workspace.settings.min_size_share, Landed(workspace.differed)
+
+
+def _check_tasks(tasks: Iterable[ScrapeTask], command: str) -> list[ScrapeTask]:
+    "The stores of a queue, each once; `InputError` for one without a name, or one that the command cannot serve."
+    queue = list({(t.company, t.store_id): t for t in tasks}.values())
+    if nameless := [t for t in queue if not (t.company and t.store_id)]:
+        raise InputError(f"every task needs a company and a store_id, got {nameless[0]}")
+    checks = sum(t.kind == "spot_check" for t in queue)
+    if checks and "{products_file}" not in command:
+        raise InputError(f"{how_many(checks, 'store')} of the queue shall be asked for some products only, and the "
+                         "command has no {products_file}, where it would find their ids, one a line; no line means all")
+    return queue
+
+# %% ../nbs/08_scrape.ipynb #3ca8307c
 def scrape_queue(
     workspace: HasInbox,
     tasks: Iterable[ScrapeTask],  # a store twice is scraped once
-    command: str,  # template with {output}, and {company}, {store_id}, {time} as needed
+    command: str,  # template with {output}, and {company}, {store_id}, {time}, {products_file} as needed
     *,
     workers: int = 4,  # stores at a time
     timeout_s: float = 600.0,  # seconds for one attempt
@@ -503,20 +782,67 @@ def scrape_queue(
     pause_s: float = 1.0,  # seconds before the first retry; doubles with each
     now: pd.Timestamp | None = None,  # UTC, names the files and dates the failures; None: the wall clock
     progress: bool = True,  # show a bar on the error output
+    start_delay_s: float = 0.0,  # seconds between the starts of a company's scrapers
 ) -> ScrapeReport:
     "Run `command` once a store and land its files in the inbox; `InputError` when a setting makes no sense."
     if workers < 1 or not 0 < timeout_s < math.inf or retries < 0 or not 0 <= pause_s < math.inf:
         raise InputError("scrape_queue needs workers >= 1, timeout_s > 0, retries >= 0 and pause_s >= 0, "
                          f"got {workers}, {timeout_s:g}, {retries} and {pause_s:g}")
     if now is not None: now = now.tz_localize("UTC") if now.tz is None else now.tz_convert("UTC")
-    plan = _Plan(Path(workspace.path).resolve(), parse_command(command), timeout_s, retries, pause_s, now)
-    queue = list({(t.company, t.store_id): t for t in tasks}.values())
-    if nameless := [t for t in queue if not (t.company and t.store_id)]:
-        raise InputError(f"every task needs a company and a store_id, got {nameless[0]}")
-    started = time.monotonic()
+    words, queue, started = parse_command(command), _check_tasks(tasks, command), time.monotonic()
     with workspace.lease({(t.company, t.store_id) for t in queue}) as free:
         mine = [t for t in queue if (t.company, t.store_id) in free]
+        plan = _Plan(Path(workspace.path).resolve(), words, timeout_s, retries, pause_s, now, *_known(workspace, mine),
+                     Starts(start_delay_s))
         results, untold = _run_and_tell(workspace, mine, plan, workers, progress)
-    done = tuple(t for t in mine if results[t] is None)
-    failed = tuple(f for t in mine if (f := results[t]) is not None)
-    return ScrapeReport(done, failed, time.monotonic() - started, tuple(t for t in queue if t not in mine), untold)
+    return ScrapeReport(
+        done=tuple(t for t in mine if results[t].failure is None),
+        failed=tuple(f for t in mine if (f := results[t].failure) is not None),
+        seconds=time.monotonic() - started, elsewhere=tuple(t for t in queue if t not in mine), untold=untold,
+        odd=tuple(OddScrape(t, results[t].odd) for t in mine if results[t].odd and results[t].failure is None),
+        rows=sum(r.rows for r in results.values()), requests=sum(r.requests for r in results.values()))
+
+# %% ../nbs/08_scrape.ipynb #2ce0fe12
+class RememberingInbox(HasInbox, KnowsStores, Protocol):
+    "A workspace for scraping that knows what its stores showed before."
+
+
+@dataclass(frozen=True)
+class PlannedScrape:
+    "What scraping a store would come to."
+
+    task: ScrapeTask
+    requests: int | None  # None: nobody knows
+    command: str  # as one would type it; or why it cannot be run
+
+# %% ../nbs/08_scrape.ipynb #4feaee9a
+def planned_command(
+    workspace: Path,
+    task: ScrapeTask,
+    words: list[str],  # of `parse_command`
+    now: pd.Timestamp,  # UTC
+) -> str:
+    "The command line for a store, with the files under the names that they would get but for the process."
+    final = output_path(workspace, task, format(now, TIME_NAME))
+    values = {"company": task.company, "store_id": task.store_id, "time": format(now, TIME_NAME),
+              "output": f"{final}.part", "products_file": f"{final.with_name('products.part')}",
+              "progress_file": f"{final.with_name('progress.part')}"}
+    try: return shlex.join(fill_command(words, values))
+    except InputError as e: return f"cannot be run: {e}"
+
+# %% ../nbs/08_scrape.ipynb #ebc7370b
+def plan_scrapes(
+    workspace: RememberingInbox,
+    tasks: Iterable[ScrapeTask],
+    command: str,  # as `scrape_queue` takes it
+    now: pd.Timestamp,  # UTC
+) -> list[PlannedScrape]:
+    "What `scrape_queue` would do; nothing is run, and nothing written."
+    words, queue = parse_command(command), _check_tasks(tasks, command)
+    usual = {company: workspace.usual_products(company) for company in {t.company for t in queue}}
+
+    def requests(task: ScrapeTask) -> int | None:
+        if task.products: return len(task.products)
+        told = workspace.settings.company(task.company).requests_per_scrape
+        return math.ceil(told) or usual[task.company].get(task.store_id)
+    return [PlannedScrape(t, requests(t), planned_command(Path(workspace.path), t, words, now)) for t in queue]

@@ -37,6 +37,7 @@ from .storage.currencies import in_currency
 from .storage.event_log import learned_week
 from .storage.home import Home, apply_company_settings, create_home, open_home
 from .storage.latest_snapshots import load_beliefs
+from .storage.landing import stores_differed, usual_products
 from .storage.leases import in_the_works, lease_stores
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
@@ -410,6 +411,7 @@ class Workspace(Home):
     import_stores, cluster = import_stores, cluster_companies
     serve, prices, write_prices = serve_prices, served_prices, write_served_prices
     scheduler, queue, next_round, lease = company_scheduler, scrape_tasks, next_round, lease_stores
+    usual_products = usual_products
 
     def stores(self, company: str | None = None) -> pd.DataFrame:
         """The open stores: company, store_id, name, lat, lon (NaN: not known), state, format, address, cluster (-1: in
@@ -441,6 +443,10 @@ class Workspace(Home):
                 count_failures(session, self.company(session, name), store, succeeded, at)
             failed = sum(not succeeded for succeeded in outcomes.values())
             pay_scrapes(session, self.settings, failed, budget_day(session, at))
+
+    def differed(self, company: str, a: str, b: str) -> bool:
+        "Whether two stores (by id) differed in range or price when they were last seen, as far as that is known."
+        return stores_differed(self, company, a, b, self.known_window(company))
 
     def newest(
         self,

@@ -114,6 +114,7 @@ NUMBERS = ["inf", "-inf", "nan", "-1", "1e308", str(10**20), "true", '"x"', '""'
 @pytest.mark.parametrize("key", [
     "eps_km", "min_samples", "window_hours", "match_threshold", "range_threshold", "min_shared", "budget", "save_days",
     "accuracy_floor", "max_bad_share", "min_size_share", "workers", "timeout_s", "retries", "lock_wait_s", "seed",
+    "delay_s", "per_host", "start_delay_s",
     "defaults.decimals", "companies.Woolworths.decimals"])
 def test_no_number_of_the_settings_gives_a_traceback(key, here, capfd):
     file, refused = here / "ws/scrapeopt.toml", 0

@@ -59,7 +59,7 @@ def test_json_lines_have_stable_keys(waiting, words, capfd):
     ((), []), (("-q",), []), (("-v",), ["lease taken", "store scraped", "lease ended"]),
     (("-vv",), ["queue given", "lease taken", "store scraped", "lease ended"])])
 def test_as_much_as_was_asked_for(waiting, words, expected, capfd):
-    scraper = """sh -c 'echo "{{}}" > "$1"' sh {output}"""
+    scraper = """sh -c 'echo "{{\\"product_id\\": 1, \\"price\\": 2}}" > "$1"' sh {output}"""
     code, _, lines = command(capfd, "scrape", "-n", 1, "--command", scraper, *words, "-w", waiting)
     assert code == 0 and [line.split(" ", 2)[2].partition(":")[0] for line in lines] == expected
     assert [line.split()[1] for line in lines] == ["DEBUG" if e == "queue given" else "INFO" for e in expected]

@@ -10,7 +10,7 @@ from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue
 from scrapeopt.commands.twin_server import serving
-from scrapeopt.spider import spider_command
+from scrapeopt.spider import CrawlRules, spider_command
 from scrapeopt.twin import Twin, save_twins, scrape_lines
 
 AT = datetime(2026, 11, 2, 1, tzinfo=UTC)
@@ -47,8 +47,8 @@ def crawl(tmp_path, extra="", stores=("C001", "C002"), **twin):
     with serving(tmp_path / "twin", at=AT) as url:
         (tmp_path / "shop_spider.py").write_text(SPIDER.format(url=url, extra=extra))
         tasks = [ScrapeTask("Coles", store, "discovery", "primary", "Perth") for store in stores]
-        report = scrape_queue(Folder(tmp_path), tasks, spider_command(f"{tmp_path / 'shop_spider.py'}:ShopSpider"),
-                              retries=0, progress=False)
+        command = spider_command(f"{tmp_path / 'shop_spider.py'}:ShopSpider", CrawlRules(delay_s=0))
+        report = scrape_queue(Folder(tmp_path), tasks, command, retries=0, progress=False)
     return world, report
 
 

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,13 +25,24 @@ if TYPE_CHECKING:
     from scrapeopt.discovery import ScrapeTask
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.storage.run_log import RunCounts
+    from scrapeopt.storage.settings import Settings
     from scrapeopt.update import UpdateReport
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/collect.ipynb #40496788
+TASK_KEYS = ("company", "store_id", "mode", "reason", "cluster", "group", "kind")
+
+
 def _tasks(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
-    "A queue as rows: company, store_id, mode, reason, cluster, group."
-    return [{k: getattr(t, k) for k in ("company", "store_id", "mode", "reason", "cluster", "group")} for t in tasks]
+    "A queue as rows: company, store_id, mode, reason, cluster, group, kind, and the products of a spot check."
+    rows = [({key: getattr(task, key) for key in TASK_KEYS}, list(task.products)) for task in tasks]
+    return [row | {"products": products} if products else row for row, products in rows]
+
+
+def _task_lines(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
+    "A queue as rows for people: of a spot check, how many products it asks for."
+    def kind(task: "ScrapeTask") -> str: return f"{task.kind} of {len(task.products)}" if task.products else task.kind
+    return [{key: getattr(task, key) for key in TASK_KEYS} | {"kind": kind(task)} for task in tasks]
 
 # %% ../../nbs/commands/collect.ipynb #330a747d
 def _warn_of_straddling(
@@ -69,7 +81,7 @@ def queue(
     ws, at = open_workspace(context, workspace), utc_moment(now)
     tasks = ws.queue(n, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
     if not tasks and not as_json: typer.echo(_why_idle(ws, n, company, cluster or None, at, policy))
-    else: show(_tasks(tasks), as_json)
+    else: show(_tasks(tasks) if as_json else _task_lines(tasks), as_json)
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
 
 # %% ../../nbs/commands/collect.ipynb #8f59c79a
@@ -86,62 +98,130 @@ class Remembered:
         return report
 
 # %% ../../nbs/commands/collect.ipynb #0c94327e
+CommandOption = Annotated[str | None, typer.Option(
+    metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")]
+SpiderOption = Annotated[str | None, typer.Option(
+    metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)]
+TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)]
+RetriesOption = Annotated[int | None, typer.Option(min=0, help="More tries after a failure.", show_default=TOML)]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done. Touches nothing.")]
+
+# %% ../../nbs/commands/collect.ipynb #e9c22a26
 @app.command()
 def scrape(
     context: typer.Context,
-    command: Annotated[str | None, typer.Option(
-        metavar="TEMPLATE", help="Your scraper, e.g. 'python my.py {company} {store_id} {output}'.")] = None,
-    spider: Annotated[str | None, typer.Option(
-        metavar="PATH:CLASS", help="Or a Scrapy spider, e.g. shop_spider.py:ShopSpider.")] = None,
+    command: CommandOption = None,
+    spider: SpiderOption = None,
     n: NumberOption = None,
     update: Annotated[bool, typer.Option("--update", help="Run update-db afterwards.")] = False,
     company: CompanyOption = None,
     mode: ModeOption = "auto",
     policy: PolicyOption = None,
     cluster: ClusterOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)] = None,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)] = None,
-    retries: Annotated[int | None, typer.Option(min=0, help="More tries after a failure.", show_default=TOML)] = None,
+    workers: WorkersOption = None,
+    timeout: TimeoutOption = None,
+    retries: RetriesOption = None,
+    dry_run: DryRunOption = False,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
-    from scrapeopt.scrape import scrape_queue
-    scraper, ws, at = _scraper(command, spider), open_workspace(context, workspace), utc_moment(now)
-    own, counts = ws.settings, log_run(context, ws)
-    run = Remembered(partial(
-        scrape_queue, ws, command=scraper, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
-        retries=own.retries if retries is None else retries, now=at, progress=not as_json and sys.stderr.isatty()))
+    ws, at = open_workspace(context, workspace), utc_moment(now)
+    own, scraper = ws.settings, _scraper(command, spider, ws.settings)
+    in_rounds = update and n is None and own.budget is not None and mode == "auto"
+    idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
+    ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
+    first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
+    if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
+    counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
     try:
-        if update and n is None and own.budget is not None and mode == "auto":
+        if in_rounds:
             report, updated = _rounds(ws, run, at, company, cluster or None, policy, progress=not as_json)
         else:
-            ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
             report = _as_many(run, ask, n)
             updated = _update(ws, company, at, progress=not as_json) if update and not report.untold else None
     except Exception:  # the database went away, say; what has landed is told first
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
-    _end_scrapes(counts, report, updated, as_json, partial(_why_idle, ws, n, company, cluster or None, at, policy))
+    _end_scrapes(counts, report, updated, as_json, idle)
     _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
-def _scraper(command: str | None, spider: str | None) -> str:
-    "The template that runs the user's scraper."
+def _scraper(command: str | None, spider: str | None, own: "Settings") -> str:
+    "The template that runs the user's scraper, a spider with the manners of the settings."
     from scrapeopt.core.errors import InputError
     if command and not spider: return command
     if command or not spider: raise InputError("name your scraper: either --command TEMPLATE or --spider PATH:CLASS")
-    from scrapeopt.spider import spider_command
-    return spider_command(spider)
+    from scrapeopt.spider import CrawlRules, spider_command
+    return spider_command(spider, CrawlRules(own.delay_s, own.per_host, own.robots, patience_s=own.timeout_s))
+
+# %% ../../nbs/commands/collect.ipynb #9b8d3879
+def _cut_short_since(ws: "Workspace") -> datetime | None:
+    "When the last scrape began, if it was killed or stopped; this one has just begun."
+    from scrapeopt.storage.run_log import cut_short_since, past_runs
+    return cut_short_since(past_runs(ws, command="scrape")[1:], datetime.now(UTC))
+
+
+def _scrape_rest(
+    ws: "Workspace",
+    since: datetime | None,  # when a run began that was cut short; None: there is none
+    scrape: "Callable[[list[ScrapeTask]], ScrapeReport]",
+) -> "Callable[[list[ScrapeTask]], ScrapeReport]":
+    "How a queue is scraped, but for the stores that have landed since a run began that was cut short."
+    from scrapeopt.scrape import ScrapeReport, landed_since
+    if since is None: return scrape
+
+    def rest(tasks: "list[ScrapeTask]") -> "ScrapeReport":
+        there = tuple(task for task in tasks if landed_since(ws.path, task, since))
+        left = [task for task in tasks if task not in there]
+        return (scrape(left) if left else ScrapeReport((), (), 0.0)) + ScrapeReport((), (), 0.0, resumed=there)
+    return rest
+
+
+def _scrape_queue(ws: "Workspace", tasks: "list[ScrapeTask]", **how: Any) -> "ScrapeReport":
+    "As `scrape_queue`, which is loaded when there is something to scrape."
+    from scrapeopt.scrape import scrape_queue
+    return scrape_queue(ws, tasks, **how)
+
+
+def _scraping(ws: "Workspace", command: str, workers: int | None, timeout: float | None, retries: int | None, at: Any,
+              quiet: bool) -> Remembered:
+    "How this run scrapes a queue: as asked for, else as the settings say; what is None was not asked for."
+    own = ws.settings
+    return Remembered(_scrape_rest(ws, _cut_short_since(ws), partial(
+        _scrape_queue, ws, command=command, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
+        retries=own.retries if retries is None else retries, now=at, progress=not quiet and sys.stderr.isatty(),
+        start_delay_s=own.start_delay_s)))
+
+# %% ../../nbs/commands/collect.ipynb #0b12403b
+def _tell_plan(ws: "Workspace", tasks: "list[ScrapeTask]", command: str, at: Any, as_json: bool,
+               why_idle: Callable[[], str]) -> None:
+    "Print what scraping a queue would come to."
+    import pandas as pd
+
+    from scrapeopt.scrape import plan_scrapes
+    planned = plan_scrapes(ws, tasks, command, at or pd.Timestamp.now("UTC"))
+    known = [one.requests for one in planned if one.requests is not None]
+    if as_json:
+        rows = [task | {"requests": one.requests, "command": one.command}
+                for task, one in zip(_tasks(tasks), planned, strict=True)]
+        return typer.echo(json.dumps({"planned": rows, "requests": sum(known)}, indent=1))
+    if not planned: return typer.echo(why_idle())
+    lines = [{key: row[key] for key in ("company", "store_id", "kind", "reason")} for row in _task_lines(tasks)]
+    show([row | {"requests": one.requests} for row, one in zip(lines, planned, strict=True)], as_json=False)
+    unknown = f", and those of {how_many(len(planned) - len(known), 'store')} that nobody knows" * (
+        len(known) < len(planned))
+    typer.echo(f"{how_many(sum(known), 'request')}{unknown}; the first one: {planned[0].command}")
 
 # %% ../../nbs/commands/collect.ipynb #88a69375
 def _end_scrapes(counts: "RunCounts", report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool,
                  why_idle: Callable[[], str]) -> None:
     "Fill in what a run did; of one that had nobody to ask, tell people why."
     _count(counts, report, updated)
-    if not (as_json or report.done or report.failed or report.elsewhere): typer.echo(why_idle())
+    if not (as_json or report.done or report.failed or report.elsewhere or report.resumed): typer.echo(why_idle())
 
 # %% ../../nbs/commands/collect.ipynb #7a8b83b3
 def _as_many(
@@ -186,11 +266,16 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     failures = [{**_tasks([f.task])[0], "attempts": f.attempts, "why": f.reason, "detail": f.detail}
                 for f in report.failed]
     if as_json:
-        document = {"scraped": _tasks(report.done), "failed": failures, "elsewhere": _tasks(report.elsewhere)}
+        document = {"scraped": _tasks(report.done), "failed": failures, "elsewhere": _tasks(report.elsewhere),
+                    "resumed": _tasks(report.resumed), "rows": report.rows, "requests": report.requests,
+                    "odd": [_tasks([o.task])[0] | {"why": o.why} for o in report.odd]}
         return typer.echo(json.dumps(document | ({"update": updated.to_json()} if updated else {}), indent=1))
     total = len(report.done) + len(failures)
     left = f"; {len(report.elsewhere)} left to another run" if report.elsewhere else ""
-    typer.echo(f"scraped {len(report.done)} of {how_many(total, 'store')} in {report.seconds:.0f} s{left}")
+    there = f"; {len(report.resumed)} in the inbox already, of a run that was cut short" if report.resumed else ""
+    typer.echo(f"scraped {len(report.done)} of {how_many(total, 'store')} in {report.seconds:.0f} s"
+               f"{report.amounts()}{left}{there}")
+    for odd in report.odd: typer.echo(f"  {odd.task.company} {odd.task.store_id}: {odd.why}")
     columns = ("company", "store_id", "attempts", "why", "detail")
     if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
 
@@ -215,7 +300,7 @@ def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: b
     if report.untold: raise InputError(report.untold)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
-    for line in then if (updated or report.done) and not as_json else (): typer.echo(line)
+    for line in then if (updated or report.done or report.resumed) and not as_json else (): typer.echo(line)
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
 

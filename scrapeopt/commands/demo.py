@@ -8,6 +8,8 @@ __all__ = ['WORKSPACES', 'make_twins', 'twin_command', 'make_workspace', 'work',
 
 # %% ../../nbs/commands/demo.ipynb #85ec77b0
 import copy
+import importlib.util
+import json
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -21,12 +23,15 @@ from ..analysis.metrics import scrape_log
 from ..analysis.savings import count_savings
 from ..analysis.web_map import draw_maps
 from ..backtest import PriceCounts, count_right
+from .example_spiders import SHELF_SPIDER
+from .twin_server import serving
 from ..core.errors import InputError
 from ..core.spreadsheets import with_safe_cells
 from ..core.whereabouts import find_whereabouts
 from ..discovery import ScrapeTask
-from ..scrape import scrape_queue
+from ..scrape import ScrapeReport, scrape_queue
 from ..simulation.sites import perth_stores
+from ..spider import CrawlRules, spider_command
 from ..storage.settings import WEEKDAYS
 from ..storage.settings_file import change_settings
 from ..storage.store_file import read_stores
@@ -244,6 +249,38 @@ def policy_lines(
             "of all rows served, the share right; score: of all rows true or served, the share right. Scrapes of brute",
             "force, in two ways, stand below ours."]
 
+# %% ../../nbs/commands/demo.ipynb #5fd5c1d1
+WEB_STORES = 4  # scraped over HTTP
+
+
+def scrape_web(
+    folder: Path,  # of the demo
+    twins: Mapping[str, Twin],  # left as they are
+    tell: Callable[[str], None],
+) -> ScrapeReport | None:  # None: Scrapy is not installed
+    "Scrape the first stores of a discovery over HTTP, from the web shop of the twins."
+    if importlib.util.find_spec("scrapy") is None:
+        tell("  left out: Scrapy is not installed (pip install -e '.[scrape]')")
+        return None
+    workspace, now = make_workspace(folder / "web", twins), next(iter(twins.values())).now
+    with serving(folder / "twin", at=now.to_pydatetime()) as url:
+        spider = folder / "shelf_spider.py"
+        spider.write_text(SHELF_SPIDER.replace("http://127.0.0.1:8000", url), encoding="utf-8")
+        command = spider_command(f"{spider}:ShelfSpider", CrawlRules(delay_s=0, per_host=4))
+        report = scrape_queue(workspace, workspace.queue(WEB_STORES, now=now), command, now=now, progress=False)
+    wrong = sum(count_wrong(workspace, twins[task.company], task.store_id) for task in report.done)
+    update_db(workspace, now=now)
+    tell(f"  {report}, {wrong} prices wrong")
+    return report
+
+
+def count_wrong(workspace: Workspace, twin: Twin, store_id: str) -> int:
+    "How many prices of a store's file are not those on its shelf; one that is missing is wrong."
+    [file] = workspace.inbox(twin.chain.company, store_id).glob("*.jsonl")
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    seen = pd.Series({row["product_id"]: round(float(row["price"]) * 100) for row in rows})
+    return int((seen.reindex(twin.products.index, fill_value=-1) != twin.scrape(store_id)).sum())
+
 # %% ../../nbs/commands/demo.ipynb #33e6274c
 WORKSPACES = {"document": "document", "delegated": "workspace"}  # policy: the folder of its workspace
 
@@ -280,16 +317,18 @@ def run_demo(
     "Run the Perth pilot from nothing under both policies: twins, workspaces, discovery, `weeks` of scraping, account."
     folder = Path(folder)
     if folder.exists(): raise InputError(f"{folder} exists already: name a new folder for the demo, or remove it")
-    tell("1 of 4: twins of the chains, a workspace for each policy, clusters")
+    tell("1 of 5: twins of the chains, a workspace for each policy, clusters")
     twins = make_twins(folder / "twin", None, n_products, seed, n_stores=n_stores)
     command = twin_command(folder / "twin")
     workspaces = {policy: make_workspace(folder / name, twins, policy) for policy, name in WORKSPACES.items()}
     parts = []
     for step, (policy, workspace) in enumerate(workspaces.items(), 2):
-        tell(f"{step} of 4: policy {policy}: all {len(workspace.stores())} stores once, then {weeks} weeks with "
+        tell(f"{step} of 5: policy {policy}: all {len(workspace.stores())} stores once, then {weeks} weeks with "
              f"{per_day} scrapes a day")
         parts.append(play(workspace, twins, command, weeks, per_day, tell))
-    tell("4 of 4: the account, and maps of the groups\n")
+    tell(f"4 of 5: the shop opens, and a Scrapy spider scrapes {WEB_STORES} stores from its pages")
+    scrape_web(folder, twins, tell)
+    tell("5 of 5: the account, and maps of the groups\n")
     daily = pd.concat(parts, ignore_index=True)
     maps = tuple(draw_maps(workspaces["delegated"], out=folder / "maps", now=daily["day"].max()))
     daily.to_json(folder / "report.json", orient="records", date_format="iso", indent=1)

@@ -21,20 +21,36 @@ from sqlalchemy.orm import Session
 
 from ..core.logger import log_event
 from .home import Home
+from .run_log import is_alive
 from .tables import Company, Lease, Store
 
 # %% ../../nbs/storage/leases.ipynb #lease005
 LEASE = pd.Timedelta(minutes=5)  # without a sign of life from its run
 
 
+def run_name() -> str:
+    "What this process calls a run: its machine, its number, and something that no other run has."
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+
+def is_over(
+    run: str,  # of `run_name`
+) -> bool:
+    "Whether a run is known to be gone: it was one of this machine, and its process is no more."
+    machine, _, process = run.rpartition("-")[0].rpartition("-")
+    return machine == socket.gethostname() and process.isdecimal() and not is_alive(int(process))
+
+# %% ../../nbs/storage/leases.ipynb #239d042c
 def leased_stores(
     session: Session,
     now: pd.Timestamp,  # UTC, by the clock of the wall
 ) -> set[tuple[str, str]]:  # company, store id
     "The stores that some run is scraping."
-    query = (select(Company.name, Store.store_id).join(Store, Store.company_id == Company.id)
+    query = (select(Company.name, Store.store_id, Lease.run).join(Store, Store.company_id == Company.id)
              .join(Lease, Lease.store_pk == Store.id).where(Lease.until > now))
-    return {(company, store) for company, store in session.execute(query)}
+    rows = session.execute(query).all()
+    over = {run for run in {run for _, _, run in rows} if is_over(run)}
+    return {(company, store) for company, store, run in rows if run not in over}
 
 # %% ../../nbs/storage/leases.ipynb #lease007
 def insert_new(session: Session) -> Any:
@@ -51,7 +67,8 @@ def take_leases(
     now: pd.Timestamp,  # UTC, by the clock of the wall
 ) -> set[tuple[str, str]]:  # those of them that were free
     "Lease the stores that nobody has; one that the state does not know is free for everybody."
-    session.execute(delete(Lease).where(Lease.until <= now))
+    over = [run for run in session.scalars(select(Lease.run).distinct()) if is_over(run)]
+    session.execute(delete(Lease).where((Lease.until <= now) | Lease.run.in_(over)))
     known = (select(Store.id, Company.name, Store.store_id).join(Company, Company.id == Store.company_id)
              .where(tuple_(Company.name, Store.store_id).in_(sorted(stores))))
     keys = {key: (company, store) for key, company, store in session.execute(known)}
@@ -81,7 +98,7 @@ def lease_stores(
     stores: Collection[tuple[str, str]],  # company, store id
 ) -> Iterator[set[tuple[str, str]]]:  # those of them that no other run has
     "Keep other runs from scraping some stores while the block runs (R19)."
-    run, over = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}", threading.Event()
+    run, over = run_name(), threading.Event()
 
     def live() -> None:
         while not over.wait(LEASE.total_seconds() / 3):

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     workers: int = Field(default=4, ge=1, le=1000)  # scrapes at the same time
     timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # a scrape that takes longer has failed
     retries: int = Field(default=2, ge=0, le=1000)  # tries after a failed scrape
+    delay_s: float = Field(default=1.0, ge=0, le=3600)  # between two requests of spiders to a host, over all stores
+    per_host: int = Field(default=1, ge=1, le=1000)  # requests of spiders to a host at the same time, over all stores
+    robots: bool = True  # spiders obey robots.txt
+    start_delay_s: float = Field(default=0.0, ge=0, le=3600)  # between the starts of a company's scrapers
     notify_command: str = ""  # what `scrapeopt notify` hands the problems to; "": it prints them
     notify_hours: float = Field(default=24.0, ge=0, le=8760)  # until the same problem is told again; 0: every time
     lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # wait for another scrapeopt
@@ -205,8 +209,12 @@ policy = {policy}
 
 # Scraping (scrapeopt scrape)
 # workers = 4                  # at the same time
-# timeout_s = 600.0
+# timeout_s = 600.0            # of work for one store; a spider's time in line for its turn does not count
 # retries = 2
+# delay_s = 1.0                # spiders: seconds between two requests to a host, whatever is scraped there
+# per_host = 1                 # spiders: requests to a host at the same time
+# robots = true                # spiders: obey robots.txt
+# start_delay_s = 0.0          # seconds between the starts of a company's scrapers, for a --command of your own
 # seed = 0                     # of every random choice
 
 # Years (scrapeopt tidy, once a week). Prices are kept for ever, whatever stands here.
