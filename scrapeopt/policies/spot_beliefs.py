@@ -17,7 +17,8 @@ from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.price_moves import PriceMoves, Sightings, no_moves, note_sightings, note_strays, stray_share
-from ..grouping.spot_prices import Seen, last_seen, nothing_seen, vote_by_product, with_spot_checks
+from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, vote_by_product
+from ..grouping.spot_prices import with_before, with_spot_checks
 from ..grouping.vote import DIFFERS, NEVER
 from ..spotcheck import SpotCheck
 
@@ -25,7 +26,7 @@ from ..spotcheck import SpotCheck
 @dataclass(frozen=True, eq=False)
 class SpotBeliefs:
     "What spot checks have taught of one company, beside what scrapes have."
-    spots: Seen  # of all stores and products
+    spots: SpotPrices  # of all stores and products
     moves: PriceMoves
     checks: Mapping[str, SpotCheck]  # by store: what was drawn since its last scrape, or its last match
     matched: Mapping[str, int]  # by store: the local day on which a spot check last found that it matches
@@ -49,10 +50,10 @@ def note_scrapes(
 ) -> SpotBeliefs:
     "With what scrapes show of the products that moved."
     seen, moves, everything = last_seen(latest, known.spots), known.moves, np.arange(latest.prices.shape[1])
-    for store, prices in sorted(scraped.items()):
-        i = latest.row[store]
-        moves = note_sightings(moves, Sightings(everything, prices, seen.prices[i], seen.days[i]), latest.week, day)
-    return replace(known, moves=moves)
+    found = [(i, Sightings(everything, prices, seen.prices[i], seen.days[i], known.spots.before[i]))
+             for i, prices in ((latest.row[store], scraped[store]) for store in sorted(scraped))]
+    for _, sight in found: moves = note_sightings(moves, sight, latest.week, day)
+    return replace(known, moves=moves, spots=with_before(known.spots, found))
 
 
 def note_scraped(
@@ -127,11 +128,12 @@ def take_spot_checks(
 ) -> SpotBeliefs:
     "With some spot checks more."
     latest, seen, moves = beliefs.latest, last_seen(beliefs.latest, known.spots), known.moves
-    checks, matched = dict(known.checks), dict(known.matched)
+    checks, matched, found = dict(known.checks), dict(known.matched), list[tuple[int, Sightings]]()
     for answer in answers:
         i, check = latest.row[answer.store], tested(known, beliefs, seen, answer, day)
-        found = Sightings(answer.products, answer.prices, seen.prices[i, answer.products], seen.days[i, answer.products])
-        moves, checks[answer.store] = note_sightings(moves, found, latest.week, day), check
+        was = (table[i, answer.products] for table in (seen.prices, seen.days, known.spots.before))
+        found.append((i, Sightings(answer.products, answer.prices, *was)))
+        moves, checks[answer.store] = note_sightings(moves, found[-1][1], latest.week, day), check
         if check.verdict == "match": matched[answer.store] = day
-    looks = [(latest.row[a.store], a.products, a.prices) for a in answers]
-    return SpotBeliefs(with_spot_checks(known.spots, looks, day), moves, checks, matched)
+    looks = [(i, sight.products, sight.new) for i, sight in found]
+    return SpotBeliefs(with_spot_checks(with_before(known.spots, found), looks, day), moves, checks, matched)

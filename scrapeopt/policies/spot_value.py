@@ -14,8 +14,8 @@ from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, Reading
 from ..grouping.events import StoreGroup
-from ..grouping.price_moves import PriceMoves, pace, stale_chance, stray_share
-from ..grouping.spot_prices import Seen, group_view, last_seen, rights, stands
+from ..grouping.price_moves import PriceMoves, pace, stray_share
+from ..grouping.spot_prices import Believed, Seen, believe, group_view, rights, stands
 from ..grouping.vote import DIFFERS, NEVER, GroupPrices
 from .scrape_value import DENOISE_GAIN, DEPARTURE_RATE, LONGEST_IDLE, UNNOTICED_WEEKS
 from .scrape_value import WHOLE_RANGE, WRONG_AFTER_DEPARTURE
@@ -38,22 +38,20 @@ def lasting(
 def own_doubt(
     beliefs: BeliefState,
     rows: np.ndarray,  # (n,) the members of a group
-    own: Seen,  # of these
-    stale: np.ndarray,  # (n, products) chance that these are not right any more
+    own: Believed,  # of these
     group: GroupPrices,
     strays: np.ndarray,  # (products,)
     day: int,  # today
 ) -> np.ndarray:  # (n, products)
     "The chance that a price served for a member is wrong, though its group were up to date."
-    right = rights(own, stale, beliefs.latest.agreement[rows], group, np.zeros(len(strays)), strays)
+    right = rights(own, beliefs.latest.agreement[rows], group, np.zeros(len(strays)), strays)
     settled = stands(beliefs.latest, rows, own, group, day)
-    return np.where(own.prices == NOT_SOLD, 0, np.where(settled, stale, 1 - np.maximum(*right)))
+    return np.where(own.prices == NOT_SOLD, 0, np.where(settled, own.stale, 1 - np.maximum(*right)))
 
 # %% ../../nbs/policies/spot_value.ipynb #427b73d2
 def shared_gain(
     own: Seen,  # of the members
     settled: np.ndarray,  # (n, products) bool: seen since the changeover
-    group: GroupPrices,
     group_stale: np.ndarray,  # (products,)
     strays: np.ndarray,  # (products,)
 ) -> np.ndarray:  # (products,) prices
@@ -112,7 +110,7 @@ def departure_worth(
 def group_gains(
     beliefs: BeliefState,
     known: SpotBeliefs,
-    seen: Seen,  # of all stores
+    believed: Believed,  # of all stores
     group: StoreGroup,
     day: int,  # today
     reading: Reading,
@@ -120,12 +118,11 @@ def group_gains(
     "What a look at each price of a group's members corrects."
     latest, week, members = beliefs.latest, beliefs.latest.week, sorted(group.members)
     rows = np.array([latest.row[s] for s in members])
-    own = Seen(seen.prices[rows], seen.days[rows])
-    stale, strays = stale_chance(known.moves, week, own.days, day), stray_share(known.moves)
-    view = group_view(beliefs, seen, group.name, day, reading)
-    if view is None: return rows, np.where(own.prices != NOT_SOLD, stale, 0)
-    told, settled = view.prices, stands(latest, rows, own, view.prices, day)
-    gain = own_doubt(beliefs, rows, own, stale, told, strays, day)
+    own, strays = believed.of(rows), stray_share(known.moves)
+    found = group_view(beliefs, believed, known.moves, group.name, day, reading)
+    if found is None: return rows, np.where(own.prices != NOT_SOLD, own.stale, 0)
+    told, settled = found[0].prices, stands(latest, rows, own, found[0].prices, day)
+    gain = own_doubt(beliefs, rows, own, told, strays, day)
     last = np.array([max(latest.day(s), known.matched.get(s, NEVER)) for s in members])
     worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, beliefs.departure_prob.get(group.name, 0.0),
                             comparable_since(week, day), day)
@@ -133,7 +130,7 @@ def group_gains(
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
     gain = gain + departure_share(own, told, telling, worth, day)
     if (lead := lead_of(own, latest.days[rows], day)) is not None:
-        shared = shared_gain(own, settled, told, stale_chance(known.moves, week, told.seen, day), strays)
+        shared = shared_gain(own, settled, found[1], strays)
         gain[lead] += np.where(own.prices[lead] != NOT_SOLD, shared, 0)
     return rows, gain
 
@@ -145,9 +142,9 @@ def look_gains(
     reading: Reading,
 ) -> np.ndarray:  # (stores, products) prices
     "What a look at each price of each store corrects today; 0 where it was seen today, or is not sold."
-    latest, seen = beliefs.latest, last_seen(beliefs.latest, known.spots)
-    gain = np.where(seen.prices != NOT_SOLD, stale_chance(known.moves, latest.week, seen.days, day), 0)
+    latest, believed = beliefs.latest, believe(beliefs.latest, known.spots, known.moves, day)
+    gain = np.where(believed.prices != NOT_SOLD, believed.stale, 0)
     for group in beliefs.state.active():
-        rows, of_group = group_gains(beliefs, known, seen, group, day, reading)
+        rows, of_group = group_gains(beliefs, known, believed, group, day, reading)
         gain[rows] = of_group
-    return np.where(seen.days == day, 0, gain * lasting(known.moves, latest.week, day))
+    return np.where(believed.days == day, 0, gain * lasting(known.moves, latest.week, day))

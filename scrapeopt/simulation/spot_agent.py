@@ -24,9 +24,9 @@ from .policy_agent import CompanyReplay, PolicyAgent, company_scheduler_of, grou
 
 # %% ../../nbs/simulation/spot_agent.ipynb #6ebee486
 def is_discovered(c: CompanyReplay) -> bool:
-    "Whether groups were formed, and every store was scraped once that has not failed to answer."
+    "Whether every store was scraped once, those that do not answer aside."
     unseen = c.beliefs.latest.days == NEVER
-    return bool(c.beliefs.state.formed) and not (unseen & (c.table["failures"].to_numpy() == 0)).any()
+    return not unseen.all() and not (unseen & (c.table["failures"].to_numpy() == 0)).any()
 
 # %% ../../nbs/simulation/spot_agent.ipynb #350ad0ee
 def situation_of(
