@@ -17,7 +17,8 @@ from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from .belief_state import BeliefState, GroupView, Reading, ServedFrom, ServedPrices
 from .evidence_context import LatestSnapshots
-from .price_moves import PriceMoves, Sightings, goes_back, stale_chance, stray_share
+from .price_moves import MIN_FORETOLD, PriceMoves, Sightings, missed_returns
+from .price_moves import stale_chance, stray_share
 from .vote import DIFFERS, MAX_VOTERS, MEMBER_AGREEMENT, NEVER, VOTE_SURVIVAL, GroupPrices, log_odds
 
 # %% ../../nbs/grouping/spot_prices.ipynb #9e9ee2e6
@@ -76,11 +77,11 @@ def last_seen(latest: LatestSnapshots, spots: SpotPrices) -> Seen:
 class Believed(Seen):
     "The prices of stores as they are believed to be today."
     stale: np.ndarray  # (n, products) chance that they are not
-    back: np.ndarray  # (n, products) bool: the price before the one that was seen
+    foretold: np.ndarray  # (n, products) bool: not as it was seen, but as the product has gone back and forth since
 
     def of(self, rows: np.ndarray) -> "Believed":
         "Of some stores."
-        return Believed(self.prices[rows], self.days[rows], self.stale[rows], self.back[rows])
+        return Believed(self.prices[rows], self.days[rows], self.stale[rows], self.foretold[rows])
 
 
 def believe(
@@ -90,11 +91,11 @@ def believe(
     day: int,  # today
 ) -> Believed:
     "What is believed of each price of each store."
-    seen = last_seen(latest, spots)
-    back = goes_back(moves, latest.week, seen.days, spots.before) & (seen.prices != NOT_SOLD)
-    stale = stale_chance(moves, latest.week, seen.days, day)
-    foretold = 1 - moves.foretold[0] / moves.foretold[1]
-    return Believed(np.where(back, spots.before, seen.prices), seen.days, np.where(back, foretold, stale), back)
+    seen, right = last_seen(latest, spots), float(moves.foretold[0] / moves.foretold[1])
+    missed = missed_returns(moves, latest.week, seen.days)
+    told = (missed > 0) & (spots.before != NOT_SOLD) & (seen.prices != NOT_SOLD) & (right >= MIN_FORETOLD)
+    stale = np.where(told, 1 - right, stale_chance(moves, latest.week, seen.days, day))
+    return Believed(np.where(told & (missed % 2 == 1), spots.before, seen.prices), seen.days, stale, told)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #039572e1
 def vote_by_product(
@@ -183,7 +184,7 @@ def group_view(
     told = vote_by_product(members, beliefs.latest.week, day)
     winners = (members.prices == told.prices) & (members.days == told.seen)
     stale = stale_chance(moves, beliefs.latest.week, told.seen, day)
-    stale = np.where((winners & members.back).any(0), np.where(winners, members.stale, 0).max(0), stale)
+    stale = np.where((winners & members.foretold).any(0), np.where(winners, members.stale, 0).max(0), stale)
     return GroupView(name, None, told, speakers), stale
 
 
