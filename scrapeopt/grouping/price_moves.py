@@ -28,13 +28,13 @@ class PriceMoves:
     strayed: np.ndarray  # times that the price of a member differed from its group's
     compared: np.ndarray  # of so many
     followed: np.ndarray  # (2, 2) stores that changed it, of all, where it had moved elsewhere; and where it had not
-    returned: np.ndarray  # int8: the last move led back to the price before the present one (1), or not (0); -1: unknown
+    returned: np.ndarray  # int8: 1 where the last move led back to the price before, 0 where it did not, -1: unknown
     past: np.ndarray  # (PAST, products) int64, as `after`: the moves before the last one, newest first
     past_returned: np.ndarray  # (PAST, products) int8, as `returned`
     foretold: np.ndarray  # (2,) stores that went back, too, of all of which it was foretold
 
 
-FOLLOWED = np.array([[9.0, 10.0], [0.5, 10.0]])  # before anything is counted: nine in ten follow, one in twenty moves alone
+FOLLOWED = np.array([[9.0, 10.0], [0.5, 10.0]])  # of a guess: nine in ten follow, one in twenty moves alone
 FORETOLD = np.array([8.0, 10.0])  # likewise
 PAST = 3  # moves that are remembered beside the last one
 
@@ -45,8 +45,8 @@ def no_moves(
     "Nothing is known yet."
     none, never = np.zeros(products), np.full(products, NEVER)
     unknown, past = np.full(products, -1, np.int8), np.full((PAST, products), NEVER)
-    return PriceMoves(none, none, never, never, never, none, none, FOLLOWED, unknown, past, np.full(past.shape, -1, np.int8),
-                      FORETOLD)
+    back = np.full(past.shape, -1, np.int8)
+    return PriceMoves(none, none, never, never, never, none, none, FOLLOWED, unknown, past, back, FORETOLD)
 
 # %% ../../nbs/grouping/price_moves.ipynb #e59d0990
 PACE_PRIOR = 1.0  # units of hazard, some two changeovers, for which a product counts as the usual one
@@ -202,4 +202,5 @@ def note_strays(
     agreement: np.ndarray,  # (products,) int8, of a member that was just scraped: `AGREES`, `DIFFERS` or `UNKNOWN`
 ) -> PriceMoves:
     "With one more member held against its group."
-    return replace(moves, strayed=moves.strayed + (agreement == DIFFERS), compared=moves.compared + (agreement != UNKNOWN))
+    return replace(moves, strayed=moves.strayed + (agreement == DIFFERS),
+                   compared=moves.compared + (agreement != UNKNOWN))

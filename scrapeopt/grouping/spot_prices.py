@@ -139,7 +139,7 @@ def rights(
     own_right = np.where(newest, 1 - stale, np.where(sold, own_right, -1.0))
     return np.where((group.prices == NOT_SOLD) | newest, -1.0, group_right), own_right
 
-# %% ../../nbs/grouping/spot_prices.ipynb #c8b8da16
+# %% ../../nbs/grouping/spot_prices.ipynb #ce6e61ee
 def stands(
     latest: LatestSnapshots,
     rows: np.ndarray,  # (n,) of the stores in `latest`
@@ -149,7 +149,7 @@ def stands(
 ) -> np.ndarray:  # (n, products) bool
     "Whose own prices stand, for they were seen in this price week."
     if latest.week.changeover is not None: return (own.days > NEVER) & (latest.week.weeks(own.days, day) == 0)
-    window = int(latest.window.span / pd.Timedelta(days=1))
+    window = int(latest.window.hours // 24)
     return (own.days >= group.seen.max(initial=NEVER) - window) & (latest.agreement[rows] == DIFFERS)
 
 

@@ -19,7 +19,7 @@ from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.price_moves import PriceMoves, Sightings, no_moves, note_sightings, note_strays, stray_share
 from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, vote_by_product
 from ..grouping.spot_prices import with_before, with_spot_checks
-from ..grouping.vote import DIFFERS, NEVER
+from ..grouping.vote import DIFFERS
 from ..spotcheck import SpotCheck
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #1bcbca16
@@ -99,7 +99,7 @@ def matches_of(
     return (answer.prices == told.prices[products])[sold & ((fresh & usual)[products] | gone)]
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #99a00f4d
-P_MATCH, P_ROGUE = 0.9, 0.5  # share of telling products that a member agrees on, at least, and a Rogue, at most; by hand
+P_MATCH, P_ROGUE = 0.9, 0.5  # share of telling products: of a member at least, of a Rogue at most; by hand
 
 
 def tested(

@@ -34,7 +34,7 @@ def tokens_today(
     return float(np.clip(bucket.tokens + left * bucket.rate - bucket.capacity, 0, bucket.tokens))
 
 # %% ../../nbs/policies/spot_queue.ipynb #c5960602
-SUSPECT_WRONG = 0.5  # share of a suspect's prices that its scrape corrects; by hand, `WRONG_AFTER_DEPARTURE` and closed stores
+SUSPECT_WRONG = 0.5  # share of a suspect's prices that its scrape corrects: some have closed; by hand
 
 
 def scrape_gains(

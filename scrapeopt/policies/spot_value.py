@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['look_gains']
 
-# %% ../../nbs/policies/spot_value.ipynb #09fa64e9
-from collections.abc import Mapping
-
+# %% ../../nbs/policies/spot_value.ipynb #ebabbc4e
 import numpy as np
 
 from ..core.price_week import PriceWeek, comparable_since

@@ -6,7 +6,7 @@
 __all__ = ['CompanyReplay', 'new_company', 'sort_out', 'analyse_weak', 'company_scheduler_of', 'PolicyAgent']
 
 # %% ../../nbs/simulation/policy_agent.ipynb #5174fdc4
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..policies.scrape_value import TokenBucket
 from ..policies.store_facts import COMPARED_WITHIN, groups_never_compared, store_facts
 from ..discovery import with_cohorts
 from ..scheduler import ScrapeScheduler, joint_queue, round_size
-from .agents import BacktestSettings, Setting, Today, group_labels
+from .agents import BacktestSettings, Probe, Setting, Today, group_labels
 
 # %% ../../nbs/simulation/policy_agent.ipynb #9d68666d
 def place_stores(
@@ -154,7 +154,7 @@ class PolicyAgent:
             batch = {s: np.asarray(scraped[s])[self.order] for s in stores if s in scraped}
             self.events += take_round(c, now, batch, failed & stores)
 
-    def plan(self, today: Today) -> list[str]:
+    def plan(self, today: Today) -> Sequence[str | Probe]:
         "The next round of scrapes."
         schedulers = [company_scheduler_of(c, today.now, today.bucket) for c in self.companies]
         tasks = joint_queue(schedulers, round_size(today.bucket, self.policy.round_share))

@@ -20,7 +20,7 @@ from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, no_spot_checks, not
 from ..policies.spot_beliefs import take_spot_checks
 from ..policies.spot_queue import SpotPick, spot_queue
 from .agents import Probe, Setting, Today
-from .policy_agent import CompanyReplay, PolicyAgent, company_scheduler_of, group_labels, sort_out
+from .policy_agent import CompanyReplay, PolicyAgent, company_scheduler_of
 
 # %% ../../nbs/simulation/spot_agent.ipynb #6ebee486
 def is_discovered(c: CompanyReplay) -> bool:
@@ -58,19 +58,22 @@ class SpotCheckAgent(PolicyAgent):
         super().__init__(policy, s)
         self.known: list[SpotBeliefs] = [no_spot_checks(c.beliefs.latest) for c in self.companies]
         self.position = np.argsort(self.order)  # in `latest`, of each product in the world
-        self.waiting, self.silent, self.day = set[str](), set[str](), pd.NaT
+        self.waiting, self.silent = set[str](), set[str]()
+        self.planned: pd.Timestamp | None = None  # when the last round was
 
     def take_in(self, now: pd.Timestamp, scraped: dict[str, np.ndarray]) -> None:
         "Learn from a round of scrapes."
         for k, c in enumerate(self.companies):
             latest, day = c.beliefs.latest, c.beliefs.latest.local_day(now)
             shown = {s: np.asarray(scraped[s])[self.order] for s in latest.row if s in scraped}
-            big = {s: p for s, p in shown.items() if c.sizes.is_whole(s, int((p >= 0).sum()), c.settings.min_size_share)}
-            self.known[k] = note_scrapes(self.known[k], latest, big, day)
+            whole = {s: prices for s, prices in shown.items()
+                     if c.sizes.is_whole(s, int((prices != NOT_SOLD).sum()), c.settings.min_size_share)}
+            self.known[k] = note_scrapes(self.known[k], latest, whole, day)
         super().take_in(now, scraped)
         for k, c in enumerate(self.companies):
-            done = [s for s in c.beliefs.latest.stores if s in scraped and c.beliefs.latest.time(s) == now.to_datetime64()]
-            self.known[k] = note_scraped(self.known[k], c.beliefs, done)
+            latest = c.beliefs.latest
+            taken = [s for s in latest.stores if s in scraped and latest.time(s) == now.to_datetime64()]
+            self.known[k] = note_scraped(self.known[k], c.beliefs, taken)
 
     def take_probes(self, now: pd.Timestamp, answers: Sequence[tuple[Probe, np.ndarray]]) -> None:
         "Learn from a round of spot checks."
@@ -83,11 +86,12 @@ class SpotCheckAgent(PolicyAgent):
     def plan(self, today: Today) -> Sequence[str | Probe]:
         "The next round of scrapes and spot checks."
         if not all(map(is_discovered, self.companies)): return super().plan(today)
-        self.silent = self.silent | self.waiting if today.now == self.day else set()  # who was asked and did not answer
-        offers = [spot_queue(situation_of(c, today.now, today.bucket), c.beliefs, known, self.policy.reading, self.silent)
-                  for c, known in zip(self.companies, self.known, strict=True)]
+        self.silent = self.silent | self.waiting if today.now == self.planned else set()  # they did not answer
+        situations = [situation_of(c, today.now, today.bucket) for c in self.companies]
+        offers = [spot_queue(at, c.beliefs, known, self.policy.reading, self.silent)
+                  for at, c, known in zip(situations, self.companies, self.known, strict=True)]
         plan = plan_of(by_cost(offers), self.order)
-        self.asked, self.day = [p for p in plan if isinstance(p, str)], today.now
+        self.asked, self.planned = [p for p in plan if isinstance(p, str)], today.now
         self.waiting = {p.store for p in plan if isinstance(p, Probe)}
         return plan
 
