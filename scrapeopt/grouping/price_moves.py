@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FOLLOWED', 'FORETOLD', 'PAST', 'PACE_PRIOR', 'STRAY_PRIOR', 'LONGEST_DAYS', 'MIN_FORETOLD', 'TOLD', 'NOT_TOLD',
            'PriceMoves', 'no_moves', 'pace', 'stray_share', 'moved_since', 'stale_chance', 'missed_returns',
-           'Sightings', 'note_sightings', 'note_strays']
+           'Sightings', 'surprises', 'note_sightings', 'note_strays']
 
 # %% ../../nbs/grouping/price_moves.ipynb #917059d4
 from dataclasses import dataclass, replace
@@ -150,6 +150,15 @@ def count_followers(moves: PriceMoves, again: Sightings, week: PriceWeek) -> Pri
         followed[k] *= FOLLOWED_KEPT ** (case.sum() / 10)
         followed[k] += (again.new != again.old)[case].sum(), case.sum()
     return replace(moves, followed=followed)
+
+# %% ../../nbs/grouping/price_moves.ipynb #2e774484
+def surprises(moves: PriceMoves, found: Sightings, week: PriceWeek, day: int) -> Sightings:
+    "What a store shows again of products of which nothing was foretold: they tell of the price week without a bias."
+    again, seen = found.seen_again(day), np.full(len(moves.by), NEVER)
+    seen[again.products] = again.old_days
+    told = moved_since(moves, week, seen)[again.products] > NOT_TOLD
+    kept = ~told & (stray_share(moves)[again.products] < USUAL_STRAY)
+    return Sightings(*(part[kept] for part in (again.products, again.new, again.old, again.old_days, again.before)))
 
 # %% ../../nbs/grouping/price_moves.ipynb #b40c99cc
 def count_foretold(moves: PriceMoves, again: Sightings, week: PriceWeek) -> PriceMoves:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TELLING', 'P_MATCH', 'P_ROGUE', 'SpotBeliefs', 'no_spot_checks', 'note_scrapes', 'note_scraped', 'SpotAnswer',
-           'matches_of', 'tested', 'take_spot_checks']
+           'matches_of', 'tested', 'count_surprises', 'take_spot_checks']
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #030f27e0
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +17,7 @@ from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.price_moves import PriceMoves, Sightings, no_moves, note_sightings, note_strays, stray_share
+from ..grouping.price_moves import surprises
 from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, vote_by_product
 from ..grouping.spot_prices import with_before, with_spot_checks
 from ..grouping.vote import DIFFERS
@@ -94,7 +95,8 @@ def matches_of(
     if not others: return np.zeros(sold.sum(), bool) if gone[sold].all() else np.zeros(0, bool)
     rows = np.array([latest.row[s] for s in others])
     told = vote_by_product(Seen(seen.prices[rows], seen.days[rows]), latest.week, day)
-    fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(latest.week, day))
+    since = day if latest.week.changeover is None else comparable_since(latest.week, day)
+    fresh = (told.prices != NOT_SOLD) & (told.seen >= since)
     usual = (stray_share(known.moves) < TELLING) & (latest.agreement[i] != DIFFERS)
     return (answer.prices == told.prices[products])[sold & ((fresh & usual)[products] | gone)]
 
@@ -120,9 +122,23 @@ def tested(
     return check
 
 
+def count_surprises(
+    latest: LatestSnapshots,  # whose counts of changes are brought up to date
+    moves: PriceMoves,  # before these spot checks
+    found: Iterable[Sightings],
+    day: int,  # today
+) -> None:
+    "Let spot checks tell of the price week, by the products that were not asked for because they had moved."
+    for sight in found:
+        new = surprises(moves, sight, latest.week, day)
+        for since in np.unique(new.old_days):
+            pair = new.old_days == since
+            latest.changes = latest.changes.add(int(since), day, int(pair.sum()), int((new.new != new.old)[pair].sum()))
+
+
 def take_spot_checks(
     known: SpotBeliefs,
-    beliefs: BeliefState,
+    beliefs: BeliefState,  # its counts of changes are brought up to date
     answers: Sequence[SpotAnswer],
     day: int,  # today
 ) -> SpotBeliefs:
@@ -135,5 +151,6 @@ def take_spot_checks(
         found.append((i, Sightings(answer.products, answer.prices, *was)))
         moves, checks[answer.store] = note_sightings(moves, found[-1][1], latest.week, day), check
         if check.verdict == "match": matched[answer.store] = day
+    count_surprises(latest, known.moves, [sight for _, sight in found], day)
     looks = [(i, sight.products, sight.new) for i, sight in found]
     return SpotBeliefs(with_spot_checks(with_before(known.spots, found), looks, day), moves, checks, matched)
