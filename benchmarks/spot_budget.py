@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from benchmarks.leaderboard import RecordedPanel, panel_of
+from benchmarks.leaderboard import panel_of
 from scrapeopt.backtest import Panel, World, backtest
 from scrapeopt.twin import ARCHETYPES, archetype_twin
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Seen', 'SpotPrices', 'nothing_seen', 'with_spot_checks', 'with_before', 'last_seen', 'Believed', 'believe',
-           'vote_by_product', 'group_view', 'homes_of', 'serve_spotted']
+           'vote_by_product', 'group_view', 'serve_spotted']
 
 # %% ../../nbs/grouping/spot_prices.ipynb #839abc0c
 from collections.abc import Sequence
@@ -187,7 +187,7 @@ def group_view(
     stale = np.where((winners & members.foretold).any(0), np.where(winners, members.stale, 0).max(0), stale)
     return GroupView(name, None, told, speakers), stale
 
-
+# %% ../../nbs/grouping/spot_prices.ipynb #1584dc21
 def homes_of(beliefs: BeliefState, stores: Sequence[str], reading: Reading) -> dict[ServedFrom, np.ndarray]:
     "The stores that are served from each group: their positions in `stores`."
     table, found = reading.homes(beliefs), dict[ServedFrom, list[int]]()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'Combine', 'MEMBER_AGREEMENT', 'MAX_VOTERS', 'VOTE_SURVIVAL', 'AGREES', 'DIFFERS', 'UNKNOWN', 'GroupPrices',
-           'newest_answer', 'log_odds', 'count_voters', 'weighted_vote', 'agreement', 'sides_with']
+           'newest_answer', 'log_odds', 'weighted_vote', 'agreement', 'sides_with']
 
 # %% ../../nbs/grouping/vote.ipynb #fae0a9e5
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def log_odds(
 MAX_VOTERS = 8  # newest snapshots that vote side by side
 VOTE_SURVIVAL = 1 - (1 - MEMBER_AGREEMENT) / 4  # share of prices that must survive from a voter's day to the newest's
 
-
+# %% ../../nbs/grouping/vote.ipynb #84d66d0f
 def count_voters(
     days: np.ndarray,  # (k,) local days of the snapshots, newest first
     week: PriceWeek,

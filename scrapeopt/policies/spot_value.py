@@ -84,8 +84,8 @@ def departure_share(
     day: int,  # today, and the lot by which equal products are chosen
 ) -> np.ndarray:  # (n, products) prices
     "What a look is worth as a part of a check whether its store has left."
-    lot = np.random.default_rng(day).random(own.prices.shape[1])
-    rank = telling * (UNMOVED + (own.prices != group.prices)) * (1 + lot)
+    lot = np.random.default_rng(day)
+    rank = telling * (UNMOVED + (own.prices != group.prices)) * (1 + lot.random(own.prices.shape[1]))
     k = min(CHECKED_PRODUCTS, rank.shape[1])
     chosen = np.argpartition(-rank, k - 1, axis=1)[:, :k]
     found = np.zeros(rank.shape)
