@@ -119,6 +119,22 @@ def test_a_store_that_has_closed_is_found_by_a_few_products_and_scraped():
     assert found and (agent.companies[0].beliefs.latest.prices[row] == -1).all()
 
 
+def test_a_store_that_opens_is_knocked_at_and_scraped():
+    store = str(small().stores.index[5])
+    world = Counted(small(), closed=[store])
+    agent, plan = agent_on(world, budget=4.0)
+    for day in range(14):
+        world.advance(pd.Timedelta(days=1))
+        if day == 2: world.closed = set()
+        for _ in range(4):
+            if not (tasks := plan()): break
+            carry_out(world, agent, tasks)
+    row = agent.companies[0].beliefs.latest.row[store]
+    assert (agent.companies[0].beliefs.latest.prices[row] >= 0).any()
+    knocked = [n for s, n, _ in world.asked[len(world.stores):] if s == store and n < len(world.products)]
+    assert sum(knocked) < len(world.products)  # it did not cost a scrape to find out
+
+
 def test_a_store_that_does_not_answer_is_asked_for_products_once_a_day():
     world = Counted(small())
     agent, plan = agent_on(world)

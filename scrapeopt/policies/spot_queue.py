@@ -64,10 +64,11 @@ def knock_gains(
     beliefs: BeliefState,
     seen_days: np.ndarray,  # (stores, products) local days on which a price was last asked for
     gains: np.ndarray,  # (stores,) prices, of a scrape
+    suspects: Collection[str],  # that have opened, as knocking has shown: they are scraped
 ) -> np.ndarray:  # (stores, products) prices
     "What a look is worth in stores that had nothing when they were scraped."
     sold = beliefs.latest.prices != NOT_SOLD
-    closed = (beliefs.latest.days > NEVER) & ~sold.any(1)
+    closed = (beliefs.latest.days > NEVER) & ~sold.any(1) & ~np.isin(beliefs.latest.stores, list(suspects))
     common, found = np.argsort(-sold.sum(0), kind="stable")[:COMMON], np.zeros(sold.shape)
     for i in np.flatnonzero(closed & (gains > 0)):
         ask = common[seen_days[i, common] < at.today][:KNOCKS]
@@ -143,7 +144,7 @@ def spot_queue(
     seen, scrapes = last_seen(latest, known.spots), scrape_gains(at, beliefs, known.suspects) * asked
     selling = (seen.prices != NOT_SOLD).sum(1)
     sizes = np.where(selling > 0, selling, max(float(np.median(selling)), 1.0))
-    knocks = knock_gains(at, beliefs, seen.days, scrapes)
+    knocks = knock_gains(at, beliefs, seen.days, scrapes, known.suspects)
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
     whole = np.where(knocks.any(1), 0, scrapes)
     gains = np.maximum(looks, (whole / sizes)[:, None])
