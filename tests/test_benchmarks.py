@@ -80,7 +80,7 @@ def test_signatures_are_alike_where_stores_are(library, peer):
 def test_make_bench_runs_every_benchmark_but_the_long_one():
     from benchmarks.__main__ import benchmarks
     found = benchmarks()
-    assert "overlap" in found and not {"leaderboard", "pilot", "chain", "peers", "page"} & set(found)
+    assert "overlap" in found and not {"leaderboard", "pilot", "spot_budget", "chain", "peers", "page"} & set(found)
 
 
 def test_an_unequal_answer_ends_the_run():
@@ -167,3 +167,30 @@ def test_a_tiny_leaderboard_is_measured(tmp_path, monkeypatch):
     assert rows.groupby("world")["money"].nunique().to_dict() == {"uniform": 4, "shops": 4}
     assert set(rows.query("world == 'uniform'")["policy"]) == set(board.POLICIES)
     assert (rows["score"] <= rows[["accuracy", "precision"]].min(axis=1) + 1e-9).all()
+
+
+# --- what spot checks save
+
+spot_budget = pytest.importorskip("benchmarks.spot_budget", reason="benchmarks/ is not part of the installed package")
+
+
+def spot_rows():
+    "Two curves: with spot checks half of the budget gives the same score, up to the highest, which they do not reach."
+    scores = {1.0: .80, 2.0: .90, 4.0: .96, 8.0: .99}
+    kept = {"world": "a chain", "ece": .01, "scrapes": 1.0, "probes": 0.0}
+    return pd.DataFrame([kept | {"spots": False, "budget": b, "score": s} for b, s in scores.items()]
+                        + [kept | {"spots": True, "budget": b / 2, "score": s} for b, s in scores.items() if b < 8])
+
+
+def test_the_requests_for_the_same_score_are_read_off_the_curve():
+    found = spot_budget.ratios(spot_rows())
+    np.testing.assert_allclose(found["share"][:3], .5)
+    assert np.isnan(found["share"][3]) and found["with"].tolist()[:2] == [.90, .96]
+    curve = pd.DataFrame({"budget": [1.0, 4.0], "score": [.8, .9]})
+    assert spot_budget.budget_for(curve, .85) == pytest.approx(2)
+
+
+def test_the_page_of_spot_checks_says_what_was_measured():
+    page = spot_budget.page(spot_rows())
+    assert "| a chain | 2 | 90.0 | 96.0 | 50% |" in page and "not measured" in page
+    assert "At 3 of 3 measured points" in page

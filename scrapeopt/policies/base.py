@@ -198,6 +198,7 @@ class Policy:
     regroup: Callable[[BeliefState, Collection[str], pd.DataFrame, Rules], list[Event]] = regroup_nothing
     round_share: float = 1.0  # of a day's scrapes in one round: what they show decides about the next
     judged: Callable[[BeliefState, str, Rules], list[str]] = judge_nobody  # the members that `regroup` can compare
+    asks_spot_checks: bool = False  # where the settings allow it, `spot_queue` chooses instead of `queue`
 
     def learn(self, beliefs: BeliefState, batch: Batch, rules: Rules) -> tuple[list[Event], list[PriceAudit]]:
         "Take in a batch: `beliefs` are brought up to date; what happened, and what was found of the prices served."

@@ -202,4 +202,4 @@ ROUND_SHARE = 0.34  # of a day's scrapes in one round: three rounds a day
 
 # %% ../../nbs/policies/delegated.ipynb #f3f34af0
 delegated = Policy("delegated", delegated_queue, judge_by_evidence, BY_VOTE, regroup_all_by_evidence, ROUND_SHARE,
-                   judged_by_evidence)
+                   judged_by_evidence, asks_spot_checks=True)

@@ -80,6 +80,7 @@ class BacktestSettings:
     seeding: str = _default("seeding")  # how groups are first formed: "baseline" or "geography"
     min_size_share: float = _default("min_size_share")  # fewer products than this share of last time's: partial
     accuracy_floor: float = _default("accuracy_floor")  # a group whose prices are right less often is analysed again
+    spot_checks: bool = False  # whether a policy that knows how may ask stores for a few products, at their share
     options: Mapping[str, Any] = field(default_factory=dict)  # what a single policy understands
 
     def __post_init__(self) -> None:
@@ -139,10 +140,16 @@ def policy(factory: Factory) -> Factory:
     return factory
 
 # %% ../../nbs/simulation/agents.ipynb #319ad736
+def start_agent(policy: Policy, s: Setting) -> Agent:
+    "An agent that follows a policy, with spot checks where the settings allow them and the policy asks for them."
+    from scrapeopt.simulation.policy_agent import PolicyAgent  # here: both are made of what stands in this notebook
+    from scrapeopt.simulation.spot_agent import SpotCheckAgent
+    return (SpotCheckAgent if s.settings.spot_checks and policy.asks_spot_checks else PolicyAgent)(policy, s)
+
+
 def agent_of(policy: Policy) -> Factory:
     "The factory of agents that follow a policy."
-    from scrapeopt.simulation.policy_agent import PolicyAgent  # here: it is made of what stands in this notebook
-    return partial(PolicyAgent, policy)
+    return partial(start_agent, policy)
 
 # %% ../../nbs/simulation/agents.ipynb #5ba7ea84
 def find_agent(
