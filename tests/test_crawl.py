@@ -222,12 +222,12 @@ def test_a_bad_scraper_is_reported_by_store_and_reason_and_costs_the_others_noth
 
 def test_time_in_line_does_not_count_but_does_not_last_for_ever(known, tmp_path):
     body = "progress = pathlib.Path(sys.argv[3])\n" \
-           "progress.write_text(json.dumps({'waited_s': 1e6, 'requests': 29}))\ntime.sleep({})\n" \
+           "progress.write_text(json.dumps({'waited_s': 1e6, 'requests': 29}))\ntime.sleep(SLEEP)\n" \
            "out.write_text((here / store).read_text())"
-    command = scraper(tmp_path, body.format(4)) + " {progress_file}"
+    command = scraper(tmp_path, body.replace("SLEEP", "4")) + " {progress_file}"
     report = scrape_queue(known, tasks_of("C001"), command, retries=0, timeout_s=3.0, progress=False)
     assert len(report.done) == 1 and report.requests == 29
-    command = scraper(tmp_path, body.format(60)) + " {progress_file}"
+    command = scraper(tmp_path, body.replace("SLEEP", "60")) + " {progress_file}"
     report = scrape_queue(known, tasks_of("C001"), command, retries=0, timeout_s=.2, progress=False)
     assert [f.reason for f in report.failed] == ["timeout after 0.2 s"]
 
