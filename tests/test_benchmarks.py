@@ -192,5 +192,5 @@ def test_the_requests_for_the_same_score_are_read_off_the_curve():
 
 def test_the_page_of_spot_checks_says_what_was_measured():
     page = spot_budget.page(spot_rows())
-    assert "| a chain | 2 | 90.0 | 96.0 | 50% |" in page and "not measured" in page
+    assert "| a chain | 2 | 90.0 | 96.0 | 50% |" in page and "not reached" in page
     assert "At 3 of 3 measured points" in page

@@ -30,7 +30,7 @@ def tokens_today(
 ) -> float:  # scrapes
     "What to spend today, in scrapes; the rest waits for the changeover."
     left = week.days_left(day)
-    if week.changeover is None or left == 7: return bucket.tokens
+    if len(week.in_question) != 1 or left == 7: return bucket.tokens
     return float(np.clip(bucket.tokens + left * bucket.rate - bucket.capacity, 0, bucket.tokens))
 
 # %% ../../nbs/policies/spot_queue.ipynb #c5960602
