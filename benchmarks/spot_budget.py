@@ -69,10 +69,10 @@ def budget_for(
     part: pd.DataFrame,  # one curve: budget, score
     score: float,
 ) -> float:  # NaN where the curve does not reach it
-    "The budget at which a curve reaches a score; between the measured ones by the logarithm of the budget."
-    best = np.maximum.accumulate(part["score"].to_numpy())
-    if score > best[-1]: return float("nan")
-    return float(np.exp(np.interp(score, best, np.log(part["budget"]))))
+    "The budget from which on a curve keeps to a score; between the measured ones by the logarithm of the budget."
+    kept = np.minimum.accumulate(part["score"].to_numpy()[::-1])[::-1]
+    if score > kept[-1]: return float("nan")
+    return float(np.exp(np.interp(score, kept, np.log(part["budget"]))))
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
