@@ -133,7 +133,7 @@ And where it ends. With one scrape a day for sixty stores, the first whole scrap
 money for, with spot checks or without. A store's clearance lines are found by nothing but a look at all of its \
 products, so towards the top of the curve the saving shrinks again. Where prices change on any day and by area \
 (`algorithmic`), a look is overtaken soon, and what is saved differs most from budget to budget. A recorded panel, \
-`walmart_m5`, has ten stores in three states and moves a hundredth of its prices a week: there a quarter is saved.
+`walmart_m5`, has ten stores in three states and moves a hundredth of its prices a week: there a fifth is saved at best.
 """
 
 
