@@ -102,11 +102,12 @@ async def turn_at(
 ) -> Turn:
     "A turn at a host, when it comes."
     from scrapy.utils.asyncio import sleep
-    while not isinstance(turn := take_turn(polite.folder, host, polite.manners, time.time()), Turn):
+    while True:
         if is_orphan(): give_up(crawler, "the run that started it is gone")
+        turn = take_turn(polite.folder, host, polite.manners, time.time())
+        if isinstance(turn, Turn): return turn
         if turn > polite.patience_s: give_up(crawler, f"{host} wants to be left alone for {turn:,.0f} s (Retry-After)")
         await sleep(min(turn, LOOK_S))
-    return turn
 
 # %% ../nbs/08b_manners.ipynb #47a56b3f
 class HostTurns:
