@@ -75,7 +75,7 @@ def scrape_time(
         raise InputError(f"the file name '{shown}' is of the year {stem[:4]}: set the clock of the scraper, and name "
                          "the file after the time of the scrape")
     if re.fullmatch(r"[0-9]{8}T[0-9]{6}Z\.spot", stem, re.IGNORECASE):
-        raise InputError(f"the file name '{shown}' is that of a spot check, of which a workspace does not make use yet: "
+        raise InputError(f"the file name '{shown}' is that of a spot check, of which a workspace makes no use yet: "
                          "scrape the whole store")
     likely = likely_stem(stem)
     todo = f"{likely}.jsonl or the like" if likely else "the time of its scrape"
