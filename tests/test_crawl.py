@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
+from effort import drilled
 
 pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder")
 from scrapeopt.commands.example_spiders import API_SPIDER, SHELF_SPIDER
@@ -111,15 +112,15 @@ def test_a_hundred_stores_with_faults_on_a_tenth_of_the_requests(tmp_path):
     assert len(report.done) >= 90, report
 
 
-def test_a_shop_that_blocks_is_told_from_a_shop_that_sells_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["shelf.py:ShelfSpider", drilled("api.py:ApiSpider")])
+def test_a_shop_that_blocks_is_told_from_a_shop_that_sells_nothing(tmp_path, monkeypatch, name):
     twin = chain(tmp_path, 1)
     ws = workspace(tmp_path / "ws", twin)
     with serving(tmp_path / "twin", at=AT, rules=ShopRules(faults={"blocked": 1.0})) as url:
-        for name in ("shelf.py:ShelfSpider", "api.py:ApiSpider"):
-            monkeypatch.setenv("SHOP", url)
-            report = scrape_queue(ws, tasks(twin), spider_command(f"{tmp_path}/{name}", IMPATIENT), retries=0,
-                                  progress=False)
-            assert "the shop blocks us: a page says 'Pardon our interruption'" in report.failed[0].detail
+        monkeypatch.setenv("SHOP", url)
+        report = scrape_queue(ws, tasks(twin), spider_command(f"{tmp_path}/{name}", IMPATIENT), retries=0,
+                              progress=False)
+        assert "the shop blocks us: a page says 'Pardon our interruption'" in report.failed[0].detail
     assert not landed(ws)
 
 
