@@ -4,12 +4,10 @@ Run it with `make bench`. What counts is the median of twenty moves, each to ano
 0.1 s feels immediate, and from 1 s on a train of thought is interrupted (Nielsen, Usability Engineering, 1993). No test
 asserts it, as machines are busy with other things too; `tests/test_dashboard.py` counts what a move draws and compares.
 """
-import argparse
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,7 +16,7 @@ import pandas as pd
 from rich.progress import track
 
 from benchmarks.clock import seconds_of
-from benchmarks.page import machine
+from benchmarks.page import asked, machine
 from scrapeopt.analysis.comparability import comparability
 from scrapeopt.analysis.groups_in_force import groups_in_force, stores_in_force
 from scrapeopt.analysis.view_model import CompanyView, PairCache, view_of_world
@@ -28,7 +26,6 @@ from scrapeopt.simulation.sites import australian_stores
 from scrapeopt.twin import archetype_twin
 from scrapeopt.widgets.tab_panel import shared_of
 
-ROOT = Path(__file__).parents[1]
 TARGET_S = 0.3  # for each move
 Row = dict[str, Any]  # of a table of results, by column
 
@@ -109,14 +106,8 @@ def run(sizes: Sizes) -> list[Row]:
 
 def main(args: list[str] | None = None) -> None:
     "Run the benchmark, keep the figures, and print them beside the target."
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--quick", action="store_true", help="few stores and moves: seconds; proves nothing")
-    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
-    given = ap.parse_args(args)
-    sizes = QUICK if given.quick else Sizes()
-    # Figures of a quick run must not get among the results.
-    out = given.out or (ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results")
-    out.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, "few stores and moves", args)
+    sizes, out = QUICK if given.quick else Sizes(), given.out
     rows = run(sizes)
     results = {"machine": machine(), "sizes": asdict(sizes), "moves": rows}
     (out / "dashboard.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")

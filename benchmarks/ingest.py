@@ -4,7 +4,6 @@ Polars reads the same file with `read_ndjson` and writes it with `write_parquet`
 line and knows no store; that is the least one can do with such a file. A gigabyte is read by a process of its own, for
 its peak memory.
 """
-import argparse
 import json
 import shutil
 import subprocess
@@ -21,13 +20,12 @@ import pandas as pd
 import polars as pl
 from matplotlib.figure import Figure
 
-from benchmarks.page import BLUE, ORANGE, machine, save
+from benchmarks.page import BLUE, ORANGE, ROOT, asked, machine, save
 from scrapeopt.storage.scrape_lines import Expected, read_scrape
 from scrapeopt.storage.text_blocks import MB
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
 FIRST, SECOND = "20261119T020000Z.jsonl", "20261120T020000Z.jsonl"
 CATEGORIES = ("Bakery", "Dairy", "Drinks", "Freezer", "Fruit & Veg", "Household", "Meat", "Pantry")
 
@@ -186,20 +184,15 @@ def write_page(results: dict[str, object], folder: Path) -> None:
 
 def main(args: list[str] | None = None) -> None:
     "Run the benchmark, keep the figures, and print them."
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--quick", action="store_true", help="small files, few rounds: seconds; proves nothing")
-    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
-    given = ap.parse_args(args)
-    sizes = QUICK if given.quick else Sizes()
-    out = given.out or (ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results")
-    out.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, "small files, few rounds", args)
+    sizes, out = QUICK if given.quick else Sizes(), given.out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         speed = [*to_columns(folder, sizes), of_an_update(folder, sizes)]
         peaks = memory(folder, sizes)
     results = {"machine": machine(), "sizes": asdict(sizes), "speed": speed, "memory": peaks}
     (out / "ingest.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
-    write_page(results, out if out != ROOT / "benchmarks" / "results" else ROOT / "docs")
+    write_page(results, given.pages)
     print(pd.DataFrame(speed).round(2).to_string(index=False))
     print(pd.DataFrame(peaks).round(0).to_string(index=False))
 

@@ -3,12 +3,10 @@
 Run it with `make bench`. Every answer is checked against ours before anything is timed; the methods take turns, and
 what counts are ratios within one run, as machines are busy with other things too.
 """
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from benchmarks import peers
 from benchmarks.chain import Chain
 from benchmarks.clock import Task, medians, seconds_of, warmed
-from benchmarks.page import machine, write_page
+from benchmarks.page import asked, machine, write_page
 from scrapeopt.core.fingerprints import FingerprintIndex
 from scrapeopt.core.bitplane_kernels import count_band
 from scrapeopt.core.bitplanes import PricePlanes, _tiles, codebook, count_parts, join_planes
 from scrapeopt.core.bitplanes import matching_pairs, pack, pair_counts, price_planes, row_counts
 
-ROOT = Path(__file__).parents[1]
 AT_LEAST = 0.95  # the True Overlap of a match
 Row = dict[str, Any]  # of a table of results, by column
 Tick = Callable[[str], None]  # shows what runs now
@@ -318,18 +315,10 @@ def run(sizes: Sizes) -> dict[str, Any]:
 
 def main(args: list[str] | None = None) -> None:
     "Run the benchmarks, keep the figures, write the page."
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--quick", action="store_true", help="small sizes: seconds, not minutes; proves nothing")
-    ap.add_argument("--out", type=Path, help="folder of figures and page (default: benchmarks/results and docs)")
-    given = ap.parse_args(args)
-    # Figures of a quick run must not get into the docs.
-    default = ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results"
-    out = given.out or default
-    out.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, "small sizes", args)
     results = run(QUICK if given.quick else Sizes())
-    (out / "overlap.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
-    docs = ROOT / "docs" if out == ROOT / "benchmarks" / "results" else out
-    write_page(results, docs)
+    (given.out / "overlap.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+    write_page(results, given.pages)
     print(pd.DataFrame(results["all_pairs"]).to_string())
 
 

@@ -1,6 +1,8 @@
 "The documentation's page of benchmarks, with its charts, from the figures of a run."
+import argparse
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import llvmlite.binding as llvm
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 Row = dict[str, Any]
 
@@ -47,6 +51,33 @@ TEXTS = {
                    "is proposed. The queries are asked of the sample's size and do not include the signature."),
     "growth": ("As the number of stores grows", "Time for each pair falls as packing, which is done once for each "
                "store, matters less and less. Memory is that of the packed stores, leftovers included.")}
+
+
+@dataclass(frozen=True)
+class Asked:
+    "How a benchmark is run."
+    quick: bool  # small and short: proves nothing
+    out: Path  # folder of its figures
+
+    @property
+    def pages(self) -> Path:
+        "Where its page goes: into the documentation with the figures that are kept, else beside them."
+        return ROOT / "docs" if self.out == RESULTS else self.out
+
+
+def asked(
+    doc: str | None,  # what --help says
+    quick: str,  # what is small about a quick run
+    args: list[str] | None,  # None: those of the command line
+) -> Asked:
+    "What the command line of a benchmark asks for; figures of a quick run do not get among the results."
+    ap = argparse.ArgumentParser(description=doc)
+    ap.add_argument("--quick", action="store_true", help=f"{quick}: seconds; proves nothing")
+    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
+    given = ap.parse_args(args)
+    out = given.out or (ROOT / "_build" / "bench" if given.quick else RESULTS)
+    out.mkdir(parents=True, exist_ok=True)
+    return Asked(given.quick, out)
 
 
 def machine() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Twins of five kinds whose zones were split until there are twenty and a few more. Some zones are held back, so that
 their stores are strangers. Half of all stores may be asked where they belong; the others are known as far as they were
 scraped."""
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.page import BLUE, GREEN, ORANGE, RED, save
+from benchmarks.page import BLUE, GREEN, ORANGE, RED, asked, save
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.core.price_week import ChangeCounts, learn_price_week
 from scrapeopt.core.prices import NOT_SOLD
@@ -24,7 +23,6 @@ from scrapeopt.grouping.sentinels import find_home_group, first_belief, likely_h
 from scrapeopt.simulation.zones import ZoneSplit
 from scrapeopt.twin import Twin, archetype_twin
 
-ROOT = Path(__file__).parents[1]
 TIMEZONE, MONDAY = "Australia/Sydney", "2026-11-02T02:00"  # UTC
 FRIDAY = 25  # days after that Monday; the changeover was on the Wednesday before
 LEAST_STORES = 8  # of a zone that counts as a group
@@ -235,17 +233,12 @@ def write_page(rows: list[Row], sizes: Sizes, folder: Path) -> None:
 
 def main(args: list[str] | None = None) -> None:
     "Run the benchmark, keep the figures, write the page and print them."
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--quick", action="store_true", help="a small chain, few stores: seconds; proves nothing")
-    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
-    given = ap.parse_args(args)
-    sizes = QUICK if given.quick else Sizes()
-    out = given.out or (ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results")
-    out.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, "a small chain, few stores", args)
+    sizes, out = QUICK if given.quick else Sizes(), given.out
     rows = list(measure(sizes))
     results = {"sizes": asdict(sizes), "summary": summary(rows).to_dict("records")}
     (out / "sentinels.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
-    write_page(rows, sizes, out if out != ROOT / "benchmarks" / "results" else ROOT / "docs")
+    write_page(rows, sizes, given.pages)
     print(summary(rows).round(3).to_string(index=False))
 
 

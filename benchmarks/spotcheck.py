@@ -3,7 +3,6 @@
 Products and pages are those of pairs of stores of a twin. Each check draws anew: products one by one, or whole pages
 of a category. Levels are put where it hurts, at the very overlap of the pair, where a wrong verdict is likeliest.
 """
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,14 +14,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.page import BLUE, GREEN, RED, save
+from benchmarks.page import BLUE, GREEN, RED, asked, save
 from scrapeopt.core.prices import NOT_SOLD
 from scrapeopt.grouping.wealth import Draws
 from scrapeopt.simulation.zones import ZoneSplit
 from scrapeopt.spotcheck import PAGE_SIZE, Certificate, SpotCheck, certify, decide, learned_levels
 from scrapeopt.twin import Twin, archetype_twin
 
-ROOT = Path(__file__).parents[1]
 P_MATCH, P_ROGUE, RISK = .98, .90, .01
 GAP = P_MATCH - P_ROGUE
 START = pd.Timestamp("2026-11-05 03:00", tz="UTC")  # a Thursday: a day after the changeover
@@ -304,17 +302,12 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
 
 def main(args: list[str] | None = None) -> None:
     "Replay, keep the figures, write the page, and print them."
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--quick", action="store_true", help="few replays on small twins: seconds; proves nothing")
-    ap.add_argument("--out", type=Path, help="folder of figures (default: benchmarks/results)")
-    given = ap.parse_args(args)
-    sizes = QUICK if given.quick else Sizes()
-    out = given.out or (ROOT / "_build" / "bench" if given.quick else ROOT / "benchmarks" / "results")
-    out.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__, "few replays on small twins", args)
+    sizes, out = QUICK if given.quick else Sizes(), given.out
     weeks = [row for seed in range(sizes.twins) for row in weeks_of_checks(sizes, seed)]
     results = {"sizes": asdict(sizes), "risks": risks(sizes), "costs": costs(sizes), "weeks": summary(weeks)}
     (out / "spot_checks.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
-    write_page(results, out if out != ROOT / "benchmarks" / "results" else ROOT / "docs")
+    write_page(results, given.pages)
     print(*(risk_table(results["risks"]), cost_table(results["costs"]), week_table(results["weeks"])), sep="\n\n")
 
 

@@ -3,7 +3,6 @@ import errno
 import gzip
 import importlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
 from sqlalchemy import delete, event, select
+from typed import CHILDREN
 from typer.testing import CliRunner
 
 from scrapeopt.analysis.price_history import price_history
@@ -39,9 +39,6 @@ WEEKS = (0, 1, 6, 7, 8, 30, 58, 60)
 LAST = THURSDAY + WEEKS[-1] * WEEK
 NOW = LAST + 2 * DAY
 POLICIES = (drilled("document"), "delegated")
-
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["scrapeopt.storage.tidy", "scrapeopt.update", "pyarrow.parquet"])
 
 
 def lived(folder: Path, policy: str) -> Path:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
+# A process has one such server, so whatever the tests fork is loaded here.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload([
     "scrapeopt.cli", "scrapeopt.update", "scrapeopt.groups", "scrapeopt.reanalysis", "scrapeopt.scrape",
     "scrapeopt.clustering", "scrapeopt.analysis.status", "scrapeopt.analysis.problems", "scrapeopt.analysis.odd_places",
-    "scrapeopt.storage.store_file", "scrapeopt.core.map_drawing", "sklearn.cluster", "duckdb", "pyarrow.parquet",
-    "pyarrow.csv", "filelock", "rich.progress", "rich.table", "alembic.runtime.environment", "alembic.script",
-    "drill_world"])
+    "scrapeopt.storage.store_file", "scrapeopt.storage.tidy", "scrapeopt.core.map_drawing", "sklearn.cluster",
+    "duckdb", "pyarrow.parquet", "pyarrow.csv", "filelock", "rich.progress", "rich.table",
+    "alembic.runtime.environment", "alembic.script", "drill_world"])
 NOBODY = 65534
 ENDS_S = 120.0  # after which a command hangs
 
