@@ -33,7 +33,9 @@ pilot: $(DEV)  ## the demo again, its figures kept, the front page and README fr
 	@.venv/bin/nbdev_clean
 	@$(PY) tools/readme.py
 
-test: sync lint types docs notebooks pytest  ## every check below, the quick ones first
+test: sync lint  ## every check below, the quick ones first; types and docs beside the notebooks
+	@$(MAKE) -s types docs & beside=$$!; $(MAKE) -s notebooks; ended=$$?; wait $$beside && exit $$ended
+	@$(MAKE) -s pytest
 
 sync: $(DEV)  ## do notebooks, package and README say the same?
 	@echo "== sync: notebooks, package and README"
