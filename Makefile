@@ -4,6 +4,8 @@
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A thread that waits gives its core away: several processes share the cores.
+export OMP_WAIT_POLICY := passive
 
 PY := .venv/bin/python
 RUN := .venv/installed-run
