@@ -46,12 +46,12 @@ def lived(path, policy, seed):
     ws, days = make_workspace(path, {twin.chain.company: twin}, policy), []
     scrape(ws, twin, twin.stores.index)
     twin.advance(pd.Timedelta("24h"))
-    for _ in range(DAYS):
+    for day in range(DAYS):
         scrape(ws, twin, [task.store_id for task in ws.queue(4, now=twin.now)])
         twin.advance(pd.Timedelta("10h"))
-        days.append(evening(ws, twin))
+        if day >= DAYS - 28: days.append(evening(ws, twin))
         twin.advance(pd.Timedelta("14h"))
-    prices, right = np.sum(days[-28:], axis=0)
+    prices, right = np.sum(days, axis=0)
     return ws, twin.now - pd.Timedelta("14h"), right / prices
 
 

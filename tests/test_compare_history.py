@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+from effort import drilled
 import small_chain
 from small_chain import LATER, PRODUCTS, THURSDAY, land, lines, shelf
 
@@ -123,7 +124,8 @@ def sold(ws: Workspace, store: str, week: int, price: str | None) -> None:
 
 
 @pytest.mark.parametrize("seen", [
-    ["3.00", "3.00", "3.20"], ["3.00", None, "3.00"], ["3.00", "3.20", "3.00", "3.00"], ["0.05"], [None, "3.00"]])
+    ["3.00", "3.00", "3.20"], ["3.00", None, "3.00"], drilled(["3.00", "3.20", "3.00", "3.00"]), drilled(["0.05"]),
+    [None, "3.00"]])
 def test_the_history_of_a_store_is_what_its_files_said(ws, seen):
     for week, price in enumerate(seen, start=1): sold(ws, "0006", week, price)
     update_db(ws, now=LATER)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from effort import drilled, one_in
 from small_chain import THURSDAY, ZONES, new_workspace, scrape_all, scraped_once, stores
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -134,7 +135,7 @@ def test_readers_neither_wait_nor_write(folder):
             reader.execute(text("DELETE FROM lease"))
 
 
-@pytest.mark.parametrize("command", ["update-db", "cluster-stores"])
+@pytest.mark.parametrize("command", ["update-db", drilled("cluster-stores")])
 def test_a_state_that_somebody_holds_is_a_sentence(folder, command):
     code = ("from scrapeopt.storage import tables\ntables.BUSY_TIMEOUT_S = 1\n"
             "from scrapeopt.cli import main; main()")
@@ -216,7 +217,7 @@ LOST = {"missing": lambda f: f.unlink(), "empty": lambda f: f.write_bytes(b""),
         "without a table": lambda f: sqlite3.connect(f).executescript("DROP TABLE company")}
 
 
-@pytest.mark.parametrize("what", LOST)
+@pytest.mark.parametrize("what", one_in(2, LOST))
 def test_a_lost_state_is_a_sentence_and_can_be_put_back(folder, tmp_path, what):
     ws = Workspace.open(folder)
     before, backup = ws.prices(now=NOW), tmp_path / "a.backup"

@@ -396,7 +396,7 @@ def beside(tmp_path_factory):
     settings, stores = BacktestSettings(timezone="Australia/Sydney"), world.stores.sort_index()
     agent = PolicyAgent(delegated, Setting(stores, world.products, settings.window, settings, 0))
     order, batch, days = stores.index.get_indexer(world.stores.index), list(world.stores.index), []
-    for _ in range(29):
+    for _ in range(22):
         got = {store: world.scrape(store) for store in batch}
         for store in batch: land(ws, world, store)
         update_db(ws, now=world.now)

@@ -36,10 +36,10 @@ def false_splits(found, since):
     return [e.words() for e, home in zip(late, homes, strict=True) if home != {e.group}]
 
 
-def spent_until_settled(archetype, size, seed):
+def spent_until_settled(archetype, size, seed, days=84):
     "Scrapes until 95 % of the steady accuracy are reached from nothing, and one a store and two a zone."
     world = archetype_twin(archetype, seed=seed, **size)
-    found = run(world, 84, rate=8, baseline="none").daily
+    found = run(world, days, rate=8, baseline="none").daily
     steady = found["accuracy"].iloc[-28:].mean()
     first = found.index[found["accuracy"] >= 0.95 * steady][0]
     return found["scrapes"].cumsum()[first], len(world.stores) + 2 * world.zones.nunique(), steady
@@ -52,12 +52,12 @@ def test_R13_a_split_is_found_within_two_price_weeks():
 
 def test_R13_nothing_is_split_where_nothing_splits():
     world = archetype_twin("state_zones", n_stores=48, n_products=150, seed=0, moving=0)
-    start, found = world.now, run(world, 84)
+    start, found = world.now, run(world, 56)
     assert not false_splits(found, start + 4 * WEEK) and found.ari > 0.99
 
 
 def test_R13_discovery_is_part_of_the_game():
-    spent, allowed, steady = spent_until_settled("dominicks", {"n_stores": 48, "n_products": 150}, seed=0)
+    spent, allowed, steady = spent_until_settled("dominicks", {"n_stores": 48, "n_products": 150}, seed=0, days=56)
     assert spent <= 1.1 * allowed and steady > 0.95, (spent, allowed, steady)
 
 

@@ -138,7 +138,7 @@ def check_crowd(folder: Path, server: str | None, walkers: int, operations: int)
           f"{Counter(outcome.code for _, outcome in crowd.done)}")
 
 
-def test_R19_three_at_once(tmp_path): check_crowd(tmp_path, None, 3, 8)
+def test_R19_three_at_once(tmp_path): check_crowd(tmp_path, None, 3, 5)
 
 
 @pytest.mark.drill

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from effort import drilled
 from drill_world import NOW, WEEK, Outcome, Trap, W, commands, duplicate, everything, fill_in, land_trouble, make
 from drill_world import make_database, older, remove, run, state_url
 from small_chain import PRODUCTS, ZONES, lines, scrape_all, shelf, stores
@@ -176,7 +177,7 @@ def moments(name: str, calm: Outcome, chance: random.Random, i: int, of: int) ->
     return [first, chance.random(), calls[0]] if again else [first]
 
 
-@pytest.mark.parametrize("name", ["scrape and update", "replace"])
+@pytest.mark.parametrize("name", ["scrape and update", drilled("replace")])
 def test_R9_killed_three_times_in_a_row(tmp_path, name):
     yard = Yard(tmp_path, None, "delegated")
     calls = yard.calm(name).calls

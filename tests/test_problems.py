@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from effort import drilled
+from effort import drilled, one_in
 import small_chain
 from small_chain import LATER, THURSDAY, land, lines, shelf
 from typer.testing import CliRunner
@@ -131,11 +131,11 @@ def with_settings(ws: Workspace, text: str) -> Workspace:
     return Workspace.open(ws.path)
 
 
-@pytest.mark.parametrize(("days", "silent", "expected"), [
+@pytest.mark.parametrize(("days", "silent", "expected"), one_in(2, [
     (range(12), 2, []), (range(12), 3, ["stale"]), (range(12), 6, ["stale"]),
     ([d for d in range(16) if d % 7 not in (2, 3)], 3, []),  # Thursdays to Fridays and on: it rests at weekends
     ([d for d in range(16) if d % 7 not in (2, 3)], 5, ["stale"]),
-    (range(0, 42, 7), 7.9, []), (range(0, 42, 7), 9, ["stale"]), (range(3), 6, [])])
+    (range(0, 42, 7), 7.9, []), (range(0, 42, 7), 9, ["stale"]), (range(3), 6, [])]))
 def test_staleness_follows_the_habit_of_the_workspace_without_a_log_of_runs(tmp_path, days, silent, expected):
     ws = daily(tmp_path / "ws", days)
     now = THURSDAY.to_pydatetime() + timedelta(days=days[-1] + silent)
@@ -164,13 +164,13 @@ def test_a_week_that_began_without_a_scrape_is_named(tmp_path):
             for d in (1, 2.5, 3.5, 7)] == [[], [], ["not_fresh"], ["not_fresh"]]
 
 
-@pytest.mark.parametrize(("runs", "words", "todo"), [
+@pytest.mark.parametrize(("runs", "words", "todo"), one_in(2, [
     ([], "Stale", "Is the scheduler still running?"),
     ([("scrape", 5, 1)], "Stale", "Is the scheduler still running?"),
     ([("scrape", 5, 1), ("update-db", 0, 0)], "Stale", "Is the scheduler still running?"),
     ([("scrape", 5, 3), ("scrape", 0, 1)], "; 1 try since then, none succeeded", "Look at the scraper: the log"),
     ([("scrape", 5, 3), ("scrape", 0, 40), ("scrape", 0, 2)], "; 42 tries since then, none succeeded", "Look at"),
-    ([("scrape", 0, 40), ("scrape", 1, 2)], "Stale", "Is the scheduler still running?")])
+    ([("scrape", 0, 40), ("scrape", 1, 2)], "Stale", "Is the scheduler still running?")]))
 def test_a_scraper_that_fails_is_not_taken_for_a_scheduler_that_stopped(scraped, runs, words, todo):
     for command, done, failed in runs:
         with logged_run(scraped, command) as counts: counts.scraped, counts.failed = done, failed
@@ -208,14 +208,14 @@ def weekly(ws: Workspace, store: str, contents, company="Woolworths") -> None:
     update_db(ws, now=LATER)
 
 
-@pytest.mark.parametrize(("contents", "named"), [
+@pytest.mark.parametrize(("contents", "named"), one_in(2, [
     ((0, 0), True),  # three times the same over two changeovers
     ((0, 0, 0, 0), True),
     ((0,), False),  # one changeover
     ((1, 0), False),  # back at the old prices is no repetition
     ((0, 0, 1), False),  # it has changed since
     ((1, 1, 1), True),
-])
+]))
 def test_a_feed_that_repeats_itself_is_named(scraped, contents, named):
     weekly(scraped, "0002", contents)
     found = [p for p in find_problems(scraped, now=NOW + len(contents) * WEEK) if p.kind == "same_bytes"]
@@ -330,7 +330,7 @@ def after_an_outage(tmp_path_factory) -> Workspace:
     return ws
 
 
-@pytest.mark.parametrize("day", range(17, 27))
+@pytest.mark.parametrize("day", one_in(3, range(17, 27)))
 def test_an_outage_that_is_over_does_not_hold_the_figure_below_the_floor(after_an_outage, day):
     now = (THURSDAY + timedelta(days=day, hours=6)).to_pydatetime()
     assert "inaccurate" not in [p.kind for p in find_problems(after_an_outage, "Woolworths", now)]
@@ -375,9 +375,9 @@ SOUTH = [(-33.4 - (k % 6) / 50, -70.6 - (k // 6) / 50) for k in range(30)]
 @pytest.mark.parametrize(("places", "odd", "meant"), [
     (CITY, 4, lambda lat, lon: (lon, lat)),  # to the Gulf of Aden
     (CITY, 4, lambda lat, lon: (-lat, lon)),
-    (CITY, 4, lambda lat, lon: (lat, -lon)),
-    (SOUTH, 5, lambda lat, lon: (lon, lat)),  # to the Antarctic
-    (SOUTH, 5, lambda lat, lon: (-lat, lon)),
+    drilled(CITY, 4, lambda lat, lon: (lat, -lon)),
+    drilled(SOUTH, 5, lambda lat, lon: (lon, lat)),  # to the Antarctic
+    drilled(SOUTH, 5, lambda lat, lon: (-lat, lon)),
     (SOUTH, 5, lambda lat, lon: (-lat, -lon)),  # both signs are missing
 ])
 def test_a_store_that_was_mistyped_is_named(tmp_path, places, odd, meant):
@@ -508,7 +508,7 @@ def test_the_report_of_a_command_line_ends_with_its_code(scraped, capsys):
 # ---- status on a terminal -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("company", ["Mart", "Supermarkets of Western Eire Ltd", "スーパー" * 9])
-@pytest.mark.parametrize("now", ["2026-11-20", "2027-12-24"])
+@pytest.mark.parametrize("now", [drilled("2026-11-20"), "2027-12-24"])
 def test_status_fits_80_columns(tmp_path, company, now):
     ws = chain(tmp_path / "ws", [*CITY, CITY[0][::-1]], company)
     for k in range(len(CITY)):

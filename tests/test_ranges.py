@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 from templates import copy_of
 
 from scrapeopt.update import update_db
@@ -60,7 +61,7 @@ def built_shop(path: Path, policy: str) -> Workspace:
     return ws
 
 
-@pytest.fixture(params=["document", "delegated"])
+@pytest.fixture(params=[drilled("document"), "delegated"])
 def shop(request, tmp_path) -> Workspace: return copy_of(built_shop, tmp_path / "ws", request.param)
 
 

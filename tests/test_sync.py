@@ -6,6 +6,7 @@ import sys
 
 import nbs
 import pytest
+from effort import drilled
 
 INI = """[DEFAULT]
 repo = little
@@ -119,8 +120,9 @@ def test_says_nothing_in_sync(project):
 
 @pytest.mark.parametrize(("spoil", "named"), [
     (edit_a_module, "little/one.py"), (lose_a_notebook, "little/two.py"), (leave_metadata, "nbs/00_one.ipynb"),
-    (leave_an_execution_count, "nbs/00_one.ipynb"), (edit_a_notebook, "little/one.py"), (edit_the_readme, "README.md"),
-    (empty_the_index, "little/_modidx.py"), (add_a_notebook, "little/three.py")])
+    drilled(leave_an_execution_count, "nbs/00_one.ipynb"), drilled(edit_a_notebook, "little/one.py"),
+    (edit_the_readme, "README.md"), drilled(empty_the_index, "little/_modidx.py"),
+    drilled(add_a_notebook, "little/three.py")])
 def test_names_what_drifted_and_changes_nothing(project, spoil, named):
     spoil(project)
     before = contents(project)

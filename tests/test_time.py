@@ -127,7 +127,7 @@ def test_two_files_of_a_store_in_one_update(shop):
     assert right(shop, "O", 1, at + DAY) == 1
 
 
-@pytest.mark.parametrize("ahead", [HOUR + pd.Timedelta(seconds=1), DAY, 10 * 365 * DAY])
+@pytest.mark.parametrize("ahead", [HOUR + pd.Timedelta(seconds=1), drilled(DAY), drilled(10 * 365 * DAY)])
 def test_a_file_from_the_future_goes_to_quarantine(shop, ahead):
     now, before = THURSDAY + WEEK + DAY, outcome(shop)
     path = land(shop, "A", now + ahead, shelf("A", 1))
