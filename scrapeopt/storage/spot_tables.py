@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['save_spot_beliefs', 'load_spot_beliefs']
 
-# %% ../../nbs/storage/spot_tables.ipynb #0c89c473
+# %% ../../nbs/storage/spot_tables.ipynb #90d2d701
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from ..spotcheck import SpotCheck
 from .event_log import read_events
 from .tables import Company, CompanySpotBeliefs
 
-# %% ../../nbs/storage/spot_tables.ipynb #7a3982ba
+# %% ../../nbs/storage/spot_tables.ipynb #095c7341
 def draws_record(draws: Draws) -> dict[str, Any]:
     "Draws as plain values."
     population = None if np.isinf(draws.population) else draws.population
@@ -55,7 +55,7 @@ def check_from(record: Mapping[str, Any]) -> SpotCheck:
     check.draws, check.verdict = draws_from(record["draws"]), record["verdict"]
     return check
 
-# %% ../../nbs/storage/spot_tables.ipynb #1e880126
+# %% ../../nbs/storage/spot_tables.ipynb #6c10e087
 def by_value(table: np.ndarray) -> dict[str, np.ndarray]:  # of (rows, columns)
     "A table as the values of each column, and which of them each row has."
     order = np.argsort(table, axis=0, kind="stable")
@@ -71,7 +71,7 @@ def from_values(values: np.ndarray, counts: np.ndarray, codes: np.ndarray) -> np
     "The table of `by_value`."
     return values[(np.cumsum(counts) - counts)[:, None] + codes].T
 
-# %% ../../nbs/storage/spot_tables.ipynb #51c9ef8a
+# %% ../../nbs/storage/spot_tables.ipynb #811a081c
 def arrays_of(known: SpotBeliefs) -> dict[str, np.ndarray]:
     "The arrays among what was learned."
     spots = {f"{f.name}.{part}": array for f in fields(known.spots)
@@ -87,7 +87,7 @@ def pack_beliefs(known: SpotBeliefs, latest: LatestSnapshots) -> bytes:
     np.savez_compressed(block, words=words, **arrays_of(known))  # type: ignore[arg-type]
     return block.getvalue()
 
-# %% ../../nbs/storage/spot_tables.ipynb #18aa26ea
+# %% ../../nbs/storage/spot_tables.ipynb #d7dffb82
 def places_in(ids: list[str], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (k,) each: in `wanted`, in `ids`
     "Where some ids were, as far as they were there."
     was = pd.Index(ids).get_indexer(pd.Index(wanted.tolist(), dtype=object))
@@ -126,7 +126,7 @@ def unpack_beliefs(content: bytes, latest: LatestSnapshots) -> SpotBeliefs:
                        moves_over(kept, rest["products"], latest), checks,
                        {store: day for store, day in rest["matched"].items() if store in latest.row})
 
-# %% ../../nbs/storage/spot_tables.ipynb #13954db8
+# %% ../../nbs/storage/spot_tables.ipynb #a49a139e
 FINE_DAYS = 14  # of which the last row of each day is kept
 
 
@@ -137,7 +137,7 @@ def superfluous(times: list[pd.Timestamp]) -> list[pd.Timestamp]:
     last = dict(zip(periods, sorted(times), strict=True))
     return sorted(set(times) - set(last.values()))
 
-# %% ../../nbs/storage/spot_tables.ipynb #bb90450f
+# %% ../../nbs/storage/spot_tables.ipynb #3a48ae82
 def save_spot_beliefs(
     session: Session,
     company: Company,
