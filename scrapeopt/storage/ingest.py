@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_AHEAD', 'History', 'InboxFile', 'Refused', 'find_files', 'quarantined_name', 'Aside', 'stay_sentence',
            'put_aside', 'refuse_retired', 'check_time', 'Kept', 'usual_sizes', 'Taken', 'ReadFile', 'read_file',
-           'read_ahead', 'quarantine_lines', 'is_usable', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
+           'read_ahead', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
 
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
 import hashlib
@@ -384,7 +384,7 @@ def quarantine_lines(workspace: Path, read: ReadFile) -> None:
     if not size: return
     with whole_file(kept) as lines: shutil.copyfileobj(read.put_aside, lines)
 
-
+# %% ../../nbs/storage/ingest.ipynb #3aff640c
 def is_usable(
     settings: Settings,
     read: ReadFile,

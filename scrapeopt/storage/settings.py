@@ -42,6 +42,7 @@ class CompanySettings(BaseModel):
     zero_is_a_price: bool = False  # or it means "not on sale", as null does
     not_a_price: list[Decimal] = Field(default_factory=list)  # other placeholders for "not on sale"
     cost_per_request: float = Field(default=0.0, ge=0, le=10**6)  # of a scraper's request, as for a proxy; 0: not told
+    spot_checks: bool = False  # whether the policy may ask its stores for a few products instead of all
     requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # of one store; 0: as `products_per_request` says
     products_per_request: float = Field(default=1.0, ge=1, le=10**6)  # that one request of a spot check brings
     cost_currency: str = Field(default="", pattern="^([A-Z]{3})?$")  # of `cost_per_request`; "": that of the prices
@@ -83,7 +84,6 @@ class Settings(BaseSettings):
     seeding: Literal["baseline", "geography"] = "baseline"  # how groups are first formed
     policy: str = OLD_DEFAULT_POLICY  # who judges, and whom to scrape next; `init` writes another one into the file
     budget: float | None = Field(default=None, gt=0, le=10**9)  # scrapes a day, all companies together
-    spot_checks: bool = False  # whether the policy may ask stores for a few products instead of all
     save_days: float = Field(default=1.0, ge=0, le=3660)  # how many days' unspent scrapes may wait for the changeover
     accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
     max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
@@ -196,7 +196,6 @@ db_url = {db_url}          # the state: SQLite in this folder, or postgresql+psy
 # written rules to the letter, easy to follow by hand. Or a policy of your own: "my_package.my_module:my_policy".
 policy = {policy}
 # budget = 40                  # scrapes a day, all companies together; without it, as many as you ask for
-# spot_checks = false          # true: ask stores for a few products where these decide; the scraper must know how
 # save_days = 1.0              # how many days' unspent scrapes may wait for the day when prices change
 
 # What comes in
@@ -245,6 +244,7 @@ policy = {policy}
 #   zero_is_a_price = false    # 0 means "not on sale", as null and "" do
 #   not_a_price = []           # other prices that mean it, such as [99999.99]
 #   cost_per_request = 0.0     # what a request costs: status and report say then what is saved in money
+#   spot_checks = false        # true: stores may be asked for a few products where these decide, if the scraper can
 #   requests_per_scrape = 0.0  # how many a scrape of one store takes; 0: as products_per_request says
 #   products_per_request = 1.0 # how many products a request of a spot check brings
 #   cost_currency = ""         # in which that is paid, such as "USD"; "": that of the prices

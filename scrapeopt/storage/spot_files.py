@@ -131,6 +131,6 @@ def spot_check_times(
 
 def newest_spot_checks(session: Session, company: Company) -> dict[str, pd.Timestamp]:  # store -> UTC
     "When each store answered a spot check last."
-    query = (select(Store.store_id, func.max(StoreSpotCheck.at)).join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id)
-             .where(Store.company_id == company.id).group_by(Store.store_id))
+    query = (select(Store.store_id, func.max(StoreSpotCheck.at)).where(Store.company_id == company.id)
+             .join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id).group_by(Store.store_id))
     return {store: pd.Timestamp(at) for store, at in session.execute(query)}

@@ -9,7 +9,7 @@ __all__ = ['save_spot_beliefs', 'load_spot_beliefs', 'has_spot_beliefs']
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def save_spot_beliefs(
     if spare := superfluous(list(session.scalars(select(when).where(own)))):
         session.execute(delete(CompanySpotBeliefs).where(own, when.in_(spare)))
 
-# %% ../../nbs/storage/spot_tables.ipynb #2887ecaf
+# %% ../../nbs/storage/spot_tables.ipynb #00053f01
 def newest_row(
     session: Session,
     company: Company,
@@ -182,7 +182,7 @@ def newest_row(
     for switch in read_events(session, company, CurrencyChanged, 1, at): query = query.where(when >= switch.at)
     return query
 
-# %% ../../nbs/storage/spot_tables.ipynb #4a68a597
+# %% ../../nbs/storage/spot_tables.ipynb #04c65b67
 def load_spot_beliefs(
     session: Session,
     company: Company,
