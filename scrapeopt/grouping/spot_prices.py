@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL', 'Seen', 'SpotPrices', 'nothing_seen', 'with_spot_checks', 'with_before', 'last_seen', 'Believed', 'believe',
-           'vote_by_product', 'group_view', 'serve_spotted_parts', 'serve_spotted']
+           'vote_by_product', 'SpotView', 'group_view', 'SpottedPrices', 'serve_spotted_parts', 'serve_spotted']
 
 # %% ../../nbs/grouping/spot_prices.ipynb #839abc0c
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -305,6 +305,13 @@ def read_spot_view(
         views.append(voted_view(latest, members, moves.of(columns), name, speakers, day))
     return joined(views)
 
+# %% ../../nbs/grouping/spot_prices.ipynb #7bb68cd7
+@dataclass(frozen=True, eq=False)
+class SpottedPrices(ServedPrices):
+    "The served prices of some stores, where spot checks count."
+    views: Sequence[SpotView]
+    home: np.ndarray  # (n,) int16, position in `views` of the group that each store is served from, -1: none
+
 # %% ../../nbs/grouping/spot_prices.ipynb #20ff852a
 def serve_part(
     latest: LatestSnapshots,
@@ -314,10 +321,10 @@ def serve_part(
     served_from: Mapping[str, np.ndarray],  # group -> which of these stores
     day: int,  # today
     view_of: Callable[[str], SpotView | None],  # what a group charges
-) -> ServedPrices:
+) -> SpottedPrices:
     "The prices to serve for some stores."
-    views, prices, sure = list[GroupView](), believed.prices.copy(), (1 - believed.stale).astype(np.float32)
-    group = np.full(prices.shape, -1, np.int16)
+    views, prices, sure = list[SpotView](), believed.prices.copy(), (1 - believed.stale).astype(np.float32)
+    group, home = np.full(prices.shape, -1, np.int16), np.full(len(rows), -1, np.int16)
     for name, at in served_from.items():
         if (view := view_of(name)) is None: continue
         own, told = believed.of(at), view.prices
@@ -325,9 +332,9 @@ def serve_part(
         follow = choose(latest, rows[at], own, told, right, day)
         prices[at], group[at] = np.where(follow, told.prices, own.prices), np.where(follow, len(views), -1)
         likelier = np.where(told.prices == own.prices, np.maximum(*right), np.where(follow, *right))
-        sure[at] = np.clip(likelier, 0, 1)
+        sure[at], home[at] = np.clip(likelier, 0, 1), len(views)
         views.append(view)
-    return ServedPrices(prices, sure, group, views)
+    return SpottedPrices(prices, sure, group, views, home)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #34e219ee
 def serve_spotted_parts(
@@ -337,7 +344,7 @@ def serve_spotted_parts(
     parts: Iterable[Sequence[str]],  # stores, a few at a time
     now: pd.Timestamp,  # UTC
     reading: Reading,
-) -> Iterator[ServedPrices]:
+) -> Iterator[SpottedPrices]:
     "The prices to serve for one part of the stores after the other, spot checks counted."
     latest, day, homes = beliefs.latest, beliefs.latest.local_day(now), reading.homes(beliefs)
     view_of = lru_cache(KEPT_VIEWS)(partial(read_spot_view, beliefs, spots, moves, day=day, reading=reading))
@@ -353,6 +360,6 @@ def serve_spotted(
     moves: PriceMoves,
     now: pd.Timestamp,  # UTC
     reading: Reading,
-) -> ServedPrices:  # of all stores
+) -> SpottedPrices:  # of all stores
     "The prices to serve for all stores, how sure they are, and where they come from."
     return next(serve_spotted_parts(beliefs, spots, moves, [beliefs.latest.stores], now, reading))

@@ -17,12 +17,14 @@ import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from ..core.calendar import local_day, utc_times
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from ..grouping.evidence_context import LatestSnapshots
 from ..policies.spot_beliefs import SpotAnswer
 from .currencies import Money
 from .ingest import Kept, ReadFile, Taken, quarantine_lines
+from .queries import query_frame
 from .scrape_lines import Scrape
 from .tables import Company, Store, StoreSpotCheck
 
@@ -119,14 +121,16 @@ def answers_of(
 def spot_check_times(
     session: Session,
     company: Company,
-    day_of: LatestSnapshots,  # whose local days count
+    latest: LatestSnapshots,  # whose stores are asked for, and whose local days count
     at: pd.Timestamp | None = None,  # UTC: those up to then; None: all
 ) -> dict[tuple[str, int], np.datetime64]:  # store, local day -> UTC
     "The last spot check of each store on each day."
     query = (select(Store.store_id, StoreSpotCheck.at).join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id)
-             .where(Store.company_id == company.id).order_by(StoreSpotCheck.at))
+             .where(Store.company_id == company.id, Store.store_id.in_(latest.stores)).order_by(StoreSpotCheck.at))
     if at is not None: query = query.where(StoreSpotCheck.at <= at)
-    return {(store, day_of.local_day(time)): time.to_datetime64() for store, time in session.execute(query)}
+    found = query_frame(session, query, ["at"])
+    days = local_day(found["at"], latest.window.timezone).tolist()
+    return dict(zip(zip(found["store_id"], days, strict=True), utc_times(found["at"]), strict=True))
 
 
 def newest_spot_checks(session: Session, company: Company) -> dict[str, pd.Timestamp]:  # store -> UTC

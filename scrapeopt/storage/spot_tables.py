@@ -113,7 +113,8 @@ def moves_over(kept: Mapping[str, np.ndarray], products: list[str], latest: Late
         else: (here := here.copy())[..., at] = found[..., was]
         moves = replace(moves, **{name: here})
     if len(was) == len(products): return moves
-    return replace(moves, whole=PriceMoves(**{name: kept[f"moves.{name}"] for name in MOVES}))
+    everything: dict[str, Any] = {name: kept[f"moves.{name}"] for name in MOVES}
+    return replace(moves, whole=PriceMoves(**everything))
 
 
 def spots_over(kept: Mapping[str, np.ndarray], stores: list[str], products: list[str],
@@ -123,8 +124,8 @@ def spots_over(kept: Mapping[str, np.ndarray], stores: list[str], products: list
     parts, empty = dict[str, np.ndarray](), nothing_seen(len(latest.stores), len(latest.products))
     for name in TABLES:
         parts[name] = getattr(empty, name).copy()
-        table = (kept[f"{name}.{part}"] for part in ("values", "counts", "codes"))
-        parts[name][np.ix_(row, at)] = from_values(*table, was_row, was)
+        table = {part: kept[f"{name}.{part}"] for part in ("values", "counts", "codes")}
+        parts[name][np.ix_(row, at)] = from_values(**table, rows=was_row, columns=was)
     if len(was) == len(products): return SpotPrices(**parts)
     (newest := np.full(len(latest.stores), NEVER))[row] = kept["newest"][was_row]
     return SpotPrices(**parts, newest_of_all=newest)
