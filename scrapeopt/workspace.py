@@ -44,8 +44,8 @@ from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, check_categories, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, company_rule, company_window, count_failures, event_table
-from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table, upsert_stores
-from .storage.spot_tables import has_spot_beliefs
+from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table
+from .storage.repository import upsert_stores
 from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
@@ -185,8 +185,7 @@ def source_of(
     before = source_of(workspace, session, row, older, now, older["scraped_at"].max()) if len(older) else None
     beliefs, policy = company_beliefs(workspace, session, row, present, as_of), find_policy(workspace.settings.policy)
     allowed = workspace.settings.company(row.name).spot_checks and policy.asks_spot_checks
-    spots = allowed and has_spot_beliefs(session, row, as_of)
-    return Source(row, policy, beliefs, present, now, as_of, before, spot_checks=spots)
+    return Source(row, policy, beliefs, present, now, as_of, before, spot_checks=allowed)
 
 # %% ../nbs/06_workspace.ipynb #2b71e435
 def check_store(session: Session, companies: Sequence[Company], store: str) -> None:

@@ -31,7 +31,7 @@ from .currencies import Money, newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
 from .lost_snapshots import LostSnapshot, damage_of, tell_lost
 from .spot_files import spot_check_times
-from .spot_tables import load_spot_beliefs
+from .spot_tables import has_spot_beliefs, load_spot_beliefs
 from .tables import Company, Product
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ class Source:
         return replace(found, latest=range_of_group(found.latest, bare)) if bare else found
 
     def read_spots(self, session: Session, latest: LatestSnapshots) -> SpotBeliefs | None:
-        "What spot checks have taught of the stores and products that were read; None where they do not count."
-        return load_spot_beliefs(session, self.company, latest, self.at) if self.spot_checks else None
+        "What spot checks have taught of the stores and products that were read; None where they do not count yet."
+        if not (self.spot_checks and has_spot_beliefs(session, self.company, self.at)): return None
+        return load_spot_beliefs(session, self.company, latest, self.at)
 
     def without(self, session: Session, folder: Path, lost: Sequence[LostSnapshot]) -> "Source":
         "The company as if some snapshots, which cannot be read, were not there; a warning tells of each."
