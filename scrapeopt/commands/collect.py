@@ -282,7 +282,7 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
 # %% ../../nbs/commands/collect.ipynb #ff15556b
 MOST_EVENTS = 40  # lines; chosen by hand, so that they fit a screen
 QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCleared", "AmbassadorChanged",
-         "HealthRestored")  # kinds that leave who is with whom as it was
+         "HealthRestored", "SpotChecked")  # kinds that leave who is with whom as it was
 
 
 def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:

@@ -7,19 +7,26 @@ __all__ = ['TELLING', 'SpotBeliefs', 'no_spot_checks', 'note_scrapes', 'note_scr
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #030f27e0
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from ..core.price_week import comparable_since
+from ..core.price_week import comparable_since, known_week, learn_price_week
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import BeliefState
+from ..grouping.belief_state import BY_VOTE, BeliefState, Reading, ServedPrices
+from ..grouping.certificates import Certificate, certify
+from ..grouping.events import ChangesSeen, Event, SpotChecked
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.price_moves import PriceMoves, Sightings, no_moves, note_sightings, note_strays, stray_share
 from ..grouping.price_moves import surprises
-from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, vote_by_product
+from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, serve_spotted, vote_by_product
 from ..grouping.spot_prices import with_before, with_spot_checks
 from ..grouping.vote import DIFFERS
+from ..grouping.wealth import Draws
+from .spot_lots import drawn_lines, lot_of, more_draws
 from ..spotcheck import SpotCheck
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #1bcbca16
@@ -30,6 +37,8 @@ class SpotBeliefs:
     moves: PriceMoves
     checks: Mapping[str, SpotCheck]  # by store: what was drawn since its last scrape, or its last match
     matched: Mapping[str, int]  # by store: the local day on which a spot check last found that it matches
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)  # by store: the newest
+    drawn: Mapping[str, Draws] = field(default_factory=dict)  # by store: lines drawn by lot in this price week
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -61,11 +70,12 @@ def note_scraped(
     beliefs: BeliefState,  # after these scrapes
     stores: Iterable[str],
 ) -> SpotBeliefs:
-    "With what is known of stores that were scraped and judged: strays, and an end to suspicion."
+    "With what is known of stores that were scraped and judged: strays, and an end to suspicion and to old draws."
     latest, moves, done = beliefs.latest, known.moves, set(stores)
     for store in sorted(done & beliefs.state.grouped()): moves = note_strays(moves, latest.agreement[latest.row[store]])
     checks = {s: check for s, check in known.checks.items() if s not in done}
-    return replace(known, moves=moves, checks=checks)
+    drawn = {s: draws for s, draws in known.drawn.items() if s not in done}
+    return replace(known, moves=moves, checks=checks, drawn=drawn)
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #bb0d1d85
 @dataclass(frozen=True, eq=False)
@@ -120,36 +130,128 @@ def tested(
     check.update(lot.permutation(matches_of(known, beliefs, seen, answer, day)))
     return check
 
-# %% ../../nbs/policies/spot_beliefs.ipynb #1fa13a23
-def count_surprises(
-    latest: LatestSnapshots,  # whose counts of changes are brought up to date
-    moves: PriceMoves,  # before these spot checks
-    found: Iterable[Sightings],
+# %% ../../nbs/policies/spot_beliefs.ipynb #a4d09eb8
+def draws_so_far(
+    known: SpotBeliefs,
+    latest: LatestSnapshots,
+    store: str,
+    group: str,  # that it is served from
     day: int,  # today
-) -> None:
-    "Let spot checks tell of the price week, by the products that were not asked for because they had moved."
-    for sight in found:
-        new = surprises(moves, sight, latest.week, day)
+) -> Draws | None:
+    "What was drawn of a store in this price week, while it was served from the same group."
+    last = known.certificates.get(store)
+    if last is None or last.group != group: return None
+    since = day if latest.week.changeover is None else comparable_since(latest.week, day)
+    return known.drawn.get(store) if latest.local_day(pd.Timestamp(last.at)) >= since else None
+
+
+def group_served(served: ServedPrices, i: int) -> str | None:
+    "The group that most of a store's inferred prices come from; None without one."
+    views = served.group[i][served.inferred[i]]
+    return served.views[int(np.bincount(views).argmax())].name if len(views) else None
+
+
+def prove(
+    known: SpotBeliefs,
+    beliefs: BeliefState,
+    served: ServedPrices,  # for all stores, before the answer
+    answer: SpotAnswer,
+    at: pd.Timestamp,  # UTC, now
+) -> tuple[Draws, Certificate] | None:
+    "What the lines drawn by lot prove of a store; None where nothing was drawn, or nothing is inferred."
+    latest, store, i = beliefs.latest, answer.store, beliefs.latest.row[answer.store]
+    if (group := group_served(served, i)) is None: return None
+    day, prices = latest.local_day(at), served.prices[i]
+    lot = lot_of(served, i, latest.products, store, day)
+    right = drawn_lines(lot, prices, answer.products, answer.prices)
+    draws = more_draws(draws_so_far(known, latest, store, group, day), right, int(served.inferred[i].sum()))
+    if not len(draws.size): return None
+    return draws, certify(draws, beliefs.state.company, store, group, at.to_pydatetime())
+
+# %% ../../nbs/policies/spot_beliefs.ipynb #1fa13a23
+def changes_shown(
+    known: SpotBeliefs,  # before these spot checks
+    beliefs: BeliefState,
+    found: Iterable[tuple[int, Sightings]],  # row of the store, and what it shows
+    at: pd.Timestamp,  # UTC, now
+) -> list[ChangesSeen]:
+    "What spot checks tell of the price week, by the products that were not asked for because they had moved."
+    events, day = list[ChangesSeen](), beliefs.latest.local_day(at)
+    for i, sight in found:
+        store, new = beliefs.latest.stores[i], surprises(known.moves, sight, beliefs.latest.week, day)
         for since in np.unique(new.old_days):
             pair = new.old_days == since
-            latest.changes = latest.changes.add(int(since), day, int(pair.sum()), int((new.new != new.old)[pair].sum()))
+            shared, changed = int(pair.sum()), int((new.new != new.old)[pair].sum())
+            events.append(ChangesSeen(company=beliefs.state.company, at=at, store=store, against=store,
+                                      since=int(since), until=day, shared=shared, changed=changed))
+    return events
+
+
+def learn_week(
+    latest: LatestSnapshots,  # its counts of changes, and its price week, are brought up to date
+    events: Iterable[ChangesSeen],
+) -> None:
+    "Let what was seen to change tell when prices change."
+    for e in events: latest.changes = latest.changes.add(e.since, e.until, e.shared, e.changed)
+    latest.week = known_week(latest.window, learn_price_week(latest.changes))
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #6576ccda
+def judge_answer(
+    known: SpotBeliefs,
+    beliefs: BeliefState,
+    before: tuple[Seen, ServedPrices],  # of all stores, before these spot checks: last seen, and served
+    answer: SpotAnswer,
+    at: pd.Timestamp,  # UTC, now
+) -> tuple[SpotBeliefs, SpotChecked]:
+    "With the verdict on a store and what is proved of its prices; both for the log."
+    (seen, served), store, day = before, answer.store, beliefs.latest.local_day(at)
+    check, proof = tested(known, beliefs, seen, answer, day), prove(known, beliefs, served, answer, at)
+    known = replace(known, checks={**known.checks, store: check})
+    if check.verdict == "match": known = replace(known, matched={**known.matched, store: day})
+    facts = dict[str, Any](asked=len(answer.products), verdict=check.verdict)
+    if (home := beliefs.state.group_of(store)) is not None: facts["group"] = home.name
+    if proof is not None:
+        draws, paper = proof
+        known = replace(known, drawn={**known.drawn, store: draws}, certificates={**known.certificates, store: paper})
+        facts |= {"drawn": paper.products, "agreeing": paper.agreeing, "share": paper.share, "risk": paper.risk}
+    return known, SpotChecked(company=beliefs.state.company, at=at, store=store, **facts)
+
+# %% ../../nbs/policies/spot_beliefs.ipynb #75e50e0c
+def take_round(
+    known: SpotBeliefs,
+    beliefs: BeliefState,  # its counts of changes, and its price week, are brought up to date
+    answers: Sequence[SpotAnswer],  # one a store
+    at: pd.Timestamp,  # UTC, now
+    reading: Reading,
+) -> tuple[SpotBeliefs, list[Event]]:
+    "With one spot check more of some stores; what happened."
+    latest, day, seen = beliefs.latest, beliefs.latest.local_day(at), last_seen(beliefs.latest, known.spots)
+    served = serve_spotted(beliefs, known.spots, known.moves, at, reading)
+    after, found, events = known, list[tuple[int, Sightings]](), list[Event]()
+    for answer in answers:
+        i, products = latest.row[answer.store], answer.products
+        was = (table[i, products] for table in (seen.prices, seen.days, known.spots.before))
+        found.append((i, Sightings(products, answer.prices, *was)))
+        after = replace(after, moves=note_sightings(after.moves, found[-1][1], latest.week, day))
+        after, event = judge_answer(after, beliefs, (seen, served), answer, at)
+        events.append(event)
+    changes = changes_shown(known, beliefs, found, at)
+    learn_week(latest, changes)
+    looks = [(i, sight.products, sight.new) for i, sight in found]
+    return replace(after, spots=with_spot_checks(with_before(known.spots, found), looks, day)), [*events, *changes]
+
+# %% ../../nbs/policies/spot_beliefs.ipynb #1ad1182c
 def take_spot_checks(
     known: SpotBeliefs,
-    beliefs: BeliefState,  # its counts of changes are brought up to date
-    answers: Sequence[SpotAnswer],
-    day: int,  # today
-) -> SpotBeliefs:
-    "With some spot checks more."
-    latest, seen, moves = beliefs.latest, last_seen(beliefs.latest, known.spots), known.moves
-    checks, matched, found = dict(known.checks), dict(known.matched), list[tuple[int, Sightings]]()
-    for answer in answers:
-        i, check = latest.row[answer.store], tested(known, beliefs, seen, answer, day)
-        was = (table[i, answer.products] for table in (seen.prices, seen.days, known.spots.before))
-        found.append((i, Sightings(answer.products, answer.prices, *was)))
-        moves, checks[answer.store] = note_sightings(moves, found[-1][1], latest.week, day), check
-        if check.verdict == "match": matched[answer.store] = day
-    count_surprises(latest, known.moves, [sight for _, sight in found], day)
-    looks = [(i, sight.products, sight.new) for i, sight in found]
-    return SpotBeliefs(with_spot_checks(with_before(known.spots, found), looks, day), moves, checks, matched)
+    beliefs: BeliefState,  # its counts of changes, and its price week, are brought up to date
+    answers: Sequence[SpotAnswer],  # in the order of time
+    at: pd.Timestamp,  # UTC, now
+    reading: Reading = BY_VOTE,  # how groups are read
+) -> tuple[SpotBeliefs, list[Event]]:
+    "With some spot checks more; what happened. Of several of one store, the second counts after the first."
+    by_store, events = dict[str, list[SpotAnswer]](), list[Event]()
+    for answer in answers: by_store.setdefault(answer.store, []).append(answer)
+    for answered in zip_longest(*by_store.values()):
+        known, happened = take_round(known, beliefs, [a for a in answered if a is not None], at, reading)
+        events += happened
+    return known, events

@@ -81,7 +81,9 @@ class SpotCheckAgent(PolicyAgent):
         for k, c in enumerate(self.companies):
             own = [SpotAnswer(p.store, self.position[p.products], prices) for p, prices in answers
                    if p.store in c.beliefs.latest.row]
-            if own: self.known[k] = take_spot_checks(self.known[k], c.beliefs, own, c.beliefs.latest.local_day(now))
+            if not own: continue
+            self.known[k], events = take_spot_checks(self.known[k], c.beliefs, own, now, self.policy.reading)
+            self.events += events
 
     def plan(self, today: Today) -> Sequence[str | Probe]:
         "The next round of scrapes and spot checks."

@@ -8,8 +8,9 @@ __all__ = ['save_spot_beliefs', 'load_spot_beliefs', 'has_spot_beliefs']
 # %% ../../nbs/storage/spot_tables.ipynb #90d2d701
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..grouping.spot_prices import SpotPrices, nothing_seen
 from ..grouping.vote import NEVER
 from ..grouping.wealth import Draws
 from ..policies.spot_beliefs import SpotBeliefs, no_spot_checks
-from ..spotcheck import SpotCheck
+from ..spotcheck import Certificate, SpotCheck
 from .event_log import read_events
 from .tables import Company, CompanySpotBeliefs
 
@@ -55,6 +56,16 @@ def check_from(record: Mapping[str, Any]) -> SpotCheck:
                       page_size=record["page_size"])
     check.draws, check.verdict = draws_from(record["draws"]), record["verdict"]
     return check
+
+# %% ../../nbs/storage/spot_tables.ipynb #3006d3c5
+def certificate_record(certificate: Certificate) -> dict[str, Any]:
+    "A certificate as plain values."
+    return asdict(certificate) | {"at": certificate.at.isoformat()}
+
+
+def certificate_from(record: Mapping[str, Any]) -> Certificate:
+    "A certificate out of plain values."
+    return Certificate(**dict(record) | {"at": datetime.fromisoformat(record["at"])})
 
 # %% ../../nbs/storage/spot_tables.ipynb #6c10e087
 def by_value(table: np.ndarray) -> dict[str, np.ndarray]:  # of (rows, columns)
@@ -92,7 +103,9 @@ def arrays_of(known: SpotBeliefs) -> dict[str, np.ndarray]:
 def pack_beliefs(known: SpotBeliefs, latest: LatestSnapshots) -> bytes:
     "What was learned of the stores and products of `latest`, as it is kept."
     rest = {"stores": list(latest.stores), "products": latest.products.tolist(), "matched": dict(known.matched),
-            "checks": {store: check_record(check) for store, check in known.checks.items()}}
+            "checks": {store: check_record(check) for store, check in known.checks.items()},
+            "certificates": {store: certificate_record(paper) for store, paper in known.certificates.items()},
+            "drawn": {store: draws_record(draws) for store, draws in known.drawn.items()}}
     words, block = np.frombuffer(json.dumps(rest).encode(), np.uint8), io.BytesIO()
     np.savez_compressed(block, words=words, **arrays_of(known))  # type: ignore[arg-type]
     return block.getvalue()
@@ -135,10 +148,12 @@ def unpack_beliefs(content: bytes, latest: LatestSnapshots) -> SpotBeliefs:
     "What was learned, over the stores and products of `latest`."
     with np.load(io.BytesIO(content), allow_pickle=False) as block: kept = dict(block)
     rest = json.loads(kept["words"].tobytes())
-    checks = {store: check_from(record) for store, record in rest["checks"].items() if store in latest.row}
+    def here(name: str, read: Callable[[Any], Any]) -> dict[str, Any]:
+        return {store: read(record) for store, record in rest[name].items() if store in latest.row}
+
     return SpotBeliefs(spots_over(kept, rest["stores"], rest["products"], latest),
-                       moves_over(kept, rest["products"], latest), checks,
-                       {store: day for store, day in rest["matched"].items() if store in latest.row})
+                       moves_over(kept, rest["products"], latest), here("checks", check_from), here("matched", int),
+                       here("certificates", certificate_from), here("drawn", draws_from))
 
 # %% ../../nbs/storage/spot_tables.ipynb #a49a139e
 FINE_DAYS = 14  # of which the last row of each day is kept
