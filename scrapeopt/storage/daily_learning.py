@@ -53,10 +53,11 @@ def learn_answers(
     known: SpotBeliefs,
     beliefs: BeliefState,  # brought up to date
     answers: Sequence[TimedAnswer],
+    policy: Policy,
 ) -> tuple[SpotBeliefs, list[Event]]:
     "Take in the spot checks of a day."
     if not answers: return known, []
-    return take_spot_checks(known, beliefs, [answer for _, answer in answers], answers[-1][0])
+    return take_spot_checks(known, beliefs, [answer for _, answer in answers], answers[-1][0], policy.reading)
 
 
 def learn_scrapes(
@@ -96,7 +97,7 @@ def learn_days(
     events, judged, last = list[Event](), dict[str, pd.Timestamp](), list[pd.Timestamp]()
     for data in days:
         if known is not None:
-            known, happened = learn_answers(known, beliefs, data.answers)
+            known, happened = learn_answers(known, beliefs, data.answers, policy)
             events, last = events + happened, last + [at for at, _ in data.answers]
         if (batch := data.batch) is None: continue
         known, happened, audits = learn_scrapes(known, beliefs, batch, policy, rules)
