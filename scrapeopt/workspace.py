@@ -184,8 +184,9 @@ def source_of(
     present = in_currency(newest)
     older = newest[~newest.index.isin(present.index)]
     before = source_of(workspace, session, row, older, now, older["scraped_at"].max()) if len(older) else None
-    beliefs = company_beliefs(workspace, session, row, present, as_of)
-    return Source(row, find_policy(workspace.settings.policy), beliefs, present, now, as_of, before)
+    beliefs, policy = company_beliefs(workspace, session, row, present, as_of), find_policy(workspace.settings.policy)
+    allowed = workspace.settings.company(row.name).spot_checks and policy.asks_spot_checks
+    return Source(row, policy, beliefs, present, now, as_of, before, spot_checks=allowed)
 
 # %% ../nbs/06_workspace.ipynb #2b71e435
 def check_store(session: Session, companies: Sequence[Company], store: str) -> None:
