@@ -30,6 +30,7 @@ from .grouping.events import GroupState
 from .grouping.vote import NEVER
 from .policies.base import Learned, Policy
 from .policies.registry import find_policy
+from .policies.request_cost import SiteRequests
 from .policies.scrape_value import TokenBucket
 from .scheduler import ScrapeScheduler, joint_queue, round_size
 from .storage.belief_tables import read_groups_never_compared, read_store_facts
@@ -183,8 +184,9 @@ def source_of(
     present = in_currency(newest)
     older = newest[~newest.index.isin(present.index)]
     before = source_of(workspace, session, row, older, now, older["scraped_at"].max()) if len(older) else None
-    beliefs = company_beliefs(workspace, session, row, present, as_of)
-    return Source(row, find_policy(workspace.settings.policy), beliefs, present, now, as_of, before)
+    beliefs, policy = company_beliefs(workspace, session, row, present, as_of), find_policy(workspace.settings.policy)
+    allowed = workspace.settings.company(row.name).spot_checks and policy.asks_spot_checks
+    return Source(row, policy, beliefs, present, now, as_of, before, spot_checks=allowed)
 
 # %% ../nbs/06_workspace.ipynb #2b71e435
 def check_store(session: Session, companies: Sequence[Company], store: str) -> None:
@@ -292,7 +294,9 @@ def company_scheduler(
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
         window = sync_window(known.latest.week, known.latest.window)
         if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)
-    learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket)
+    own = workspace.settings.company(company)
+    learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket,
+                      SiteRequests(own.requests_per_scrape, own.products_per_request))
     return ScrapeScheduler(stores, known.state, now=at, window=window, policy=chosen, seed=workspace.settings.seed,
                            clusters=clusters, learned=learned)
 
@@ -355,7 +359,29 @@ def free_tasks(
     log_event("queue given", DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
     return given
 
+# %% ../nbs/06_workspace.ipynb #a0107bab
+def asks_products(workspace: Home, scheduler: ScrapeScheduler, mode: str) -> bool:
+    "Whether the queue of a company asks for single products now."
+    if mode == "discovery" or not scheduler.policy.asks_spot_checks or not scheduler.discovered: return False
+    return workspace.settings.company(str(scheduler.stores["company"].iloc[0])).spot_checks
 
+
+def next_tasks(
+    workspace: Home,
+    asked: Sequence[ScrapeScheduler],  # one a company
+    scrapes: int,  # whole scrapes at most
+    mode: str = "auto",
+    bucket: TokenBucket | None = None,  # what may be spent; None: as much as those scrapes
+) -> list[ScrapeTask]:
+    "What to scrape next, and whom to ask for some products."
+    by_product = [s for s in asked if asks_products(workspace, s, mode)]
+    tasks = free_tasks(workspace, [s for s in asked if s not in by_product], scrapes, mode)
+    if not by_product: return tasks
+    from scrapeopt.storage.spot_offers import spot_tasks  # here: other queues read no price
+    left = (bucket or TokenBucket(scrapes, scrapes, scrapes)).pay(len(tasks))
+    return tasks + spot_tasks(workspace, by_product, left, in_the_works(workspace))
+
+# %% ../nbs/06_workspace.ipynb #9f3b9038
 def scrape_tasks(
     workspace: Home,
     n: int | None = None,  # stores wanted; None: as many as the budget of the settings allows today, else 10
@@ -368,7 +394,8 @@ def scrape_tasks(
     "The next `n` stores to scrape, and why; fewer when there is no reason for more."
     bucket = todays_bucket(workspace, now) if n is None else None
     most = n if n is not None else DEFAULT_QUEUE if bucket is None else bucket.whole
-    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most, mode)
+    asked = schedulers(workspace, company, clusters, now, policy, bucket)
+    return next_tasks(workspace, asked, most, mode, bucket)[:most if bucket is None else None]
 
 # %% ../nbs/06_workspace.ipynb #ce0cf5d4
 def next_round(
@@ -384,7 +411,8 @@ def next_round(
     if (bucket := todays_bucket(workspace, now)) is None:
         raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
     most = round_size(bucket, find_policy(policy or workspace.settings.policy).round_share)
-    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most)
+    asked = schedulers(workspace, company, clusters, now, policy, bucket)
+    return next_tasks(workspace, asked, most, bucket=bucket)
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):

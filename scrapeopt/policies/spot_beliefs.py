@@ -85,7 +85,13 @@ class SpotAnswer:
     products: np.ndarray  # (k,) int64 positions
     prices: np.ndarray  # (k,) int32, -1 = not sold
 
+# %% ../../nbs/policies/spot_beliefs.ipynb #c765c9d3
+def in_order(answer: SpotAnswer) -> SpotAnswer:
+    "The answer by product: in which order a scraper writes it says nothing."
+    order = np.argsort(answer.products, kind="stable")
+    return replace(answer, products=answer.products[order], prices=answer.prices[order])
 
+# %% ../../nbs/policies/spot_beliefs.ipynb #6e6cfd14
 TELLING = 0.15  # share of strays; above it a product says nothing of the store
 
 # %% ../../nbs/policies/spot_beliefs.ipynb #a2febc6f
@@ -226,6 +232,7 @@ def take_round(
 ) -> tuple[SpotBeliefs, list[Event]]:
     "With one spot check more of some stores; what happened."
     latest, day, seen = beliefs.latest, beliefs.latest.local_day(at), last_seen(beliefs.latest, known.spots)
+    answers = [in_order(answer) for answer in answers]
     served = serve_spotted(beliefs, known.spots, known.moves, at, reading)
     after, found, events = known, list[tuple[int, Sightings]](), list[Event]()
     for answer in answers:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from ..core.calendar import SyncWindow, utc_times
 from ..core.defaults import EPS_KM, MIN_SAMPLES
@@ -25,9 +26,10 @@ from ..grouping.evidence_context import NO_TIME
 from ..groups import GroupOrchestrator
 from ..overlap import MatchRule
 from ..policies.base import Policy, Rules
+from ..policies.request_cost import SiteRequests
 from ..policies.scrape_value import TokenBucket
 from .panel import World
-from ..storage.settings import WEEKDAYS, Settings
+from ..storage.settings import WEEKDAYS, CompanySettings, Settings
 
 # %% ../../nbs/simulation/agents.ipynb #5c139bcf
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Probe:
     "A few products of one store, at their share of a scrape's cost."
     store: str
     products: np.ndarray  # positions in the products table
+    cost: float | None = None  # scrapes; None: their share of what the store sold when it was last scraped
 
 
 class Agent(Protocol):
@@ -63,7 +66,7 @@ class Agent(Protocol):
         "(n_stores, n_products) int32 prices, -1 = none, and float32 confidence that broadcasts to them, or None."
 
 # %% ../../nbs/simulation/agents.ipynb #04e3b007
-def _default(name: str) -> Any: return Settings.model_fields[name].default
+def _default(name: str, of: type[BaseModel] = Settings) -> Any: return of.model_fields[name].default
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class BacktestSettings:
     min_size_share: float = _default("min_size_share")  # fewer products than this share of last time's: partial
     accuracy_floor: float = _default("accuracy_floor")  # a group whose prices are right less often is analysed again
     spot_checks: bool = False  # whether a policy that knows how may ask stores for a few products, at their share
+    requests_per_scrape: float = _default("requests_per_scrape", CompanySettings)  # of one store; 0: as the next says
+    products_per_request: float = _default("products_per_request", CompanySettings)  # that one of a spot check brings
     options: Mapping[str, Any] = field(default_factory=dict)  # what a single policy understands
 
     def __post_init__(self) -> None:
@@ -89,6 +94,9 @@ class BacktestSettings:
                 raise InputError(f"changeover must be a weekday or 'none', got {self.changeover!r}")
             day = None if self.changeover == "none" else WEEKDAYS.index(self.changeover)
             object.__setattr__(self, "changeover", day)
+        if not (self.requests_per_scrape >= 0 and self.products_per_request >= 1):
+            raise InputError("requests_per_scrape must be 0 or more, and products_per_request 1 or more, got "
+                             f"{self.requests_per_scrape!r} and {self.products_per_request!r}")
         rules = self.rules  # each part checks its own
         GroupOrchestrator(rules.match, rules.window, rules.threshold, rules.range_threshold, rules.seeding)
 
@@ -96,6 +104,11 @@ class BacktestSettings:
     def window(self) -> SyncWindow:
         "Which snapshots may be compared."
         return SyncWindow(self.window_hours, self.changeover, self.timezone)  # type: ignore[arg-type]
+
+    @property
+    def site(self) -> SiteRequests:
+        "What looks cost beside scrapes."
+        return SiteRequests(self.requests_per_scrape, self.products_per_request)
 
     @property
     def rules(self) -> Rules:
