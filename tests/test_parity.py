@@ -106,8 +106,8 @@ class Lived:
         categories = self.world.products["category"].astype(str).to_numpy()[at]
         lines = [json.dumps({"product_id": p, "price": f"{c // 100}.{c % 100:02d}" if c >= 0 else None, "category": k})
                  for p, c, k in zip(ids[at], prices.tolist(), categories, strict=True) if c >= 0 or products]
-        name = f"{self.world.now + pd.Timedelta(seconds=self.clock):%Y%m%dT%H%M%SZ}{'.spot' * bool(products)}.jsonl"
-        path = self.ws.inbox(self.company, store) / name
+        moment = self.world.now + pd.Timedelta(seconds=self.clock * bool(products))  # a store may be asked twice a day
+        path = self.ws.inbox(self.company, store) / f"{moment:%Y%m%dT%H%M%SZ}{'.spot' * bool(products)}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines))
 

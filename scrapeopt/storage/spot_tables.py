@@ -203,11 +203,11 @@ def newest_rows(
     session: Session,
     company: Company,
     at: pd.Timestamp | None,  # UTC, as it was known then; None: now
-    column: Any,  # of `CompanySpotBeliefs`
+    what: Any,  # `CompanySpotBeliefs`, or a column of it
 ) -> Select:
-    "A column of what spot checks had taught, the newest first, since the company's currency changed."
+    "What spot checks had taught since the company's currency changed, the newest row first."
     when = CompanySpotBeliefs.at
-    query = select(column).where(CompanySpotBeliefs.company_id == company.id).order_by(when.desc())
+    query = select(what).where(CompanySpotBeliefs.company_id == company.id).order_by(when.desc())
     if at is not None: query = query.where(when <= at)
     for switch in read_events(session, company, CurrencyChanged, 1, at): query = query.where(when >= switch.at)
     return query
@@ -220,7 +220,8 @@ def load_spot_beliefs(
     at: pd.Timestamp | None = None,  # UTC, as it was known then; None: now
 ) -> SpotBeliefs:
     "What spot checks have taught of a company; nothing where there were none since its currency changed."
-    for row in session.scalars(newest_rows(session, company, at, CompanySpotBeliefs).execution_options(yield_per=1)):
+    query = newest_rows(session, company, at, CompanySpotBeliefs)
+    for row in session.scalars(query.execution_options(yield_per=1)):
         try: return unpack_beliefs(row.content, latest)
         except InputError as e: log_event("row left out", WARNING, company=company.name, at=row.at, why=str(e))
     return no_spot_checks(latest)
