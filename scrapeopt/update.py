@@ -23,9 +23,10 @@ from .discovery import complete_clusters
 from .grouping.belief_state import Batch
 from .grouping.events import CurrencyChanged, Event
 from .policies.registry import find_policy
+from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
 from .reanalysis import analyse_weak
 from .storage.containment import company_fault
-from .storage.currencies import Money, money_at, newest_currency
+from .storage.currencies import Money, in_currency, money_at, newest_currency
 from .storage.daily_learning import by_day, learn_days
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
@@ -33,7 +34,7 @@ from .storage.ingest import check_time, find_files, put_aside, read_ahead, read_
 from .storage.ingest import record_snapshots, refuse_retired, stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
-from .storage.queries import newest_sizes, newest_snapshots
+from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
@@ -282,6 +283,13 @@ def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:
     yield from track(files, total=total, description=name, transient=True)
 
 # %% ../nbs/07_update.ipynb #fbee86dc
+def store_sizes(session: Session, company: Company) -> dict[str, float]:  # store -> products
+    "How many products a scrape of each store brings, or would: by what it had when it was last scraped."
+    stores, newest = store_table(session, company)["store_id"], in_currency(newest_snapshots(session, company))
+    rows = newest.set_index("store_id")["rows"].reindex(stores).fillna(0)
+    return dict(zip(stores, scrape_sizes(rows.to_numpy(float)).tolist(), strict=True))
+
+
 def pay_for(
     session: Session,
     workspace: Workspace,
@@ -289,10 +297,12 @@ def pay_for(
     taken: Iterable[Taken],
 ) -> None:
     "Take what files have cost out of the budget: a scrape each, or a spot check's share of one."
-    sizes = newest_sizes(session, company) if any(t.file.spot_check for t in taken) else {}
-    for t in taken:
-        if t.kept is None: continue
-        cost = t.kept.rows / max(sizes.get(t.file.store_id, 0), t.kept.rows) if t.file.spot_check else 1.0
+    own, new = workspace.settings.company(company.name), [t for t in taken if t.kept is not None]
+    sizes = store_sizes(session, company) if any(t.file.spot_check for t in new) else {}
+    site = SiteRequests(own.requests_per_scrape, own.products_per_request)
+    for t in new:
+        products = t.kept.rows if t.kept else 0
+        cost = float(spot_cost(products, sizes[t.file.store_id], site)) if t.file.spot_check else 1.0
         pay_scrapes(session, workspace.settings, cost, budget_day(session, t.file.at))
 
 # %% ../nbs/07_update.ipynb #78e5fe7b

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
@@ -463,13 +464,14 @@ class Workspace(Home):
         self,
         outcomes: Mapping[tuple[str, str], bool],  # (company, store_id) -> whether its scrape succeeded
         now: pd.Timestamp | None = None,  # UTC, when they were tried; None: the present
+        costs: Mapping[tuple[str, str], float] = MappingProxyType({}),  # of those that were no scrapes: spot checks
     ) -> None:
-        "Count failed scrapes in a row, and pay for them; a usable snapshot, once taken in, sets the count back."
+        "Count failed scrapes in a row, and pay for them; what is taken in of a store sets its count back."
         at = now or pd.Timestamp.now("UTC")
         with self.lock(), self.begin() as session:
             for (name, store), succeeded in outcomes.items():
                 count_failures(session, self.company(session, name), store, succeeded, at)
-            failed = sum(not succeeded for succeeded in outcomes.values())
+            failed = sum(costs.get(of, 1.0) for of, succeeded in outcomes.items() if not succeeded)
             pay_scrapes(session, self.settings, failed, budget_day(session, at))
 
     def differed(self, company: str, a: str, b: str) -> bool:

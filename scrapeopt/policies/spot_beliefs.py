@@ -252,14 +252,14 @@ def take_round(
 def take_spot_checks(
     known: SpotBeliefs,
     beliefs: BeliefState,  # its counts of changes, and its price week, are brought up to date
-    answers: Sequence[SpotAnswer],  # in the order of time
+    answers: Sequence[SpotAnswer],  # in the order of time; which of two stores came first says nothing
     at: pd.Timestamp,  # UTC, now
     reading: Reading = BY_VOTE,  # how groups are read
 ) -> tuple[SpotBeliefs, list[Event]]:
     "With some spot checks more; what happened. Of several of one store, the second counts after the first."
     by_store, events = dict[str, list[SpotAnswer]](), list[Event]()
     for answer in answers: by_store.setdefault(answer.store, []).append(answer)
-    for answered in zip_longest(*by_store.values()):
+    for answered in zip_longest(*(by_store[store] for store in sorted(by_store))):
         known, happened = take_round(known, beliefs, [a for a in answered if a is not None], at, reading)
         events += happened
     return known, events

@@ -19,7 +19,7 @@ from ..grouping.spot_prices import last_seen, serve_spotted
 from ..grouping.vote import NEVER
 from .base import Situation
 from .delegated import store_features
-from .request_cost import SiteRequests, spot_cost, usual_sizes
+from .request_cost import SiteRequests, spot_cost, scrape_sizes
 from .scrape_value import TOKEN_ROUNDING, TokenBucket, store_gain
 from .spot_beliefs import SpotBeliefs
 from .spot_lots import lot_of
@@ -152,7 +152,7 @@ def picks_of(
     at: Situation,
 ) -> list[SpotPick]:
     "Spot checks and scrapes, without their reasons."
-    latest, sizes, found, n = beliefs.latest, usual_sizes(beliefs.latest.sizes), list[SpotPick](), chosen.sum(1)
+    latest, sizes, found, n = beliefs.latest, scrape_sizes(beliefs.latest.sizes), list[SpotPick](), chosen.sum(1)
     cost = spot_cost(n, sizes, at.learned.site)
     most = (np.maximum(cost, n / sizes) >= WHOLE_SHARE) & (latest.days < at.today)
     for i in np.flatnonzero(chosen.any(1)):
@@ -187,7 +187,7 @@ def with_lots(
     reading: Reading,
 ) -> list[SpotPick]:
     "Spot checks with the lines that are drawn by lot, which come first."
-    latest, sizes = beliefs.latest, usual_sizes(beliefs.latest.sizes)
+    latest, sizes = beliefs.latest, scrape_sizes(beliefs.latest.sizes)
     served, found = serve_spotted(beliefs, known.spots, known.moves, at.now, reading), list[SpotPick]()
     for pick in picks:
         if not len(pick.products):
@@ -230,7 +230,7 @@ def spot_queue(
     tokens = np.inf if bucket is None else tokens_today(bucket, at.week, at.today)
     if tokens < SMALLEST_PART: return []
     asked, seen = np.isin(latest.stores, at.order), last_seen(latest, known.spots)
-    scrapes, sizes = scrape_gains(at, beliefs, known.suspects) * asked, usual_sizes(latest.sizes)
+    scrapes, sizes = scrape_gains(at, beliefs, known.suspects) * asked, scrape_sizes(latest.sizes)
     knocks = knock_gains(at, beliefs, seen.days, scrapes, known.suspects)
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
     whole = np.where(knocks.any(1), 0, scrapes)

@@ -83,18 +83,24 @@ def known_spot_checks(
     for store, at, digest in session.execute(query): known[store][at] = digest
     return known
 
+# %% ../../nbs/storage/spot_files.ipynb #edc27eb7
+def end_failures(store: Store, at: pd.Timestamp) -> None:
+    "A store that shows a price at a UTC time answers: what failed before is over."
+    if store.tried_at is None or store.tried_at <= at: store.failures, store.tried_at = 0, None
 
+# %% ../../nbs/storage/spot_files.ipynb #027bdd64
 def record_spot_checks(
     session: Session,
     company: Company,
     taken: Iterable[Taken],  # files of spot checks
 ) -> None:
     "Write what stores answered into the state."
-    keys = {s.store_id: s.id for s in session.scalars(select(Store).where(Store.company_id == company.id))}
+    rows = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
     for t in taken:
         if t.kept is None or t.scrape is None or t.money is None: continue
+        if t.scrape.products: end_failures(rows[t.file.store_id], t.file.at)
         session.add(StoreSpotCheck(
-            store_pk=keys[t.file.store_id], at=t.file.at, products=t.kept.rows, bad_lines=t.scrape.bad_lines,
+            store_pk=rows[t.file.store_id].id, at=t.file.at, products=t.kept.rows, bad_lines=t.scrape.bad_lines,
             digest=t.kept.digest, answer=pack_answer(*answer_in(t.scrape)), currency=t.money.currency,
             decimals=t.money.decimals))
     session.flush()
