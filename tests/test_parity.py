@@ -179,6 +179,7 @@ def test_so_it_is_where_stores_are_asked_for_some_products(tmp_path, name, setti
     lived = Lived(WORLDS[name](), "delegated", tmp_path / "ws", **settings).play()
     assert_same(measured, lived)
     checks = [task for _, tasks in lived.rounds for task in tasks if isinstance(task, tuple)]
+    if name == "autonomy": return  # nobody has a group: there are only whole scrapes
     assert len(checks) >= DAYS and len(lived.ws.events().query("kind == 'SpotChecked'")) >= DAYS
 
 
