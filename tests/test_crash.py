@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import one_in
 from drill_world import CHILDREN, F, W, everything, template
 from sqlalchemy import event
 
@@ -67,7 +68,7 @@ def check_kills(undisturbed, tmp_path: Path, kills: int) -> None:
 
 
 def test_R9_killed_at_random_moments_and_run_again(undisturbed, tmp_path):
-    check_kills(undisturbed, tmp_path, 4)
+    check_kills(undisturbed, tmp_path, 2)
 
 
 @pytest.mark.drill
@@ -100,7 +101,7 @@ POINTS = [("to_quarantine", 1, True), ("write_snapshot", 1, False), ("write_snap
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]
 
 
-@pytest.mark.parametrize(("name", "nth", "after"), POINTS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "nth", "after"), one_in(3, POINTS), ids=lambda v: str(v))
 def test_R9_killed_between_two_steps_and_run_again(undisturbed, tmp_path, name, nth, after):
     before, expected = undisturbed
     shutil.copytree(before, tmp_path / "ws")

@@ -233,11 +233,11 @@ def spot_queue(
     scrapes, sizes = scrape_gains(at, beliefs, known.suspects) * asked, scrape_sizes(latest.sizes)
     knocks = knock_gains(at, beliefs, seen.days, scrapes, known.suspects)
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
-    whole = np.where(knocks.any(1), 0, scrapes)
+    whole, on_sale = np.where(knocks.any(1), 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
     share = 1 / (site.of_scrape(sizes) * site.products)  # of a scrape, that a look costs
-    chosen = best_looks(np.maximum(looks, (whole * share)[:, None]), sizes, tokens, site)
+    chosen = best_looks(np.maximum(looks, np.outer(whole * share, on_sale)), sizes, tokens, site)
     if not chosen.any(): return []
-    gains = np.maximum(looks, (whole / sizes)[:, None])
+    gains = np.maximum(looks, np.outer(whole / sizes, on_sale))
     if known.moves.checked.max(initial=NEVER) < at.today: chosen = first_alone(chosen, gains)
     picks = with_lots(picks_of(beliefs, chosen, gains, whole, at), beliefs, known, at, reading)
     looked = seen.days.max(1, initial=NEVER)
