@@ -4,6 +4,8 @@
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A thread that waits gives its core away: several processes share the cores.
+export OMP_WAIT_POLICY := passive
 
 PY := .venv/bin/python
 RUN := .venv/installed-run
@@ -33,7 +35,9 @@ pilot: $(DEV)  ## the demo again, its figures kept, the front page and README fr
 	@.venv/bin/nbdev_clean
 	@$(PY) tools/readme.py
 
-test: sync lint types docs notebooks pytest  ## every check below, the quick ones first
+test: sync lint  ## every check below, the quick ones first; types and docs beside the notebooks
+	@$(MAKE) -s types docs & beside=$$!; $(MAKE) -s notebooks; ended=$$?; wait $$beside && exit $$ended
+	@$(MAKE) -s pytest
 
 sync: $(DEV)  ## do notebooks, package and README say the same?
 	@echo "== sync: notebooks, package and README"

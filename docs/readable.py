@@ -1,7 +1,11 @@
 """HTML that is read by keyboard and by ear too: what Sphinx and Furo leave out, added where each tag is written."""
 import re
+from functools import cache
+from types import SimpleNamespace
 
 from docutils import nodes
+from sphinx.addnodes import toctree
+from sphinx.environment.adapters.toctree import global_toctree_for_doc
 from sphinx.writers.html5 import HTML5Translator
 
 SCROLLS = {"table-wrapper", "math-wrapper", "cell_output"}  # boxes with a scroll bar of their own
@@ -51,7 +55,31 @@ def source_pages(app, pagename, templatename, context, doctree):
     if pagename.startswith("_modules/"): context["body"] = reached(context["body"])
 
 
+def title_alone(toc: nodes.Element) -> nodes.Element:
+    "A page's table of contents without its headings; the pages below it stay."
+    toc = toc.deepcopy()
+    for item in toc.children:
+        if len(item) > 1: item[1][:] = list(item.findall(toctree))
+    return toc
+
+
+@cache
+def titles(env) -> SimpleNamespace:
+    "What the sidebar is made of, once for all pages: Sphinx copies every heading of every page for each."
+    kept = {name: getattr(env, name) for name in ("master_doctree", "toctree_includes", "config", "metadata", "titles")}
+    return SimpleNamespace(tocs={name: title_alone(toc) for name, toc in env.tocs.items()}, **kept)
+
+
+def sidebar(app, pagename, templatename, context, doctree):
+    "Furo asks for the titles of all pages, in each of them."
+    def drawn(**options) -> str:
+        tree = global_toctree_for_doc(titles(app.env), pagename, app.builder, tags=app.tags, **options)
+        return app.builder.render_partial(tree)["fragment"]
+    context["toctree"] = drawn
+
+
 def setup(app):
     app.set_translator("html", ReadableTranslator)
     app.connect("html-page-context", source_pages)
+    app.connect("html-page-context", sidebar, priority=100)  # before Furo
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -114,6 +114,9 @@ def count_right(
     return PriceCounts(*(int(np.count_nonzero(kind)) for kind in rows))
 
 # %% ../nbs/10_backtest.ipynb #c3c574b2
+NOTHING_SPENT = {"scrapes": 0, "probes": 0, "spent": 0.0}  # of a day; `spent` in scrapes, probes at their share
+
+
 @dataclass
 class Replay:
     "A world, an agent and a token bucket on their way through time."
@@ -122,7 +125,7 @@ class Replay:
     bucket: TokenBucket
     site: SiteRequests = SiteRequests()  # noqa: RUF009 - frozen; what probes cost beside scrapes
     sizes: dict[str, int] = field(default_factory=dict)  # products each store sold when last scraped
-    spent: dict[str, float] = field(default_factory=lambda: {"scrapes": 0, "probes": 0})
+    spent: dict[str, float] = field(default_factory=lambda: dict(NOTHING_SPENT))
 
     def scrape(self, stores: Iterable[str]) -> dict[str, np.ndarray]:
         "Scrape stores; one that fails brings nothing."
@@ -137,6 +140,7 @@ class Replay:
         "Pay so many scrapes, if there is enough."
         if not self.bucket.can_pay(cost): return False
         self.bucket = self.bucket.pay(cost)
+        self.spent["spent"] += cost
         return True
 
     def probe(self, probe: Probe) -> np.ndarray | None:
@@ -197,7 +201,7 @@ def day_row(
     row |= {**replay.spent, "groups": groups, "outliers": outliers}
     if sure is not None:
         row |= {"confidence": counts[1].sum() / max(counts[0].sum(), 1), "ece": calibration_error(counts)}
-    replay.spent = {"scrapes": 0, "probes": 0}
+    replay.spent = dict(NOTHING_SPENT)
     return row, counts
 
 # %% ../nbs/10_backtest.ipynb #2effc58a
@@ -320,7 +324,7 @@ def backtest(
 
 # %% ../nbs/10_backtest.ipynb #2430f1e3
 COLOURS = {"round_robin": "#999999", "freshness": "#E69F00", "document": "#0072B2", "delegated": "#D55E00",
-           "oracle": "#009E73"}
+           "delegated+spot_checks": "#CC79A7", "oracle": "#009E73"}
 
 
 def new_axes(ax: "Axes | None") -> "Axes":
@@ -374,7 +378,7 @@ Budget = float | Callable[[World], float]
 def figures(r: BacktestResult) -> dict[str, float]:
     "A backtest in one row: means after the warm-up, groups at the end."
     mean, last = r.settled.mean(), r.daily.iloc[-1]
-    return {**{name: mean[name] for name in DAILY_FIGURES}, "scrapes": mean["scrapes"], "probes": mean["probes"],
+    return {**{name: mean[name] for name in (*DAILY_FIGURES, *NOTHING_SPENT)},
             "groups": last["groups"], "outliers": last["outliers"], "ari": r.ari, "ece": r.ece, "seconds": r.seconds}
 
 # %% ../nbs/10_backtest.ipynb #64fc15ed

@@ -47,6 +47,12 @@ def land(ws: Workspace, company: str, store: str, at: pd.Timestamp, text: list[s
     return path
 
 
+def land_spot_check(ws: Workspace, company: str, store: str, at: pd.Timestamp, text: list[str]) -> Path:
+    "Put the answer to a spot check into the inbox."
+    path = land(ws, company, store, at, text)
+    return path.rename(path.with_name(path.name.replace(".jsonl", ".spot.jsonl")))
+
+
 def scrape_all(ws: Workspace, week: int = 0, companies=tuple(ZONES), only=None) -> None:
     "Land a file of each store, ten minutes apart."
     at = THURSDAY + pd.Timedelta(days=7 * week)

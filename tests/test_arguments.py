@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from effort import drilled, one_in
 import typer
 from small_chain import scraped_once, stores
 
@@ -67,7 +68,7 @@ def test_no_value_of_an_option_gives_a_traceback(command, option, here, capfd):
         if said: assert files(here) == before, value
 
 
-@pytest.mark.parametrize("command", ["import-stores", "explain", "compare", "init"])
+@pytest.mark.parametrize("command", ["import-stores", "explain", drilled("compare"), drilled("init")])
 def test_no_argument_gives_a_traceback(command, here, capfd):
     for value in ODD:
         if command == "init" and value in ("x", "now", "NaT"): continue
@@ -91,14 +92,17 @@ def test_one_sentence_and_nothing_made(words, here, capfd):
     assert files(here) == before
 
 
-@pytest.mark.parametrize("words", [
+SENSELESS = [
     ("backtest", "--n-stores", 10**20), ("backtest", "--days", 10**20), ("backtest", "--budget", "nan"),
     ("backtest", "--budget", "inf"), ("backtest", "--window-hours", "nan"), ("backtest", "--window-hours", "inf"),
     ("backtest", "--save-days", "nan"), ("backtest", "--save-days", "inf"), ("backtest", "--threshold", "nan"),
     ("backtest", "--out", "none/x.csv"), ("backtest", "--panel", "panel.csv", "--out", "panel.csv"),
     ("tune", "--plot", "none/x.png"), ("tune", "--budgets", "nan"), ("tune", "--jobs", "0"),
     ("tune", "--target", "nan"),
-    ("twin", "create", "twins", "--products", 10**20), ("twin", "create", "stores.csv"), ("twin", "serve", "none")])
+    ("twin", "create", "twins", "--products", 10**20), ("twin", "create", "stores.csv"), ("twin", "serve", "none")]
+
+
+@pytest.mark.parametrize("words", one_in(3, zip(SENSELESS)))
 def test_a_simulation_that_makes_no_sense_is_refused_at_once(words, here, capfd):
     rows = {"store": "a", "product": "1", "date": ["2026-01-01", "2026-01-02"], "price": "1.00"}
     pd.DataFrame(rows).to_csv("panel.csv")
@@ -111,11 +115,11 @@ def test_a_simulation_that_makes_no_sense_is_refused_at_once(words, here, capfd)
 NUMBERS = ["inf", "-inf", "nan", "-1", "1e308", str(10**20), "true", '"x"', '""', "[]", "{}", "1979-05-27T07:32:00Z"]
 
 
-@pytest.mark.parametrize("key", [
+@pytest.mark.parametrize("key", one_in(3, [
     "eps_km", "min_samples", "window_hours", "match_threshold", "range_threshold", "min_shared", "budget", "save_days",
     "accuracy_floor", "max_bad_share", "min_size_share", "workers", "timeout_s", "retries", "lock_wait_s", "seed",
     "delay_s", "per_host", "start_delay_s",
-    "defaults.decimals", "companies.Woolworths.decimals"])
+    "defaults.decimals", "companies.Woolworths.decimals"]))
 def test_no_number_of_the_settings_gives_a_traceback(key, here, capfd):
     file, refused = here / "ws/scrapeopt.toml", 0
     text, (table, _, name) = file.read_text(), key.rpartition(".")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import one_in
 from drill_world import CHILDREN, F, W, everything, template
 from sqlalchemy import event
 
@@ -22,7 +23,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     template(before)
     shutil.copytree(before, after)
     report = update_db(Workspace.open(after))
-    assert (report.files, report.partial) == (13, 1) and len(report.problems) == 5
+    assert (report.files, report.partial) == (17, 1) and len(report.problems) == 10
     assert {"MonolithSeeded", "StoreOutcast", "StoreJoined", "CandidatesCleared"} <= {e["kind"] for e in report.events}
     return before, everything(after)
 
@@ -67,7 +68,7 @@ def check_kills(undisturbed, tmp_path: Path, kills: int) -> None:
 
 
 def test_R9_killed_at_random_moments_and_run_again(undisturbed, tmp_path):
-    check_kills(undisturbed, tmp_path, 4)
+    check_kills(undisturbed, tmp_path, 2)
 
 
 @pytest.mark.drill
@@ -100,7 +101,7 @@ POINTS = [("to_quarantine", 1, True), ("write_snapshot", 1, False), ("write_snap
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]
 
 
-@pytest.mark.parametrize(("name", "nth", "after"), POINTS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "nth", "after"), one_in(3, POINTS), ids=lambda v: str(v))
 def test_R9_killed_between_two_steps_and_run_again(undisturbed, tmp_path, name, nth, after):
     before, expected = undisturbed
     shutil.copytree(before, tmp_path / "ws")

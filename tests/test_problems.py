@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from effort import drilled
 import small_chain
 from small_chain import LATER, THURSDAY, land, lines, shelf
 from typer.testing import CliRunner
@@ -246,8 +247,8 @@ def nightly(path, changes_on: int, told: str | None, nights: int = 22) -> Worksp
 
 
 @pytest.mark.parametrize(("changes_on", "told", "expected"), [
-    (2, None, "changeover_untold"), (0, None, "changeover_untold"), (2, "wednesday", None),
-    (2, "monday", "changeover_differs"), (4, "thursday", "changeover_differs")])
+    (2, None, "changeover_untold"), drilled(0, None, "changeover_untold"), drilled(2, "wednesday", None),
+    drilled(2, "monday", "changeover_differs"), (4, "thursday", "changeover_differs")])
 def test_a_changeover_that_nobody_told_is_named(tmp_path, changes_on, told, expected):
     ws = nightly(tmp_path / "ws", changes_on, told)
     found = [p for p in find_problems(ws, "Woolworths", NOW + 4 * WEEK) if p.kind.startswith("changeover")]

@@ -67,7 +67,7 @@ class Chain:
 
     def round(self, tasks) -> None:
         "Carry out a round, and let both sides learn from it."
-        asked = sorted((t for t in tasks if isinstance(t, Probe)), key=lambda t: t.store)  # as an update takes them
+        asked = [task for task in tasks if isinstance(task, Probe)]
         if asked: self.agent.take_probes(self.world.now, [(task, self.ask(task)) for task in asked])
         if scraped := [t for t in tasks if isinstance(t, str)]:
             self.agent.take_in(self.world.now, {store: self.ask(store) for store in scraped})

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from small_chain import LATER, PRODUCTS, THURSDAY, land, lines, scraped_once, shelf
+from small_chain import LATER, PRODUCTS, THURSDAY, land, land_spot_check, lines, scraped_once, shelf
 from sqlalchemy import select
 from typed import typed
 
@@ -32,10 +32,7 @@ def with_settings(ws: Workspace, text: str, top: str = "") -> Workspace:
 def asking(ws: Workspace) -> Workspace: return with_settings(ws, '\n[companies."Woolworths"]\nspot_checks = true\n')
 
 
-def spot(ws: Workspace, store: str, at: pd.Timestamp, text: list[str]):
-    "Land the answer to a spot check."
-    path = land(ws, W, store, at, text)
-    return path.rename(path.with_name(path.name.replace(".jsonl", ".spot.jsonl")))
+def spot(ws: Workspace, store: str, at: pd.Timestamp, text: list[str]): return land_spot_check(ws, W, store, at, text)
 
 
 def some(store: str, week: int = 1, products=slice(0, 8)) -> list[str]:

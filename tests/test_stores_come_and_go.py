@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
@@ -189,6 +190,7 @@ def test_a_rebrand_is_told_and_retired_where_it_was(grouped):
     assert "a store of Metro" in grouped.events(W, "0007")["words"].iloc[-1]
 
 
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"], indirect=True)
 def test_a_store_without_coordinates_is_grouped_by_its_prices_and_drawn_on_no_map(grouped, tmp_path):
     new = pd.DataFrame([(W, "0008", "Store 8", None, None)], columns=stores().columns)
     with pytest.raises(InputError, match="missing coordinates in row 13"):
@@ -247,6 +249,7 @@ def test_status_and_report_count_the_same_unreachable_stores(ws, scraped):
     assert status(ws, W)["unreachable"].tolist() == [1]
 
 
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"], indirect=True)
 def test_a_store_that_does_not_answer_is_asked_for_ever(grouped):
     day, asked = THURSDAY + WEEK, []
     for k in range(80):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 from templates import copy_of
 
 from scrapeopt.core.calendar import SyncWindow, local_day
@@ -78,7 +79,8 @@ def right(ws: Workspace, store: str, week: int, now: pd.Timestamp) -> float:
 
 @pytest.mark.parametrize(("store", "late"), [
     ("C", -HOUR),  # the Ambassador's, from just before the one that counts
-    ("C", -pd.Timedelta(minutes=2)), ("B", -10 * HOUR), ("O", -HOUR), ("O", -2 * DAY), ("B", -3 * WEEK)])
+    drilled("C", -pd.Timedelta(minutes=2)), drilled("B", -10 * HOUR), ("O", -HOUR), drilled("O", -2 * DAY),
+    ("B", -3 * WEEK)])
 def test_a_file_older_than_the_stores_newest_moves_nothing(shop, store, late):
     newest = shop.stores().set_index("store_id").loc[store, "last_scraped"]
     before = outcome(shop)

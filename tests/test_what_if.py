@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 import small_chain
 
 from scrapeopt.analysis import effect_on_score as effect_module
@@ -19,7 +20,7 @@ from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
-POLICIES = ("document", "delegated")
+POLICIES = (drilled("document"), "delegated")
 
 
 @pytest.fixture(params=POLICIES)
@@ -71,6 +72,7 @@ def test_comparability_has_the_numbers_of_status(workspace):
             assert f"{kept['comparable']} of {kept['stores']} stores of {kept['cluster']}" in found.words()
 
 
+@pytest.mark.parametrize("workspace", ["document", "delegated"], indirect=True)
 def test_the_settings_in_force_move_nobody(workspace):
     for company in workspace.companies():
         view = view_of_workspace(workspace, company)

@@ -56,7 +56,7 @@ def nothing_seen(
     none = np.full((stores, products), NOT_SOLD, np.int32)
     return SpotPrices(none, np.full(none.shape, NEVER), none)
 
-
+# %% ../../nbs/grouping/spot_prices.ipynb #45b549e7
 def with_spot_checks(
     spots: SpotPrices,
     looks: Sequence[tuple[int, np.ndarray, np.ndarray]],  # row of the store, (k,) products, (k,) int32 prices
@@ -265,18 +265,6 @@ def group_view(
     view = voted_view(beliefs.latest, members, moves, name, speakers, day)
     return view, view.stale
 
-# %% ../../nbs/grouping/spot_prices.ipynb #1584dc21
-def by_home(
-    homes: HomeTable,
-    stores: Sequence[str],
-) -> dict[str, np.ndarray]:
-    "The stores that are served from each group: their positions in `stores`."
-    found = dict[str, list[int]]()
-    for k, store in enumerate(stores):
-        for home in homes[store]:
-            if home.group is not None: found.setdefault(home.group, []).append(k)
-    return {group: np.array(at) for group, at in found.items()}
-
 # %% ../../nbs/grouping/spot_prices.ipynb #b602ca99
 def joined(views: Sequence[SpotView]) -> SpotView:
     "Views of one group, each of some products, as one of all of them."
@@ -303,6 +291,18 @@ def read_spot_view(
         members = believe(latest, spots, moves, day, rows, columns)
         views.append(voted_view(latest, members, moves.of(columns), name, speakers, day))
     return joined(views)
+
+# %% ../../nbs/grouping/spot_prices.ipynb #1584dc21
+def by_home(
+    homes: HomeTable,
+    stores: Sequence[str],
+) -> dict[str, np.ndarray]:
+    "The stores that are served from each group: their positions in `stores`."
+    found = dict[str, list[int]]()
+    for k, store in enumerate(stores):
+        for home in homes[store]:
+            if home.group is not None: found.setdefault(home.group, []).append(k)
+    return {group: np.array(at) for group, at in found.items()}
 
 # %% ../../nbs/grouping/spot_prices.ipynb #7bb68cd7
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ __all__ = ['Factory', 'POLICIES', 'Today', 'Probe', 'Agent', 'BacktestSettings',
 # %% ../../nbs/simulation/agents.ipynb #e52fec42
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -153,6 +153,9 @@ def policy(factory: Factory) -> Factory:
     return factory
 
 # %% ../../nbs/simulation/agents.ipynb #319ad736
+SPOT_CHECKS = "+spot_checks"  # behind the name of a policy: with spot checks, to be tried beside the policy without
+
+
 def start_agent(policy: Policy, s: Setting) -> Agent:
     "An agent that follows a policy, with spot checks where the settings allow them and the policy asks for them."
     from scrapeopt.simulation.policy_agent import PolicyAgent  # here: both are made of what stands in this notebook
@@ -160,9 +163,16 @@ def start_agent(policy: Policy, s: Setting) -> Agent:
     return (SpotCheckAgent if s.settings.spot_checks and policy.asks_spot_checks else PolicyAgent)(policy, s)
 
 
-def agent_of(policy: Policy) -> Factory:
-    "The factory of agents that follow a policy."
-    return partial(start_agent, policy)
+def start_spot_checker(policy: Policy, s: Setting) -> Agent:
+    "An agent that follows a policy and may ask for spot checks, whatever the settings say."
+    return start_agent(policy, replace(s, settings=replace(s.settings, spot_checks=True)))
+
+
+def agent_of(policy: Policy, spot_checks: bool = False) -> Factory:
+    "The factory of agents that follow a policy; `InputError` for spot checks with one that asks for none."
+    if spot_checks and not policy.asks_spot_checks:
+        raise InputError(f"policy {policy.name!r} asks for no spot checks: leave {SPOT_CHECKS} out")
+    return partial(start_spot_checker if spot_checks else start_agent, policy)
 
 # %% ../../nbs/simulation/agents.ipynb #5ba7ea84
 def find_agent(
@@ -171,13 +181,15 @@ def find_agent(
     "The name and the factory of an agent; `InputError` for an unknown name."
     if isinstance(named, Policy): return named.name, agent_of(named)
     if callable(named): return getattr(named, "__name__", type(named).__name__), named
-    if named not in POLICIES and ":" not in named:
+    plain, spots = named.removesuffix(SPOT_CHECKS), named.endswith(SPOT_CHECKS)
+    if plain not in POLICIES and ":" not in plain:
         raise InputError(f"policy {named!r} is unknown; use one of {', '.join(POLICIES)}")
-    path = POLICIES.get(named, named)
+    path = POLICIES.get(plain, plain)
     try: found = pkgutil.resolve_name(path) if isinstance(path, str) else path
     except (ImportError, AttributeError, ValueError) as e:
         raise InputError(f"policy {named!r} cannot be loaded: {e}") from e
-    return named.rpartition(":")[2], agent_of(found) if isinstance(found, Policy) else found
+    if spots and not isinstance(found, Policy): raise InputError(f"policy {plain!r} asks for no spot checks")
+    return named.rpartition(":")[2], agent_of(found, spots) if isinstance(found, Policy) else found
 
 # %% ../../nbs/simulation/agents.ipynb #a226f467
 def instant(

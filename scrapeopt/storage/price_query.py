@@ -168,6 +168,33 @@ def scraped_by(
     group = served.group[served.prices != NOT_SOLD]
     return Shown(rows, latest.times[rows], group, group >= 0)
 
+# %% ../../nbs/storage/price_query.ipynb #9bbe96cb
+def served_rows(
+    source: Source,
+    latest: LatestSnapshots,
+    stores: Sequence[str],
+    served: ServedPrices,  # for these stores
+    shown: Shown,
+    places: int,  # decimals of the table
+) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
+    "The served prices of some stores."
+    import pyarrow as pa
+    cells = served.prices != NOT_SOLD
+    store, product = (at.astype(np.int32) for at in np.nonzero(cells))
+    units, kind = served.prices[cells].astype(np.int64), np.where(shown.inferred, shown.group + 2, 0)
+    kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
+    return pa.RecordBatch.from_pydict({
+        "company": repeated(source.company.name, len(store)), "store_id": chosen(stores, store),
+        "product_id": chosen(latest.products, product),
+        "price": exact_decimals(units * 10 ** (places - source.money.decimals), places),
+        "currency": repeated(source.money.currency, len(store)),
+        "source": chosen(["direct_scrape", "inferred_group", *kinds], kind),
+        "source_store": chosen(latest.stores, shown.rows),
+        "group": chosen([None, *(v.name for v in served.views)], shown.group + 1),
+        "scraped_at": pa.array(shown.times.astype("datetime64[us]"), pa.timestamp("us", "UTC")),
+        "confidence": pa.array(served.confidence[cells].astype(float)), "name": chosen(latest.names, product),
+        "category": chosen(latest.categories, product)}, schema=price_schema(places))
+
 # %% ../../nbs/storage/price_query.ipynb #e2bb262d
 @dataclass(frozen=True, eq=False)
 class SpotClock:
@@ -186,7 +213,7 @@ def spot_clock(latest: LatestSnapshots, times: Mapping[tuple[str, int], np.datet
     return SpotClock(np.array([key for key, _ in known], np.int64),
                      np.array([at for _, at in known], "datetime64[ns]"))
 
-
+# %% ../../nbs/storage/price_query.ipynb #3f694b13
 def times_shown(
     latest: LatestSnapshots,
     clock: SpotClock,
@@ -218,33 +245,6 @@ def spotted_by(
     group = np.where(foretold, served.home[:, None], served.group)
     cells = served.prices != NOT_SOLD
     return Shown(rows, times_shown(latest, clock, rows, days), group[cells], (foretold | (served.group >= 0))[cells])
-
-# %% ../../nbs/storage/price_query.ipynb #9bbe96cb
-def served_rows(
-    source: Source,
-    latest: LatestSnapshots,
-    stores: Sequence[str],
-    served: ServedPrices,  # for these stores
-    shown: Shown,
-    places: int,  # decimals of the table
-) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
-    "The served prices of some stores."
-    import pyarrow as pa
-    cells = served.prices != NOT_SOLD
-    store, product = (at.astype(np.int32) for at in np.nonzero(cells))
-    units, kind = served.prices[cells].astype(np.int64), np.where(shown.inferred, shown.group + 2, 0)
-    kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
-    return pa.RecordBatch.from_pydict({
-        "company": repeated(source.company.name, len(store)), "store_id": chosen(stores, store),
-        "product_id": chosen(latest.products, product),
-        "price": exact_decimals(units * 10 ** (places - source.money.decimals), places),
-        "currency": repeated(source.money.currency, len(store)),
-        "source": chosen(["direct_scrape", "inferred_group", *kinds], kind),
-        "source_store": chosen(latest.stores, shown.rows),
-        "group": chosen([None, *(v.name for v in served.views)], shown.group + 1),
-        "scraped_at": pa.array(shown.times.astype("datetime64[us]"), pa.timestamp("us", "UTC")),
-        "confidence": pa.array(served.confidence[cells].astype(float)), "name": chosen(latest.names, product),
-        "category": chosen(latest.categories, product)}, schema=price_schema(places))
 
 # %% ../../nbs/storage/price_query.ipynb #98d4a826
 def row_keys(rows: "pa.RecordBatch") -> "pa.Array":  # string
