@@ -22,7 +22,6 @@ from scrapeopt.workspace import Workspace
 TITLE = "Prices with spot checks"  # of the section
 SIZES, QUICK = ((100, 4_000), (200, 20_000)), ((10, 500),)  # stores, products
 NOW = SECOND + pd.Timedelta(days=2)
-OFF, ON = "spot_checks = false", "spot_checks = true"
 Row = dict[str, Any]
 
 
@@ -38,12 +37,11 @@ def ask_for_some(workspace: Workspace, chain: BigChain) -> None:
         (folder / f"{at:{TIME_NAME}}.spot.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def with_setting(folder: Path, before: str, after: str) -> Workspace:
-    "The workspace with another line in its settings."
-    file = folder / "scrapeopt.toml"
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace(before, after) if before in text else f"{text}\n[companies.{COMPANY}]\n{after}\n",
-                    encoding="utf-8")
+def allowing(folder: Path, spot_checks: bool) -> Workspace:
+    "The workspace, with spot checks or without them."
+    file, key = folder / "scrapeopt.toml", f"\n[companies.{COMPANY}]\nspot_checks = "
+    text = file.read_text(encoding="utf-8").partition(key)[0]
+    file.write_text(f"{text}{key}{str(spot_checks).lower()}\n", encoding="utf-8")
     return Workspace.open(folder)
 
 
@@ -61,17 +59,18 @@ def measure(folder: Path, stores: int, products: int) -> list[Row]:
     "A row for each question."
     chain = BigChain(stores, products)
     make_workspace(folder, chain, "delegated")
-    checked = with_setting(folder, OFF, ON)
+    checked = allowing(folder, True)
     update_db(checked, now=NOW)
     scrape_again(checked, chain, max(2, stores // 20))
     ask_for_some(checked, chain)
     update_db(checked, now=NOW)
-    plain, out = with_setting(folder, ON, OFF), folder / "prices.parquet"
+    plain, out = allowing(folder, False), folder / "prices.parquet"
     product, store = chain.ids[products // 2], chain.store_id(1)
     questions: dict[str, Callable[[Workspace], Any]] = {
         "one product in all stores": lambda ws: ws.prices(product=product, now=NOW),
         "one store": lambda ws: ws.prices(store=store, now=NOW),
         "all prices to Parquet": lambda ws: ws.write_prices(out, now=NOW)}
+    assert not checked.prices(store=store, now=NOW).equals(plain.prices(store=store, now=NOW))
     rows = []
     for work, ask in questions.items():
         cost = [seconds(lambda ws=ws, ask=ask: ask(ws)) for ws in (checked, plain)]

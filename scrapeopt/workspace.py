@@ -169,8 +169,10 @@ def price_source(
     now: pd.Timestamp,  # UTC
     as_of: pd.Timestamp | None,  # UTC; None: now
 ) -> Source:
-    "A company as the table of prices sees it."
-    return source_of(workspace, session, row, newest_snapshots(session, row, as_of), now, as_of)
+    "A company as the table of prices sees it; what was taken in older currencies has no spot checks."
+    source = source_of(workspace, session, row, newest_snapshots(session, row, as_of), now, as_of)
+    allowed = workspace.settings.company(row.name).spot_checks and source.policy.asks_spot_checks
+    return dataclasses.replace(source, spot_checks=allowed)
 
 
 def source_of(
@@ -185,9 +187,8 @@ def source_of(
     present = in_currency(newest)
     older = newest[~newest.index.isin(present.index)]
     before = source_of(workspace, session, row, older, now, older["scraped_at"].max()) if len(older) else None
-    beliefs, policy = company_beliefs(workspace, session, row, present, as_of), find_policy(workspace.settings.policy)
-    allowed = workspace.settings.company(row.name).spot_checks and policy.asks_spot_checks
-    return Source(row, policy, beliefs, present, now, as_of, before, spot_checks=allowed)
+    beliefs = company_beliefs(workspace, session, row, present, as_of)
+    return Source(row, find_policy(workspace.settings.policy), beliefs, present, now, as_of, before)
 
 # %% ../nbs/06_workspace.ipynb #2b71e435
 def check_store(session: Session, companies: Sequence[Company], store: str) -> None:

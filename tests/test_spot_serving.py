@@ -5,9 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import small_chain
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from small_chain import THURSDAY, scraped_once
 from test_delegated_production import START, W, new_workspace
 
 from scrapeopt.analysis.price_history import price_history
@@ -257,3 +259,24 @@ def test_parts_of_stores_and_products_are_served_as_the_whole(seed, known_week):
     found = [told(served) for served in serve_spotted_parts(beliefs, spots, moves, parts, now, BY_VOTE)]
     for mine, all_of_it in zip(zip(*found, strict=True), whole, strict=True):
         assert np.array_equal(np.vstack(mine), all_of_it)
+
+
+def test_prices_of_an_older_currency_are_served_from_scrapes_alone(tmp_path):
+    "The log of a switch ends what spot checks had taught; who was not seen since is served as taken."
+    ws, spot_time = scraped_once(tmp_path / "ws", "delegated"), THURSDAY + DAY
+    file = ws.path / "scrapeopt.toml"
+    text = file.read_text() + f'\n[companies."{W}"]\nspot_checks = true\n'
+    file.write_text(text)
+    path = small_chain.land(ws, W, "0002", spot_time, small_chain.lines(small_chain.shelf(W, "0002", 1)[:8]))
+    path.rename(path.with_name(path.name.replace(".jsonl", ".spot.jsonl")))
+    update_db(Workspace.open(ws.path), now=small_chain.LATER)
+    before = Workspace.open(ws.path).prices(W, now=spot_time + HOUR)
+    assert (before["scraped_at"] == spot_time).sum() >= 8
+    file.write_text(text + 'currency = "NZD"\n')
+    ws = Workspace.open(ws.path)
+    small_chain.land(ws, W, "0005", spot_time + DAY, small_chain.lines(small_chain.shelf(W, "0005", 0)))
+    assert not update_db(ws, now=small_chain.LATER).problems
+    table = ws.prices(W, now=spot_time + DAY + HOUR)
+    assert set(table["currency"]) == {"AUD", "NZD"} and not table.duplicated(["store_id", "product_id"]).any()
+    assert not (table["scraped_at"] == spot_time).any()
+    pd.testing.assert_frame_equal(ws.prices(W, now=spot_time + HOUR, as_of=spot_time + HOUR), before)
