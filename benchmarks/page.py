@@ -160,13 +160,16 @@ def save(fig: Figure, path: Path) -> None:
         fig.savefig(path, metadata={"Date": None, "Creator": None})
 
 
-APPENDED = "Memory, as a company grows"  # the section of another benchmark, kept when this one writes the page anew
+APPENDED = "Memory, as a company grows"  # from here on other benchmarks' sections, kept when this one writes its own
 
 
 def put_section(page: Path, title: str, text: str) -> None:
-    "Put the last section of a page in the place of the one before."
+    "Put a section of a page in the place of the one before; at the end where there was none."
     before = page.read_text(encoding="utf-8") if page.exists() else ""
-    page.write_text(f"{before.split(f'## {title}')[0].rstrip()}\n\n## {title}\n\n{text}\n", encoding="utf-8")
+    above, _, old = before.partition(f"## {title}\n")
+    _, more, below = old.partition("\n## ")
+    rest = f"\n## {below}" if more else ""
+    page.write_text(f"{above.rstrip()}\n\n## {title}\n\n{text}\n{rest}", encoding="utf-8")
 
 
 def write_page(results: dict[str, Any], folder: Path) -> None:

@@ -24,6 +24,7 @@ import pandas as pd
 from .core.errors import InputError
 from .core.policy_names import DEFAULT_POLICY
 from .policies.base import Policy
+from .policies.request_cost import SiteRequests, spot_cost
 from .policies.scrape_value import TOKEN_ROUNDING, TokenBucket
 from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
 from .simulation.agents import backtest_settings, find_agent
@@ -113,14 +114,18 @@ def count_right(
     return PriceCounts(*(int(np.count_nonzero(kind)) for kind in rows))
 
 # %% ../nbs/10_backtest.ipynb #c3c574b2
+NOTHING_SPENT = {"scrapes": 0, "probes": 0, "spent": 0.0}  # of a day; `spent` in scrapes, probes at their share
+
+
 @dataclass
 class Replay:
     "A world, an agent and a token bucket on their way through time."
     world: World
     agent: Agent
     bucket: TokenBucket
+    site: SiteRequests = SiteRequests()  # noqa: RUF009 - frozen; what probes cost beside scrapes
     sizes: dict[str, int] = field(default_factory=dict)  # products each store sold when last scraped
-    spent: dict[str, float] = field(default_factory=lambda: {"scrapes": 0, "probes": 0})
+    spent: dict[str, float] = field(default_factory=lambda: dict(NOTHING_SPENT))
 
     def scrape(self, stores: Iterable[str]) -> dict[str, np.ndarray]:
         "Scrape stores; one that fails brings nothing."
@@ -135,18 +140,21 @@ class Replay:
         "Pay so many scrapes, if there is enough."
         if not self.bucket.can_pay(cost): return False
         self.bucket = self.bucket.pay(cost)
+        self.spent["spent"] += cost
         return True
 
     def probe(self, probe: Probe) -> np.ndarray | None:
         "Probe a store, if the bucket allows and the store answers."
         size = self.sizes.get(probe.store) or len(self.world.products)
-        if not self.pay(len(probe.products) / size): return None
+        cost = float(spot_cost(len(probe.products), size, self.site)) if probe.cost is None else probe.cost
+        if not self.pay(cost): return None
         self.spent["probes"] += 1
         try: return np.asarray(self.world.probe(probe.store, probe.products), np.int32)
         except OSError: return None
 
     def round(self, plan: Sequence[str | Probe], done: set[str]) -> bool:
-        "Carry out a plan as far as the tokens go; whether anything was done."
+        "Carry out a plan as far as the tokens go; whether anybody was asked for anything."
+        before = self.bucket.tokens
         probes = [(p, self.probe(p)) for p in plan if isinstance(p, Probe)]
         wanted = dict.fromkeys(p for p in plan if isinstance(p, str) and p not in done)
         stores = [s for s in wanted if self.pay(1)]
@@ -155,7 +163,7 @@ class Replay:
         if answers := [(p, prices) for p, prices in probes if prices is not None]:
             self.agent.take_probes(self.world.now, answers)  # type: ignore[attr-defined]
         if stores: self.agent.take_in(self.world.now, self.scrape(stores))
-        return bool(stores or answers)
+        return self.bucket.tokens < before
 
 # %% ../nbs/10_backtest.ipynb #6d3460dd
 def take_step(replay: Replay) -> None:
@@ -193,7 +201,7 @@ def day_row(
     row |= {**replay.spent, "groups": groups, "outliers": outliers}
     if sure is not None:
         row |= {"confidence": counts[1].sum() / max(counts[0].sum(), 1), "ece": calibration_error(counts)}
-    replay.spent = {"scrapes": 0, "probes": 0}
+    replay.spent = dict(NOTHING_SPENT)
     return row, counts
 
 # %% ../nbs/10_backtest.ipynb #2effc58a
@@ -299,7 +307,7 @@ def backtest(
     world = _own_copy(world)
     setting = Setting(world.stores, world.products, chosen.window, chosen, seed)
     agent = factory(replace(setting, world=world) if getattr(factory, "needs_world", False) else setting)
-    replay = Replay(world, agent, bucket_of(budget, save_days, pd.Timedelta(step)))
+    replay = Replay(world, agent, bucket_of(budget, save_days, pd.Timedelta(step)), chosen.site)
     if baseline == "scraped": agent.take_in(world.now, replay.scrape(map(str, world.stores.index)))
     rows, counts = {}, np.zeros((3, CONFIDENCE_BINS))
     for i in _steps(n, progress, name):
@@ -316,7 +324,7 @@ def backtest(
 
 # %% ../nbs/10_backtest.ipynb #2430f1e3
 COLOURS = {"round_robin": "#999999", "freshness": "#E69F00", "document": "#0072B2", "delegated": "#D55E00",
-           "oracle": "#009E73"}
+           "delegated+spot_checks": "#CC79A7", "oracle": "#009E73"}
 
 
 def new_axes(ax: "Axes | None") -> "Axes":
@@ -370,7 +378,7 @@ Budget = float | Callable[[World], float]
 def figures(r: BacktestResult) -> dict[str, float]:
     "A backtest in one row: means after the warm-up, groups at the end."
     mean, last = r.settled.mean(), r.daily.iloc[-1]
-    return {**{name: mean[name] for name in DAILY_FIGURES}, "scrapes": mean["scrapes"], "probes": mean["probes"],
+    return {**{name: mean[name] for name in (*DAILY_FIGURES, *NOTHING_SPENT)},
             "groups": last["groups"], "outliers": last["outliers"], "ari": r.ari, "ece": r.ece, "seconds": r.seconds}
 
 # %% ../nbs/10_backtest.ipynb #64fc15ed

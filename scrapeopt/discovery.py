@@ -34,6 +34,7 @@ class ScrapeTask:
     group: str | None = None  # name of the group that the scrape informs, if any
     kind: str = "scrape"  # the whole store, or "spot_check": `products` alone
     products: tuple[str, ...] = ()  # ids that a spot check asks for, in the order in which they were drawn
+    cost: float = 1.0  # scrapes, of which a spot check is a part
 
 # %% ../nbs/01_discovery.ipynb #07c20075
 BLOCK = 5  # stores in one turn of the pattern ...

@@ -6,8 +6,9 @@
 __all__ = ['open_outliers', 'GroupOrchestrator', 'group_table', 'DIVERGENCE_DETECTED', 'HEALTHY', 'AmbassadorChanged',
            'CandidateConfirmed', 'CandidatesCleared', 'CandidatesStamped', 'ChangesSeen', 'ClusterFormed',
            'DivergenceDetected', 'Event', 'GroupDissolved', 'GroupFounded', 'GroupsMerged', 'GroupState',
-           'HealthRestored', 'MonolithSeeded', 'OutlierKept', 'RangeThresholdLearned', 'Reanalysed', 'StoreGroup',
-           'StoreJoined', 'StoreLeft', 'StoreOutcast', 'StoreReopened', 'StoreRetired', 'ThresholdLearned']
+           'HealthRestored', 'MonolithSeeded', 'OutlierKept', 'RangeThresholdLearned', 'Reanalysed', 'SpotChecked',
+           'StoreGroup', 'StoreJoined', 'StoreLeft', 'StoreOutcast', 'StoreReopened', 'StoreRetired',
+           'ThresholdLearned']
 
 # %% ../nbs/03_groups.ipynb #59284f82
 from collections.abc import Collection, Iterable
@@ -32,7 +33,7 @@ from .grouping.events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, Ca
 from .grouping.events import CandidatesCleared, CandidatesStamped, ChangesSeen, ClusterFormed
 from .grouping.events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState, GroupsMerged
 from .grouping.events import HealthRestored, MonolithSeeded, OutlierKept, RangeThresholdLearned, Reanalysed
-from .grouping.events import StoreGroup, StoreJoined, StoreLeft, StoreOutcast, StoreReopened
+from .grouping.events import SpotChecked, StoreGroup, StoreJoined, StoreLeft, StoreOutcast, StoreReopened
 from .grouping.events import StoreRetired, ThresholdLearned
 
 # %% ../nbs/03_groups.ipynb #re995984
@@ -40,8 +41,8 @@ _all_ = [  # what builds on groups finds their events here
     "DIVERGENCE_DETECTED", "HEALTHY", "AmbassadorChanged", "CandidateConfirmed", "CandidatesCleared",
     "CandidatesStamped", "ChangesSeen", "ClusterFormed", "DivergenceDetected", "Event", "GroupDissolved",
     "GroupFounded", "GroupsMerged", "GroupState", "HealthRestored", "MonolithSeeded", "OutlierKept",
-    "RangeThresholdLearned", "Reanalysed", "StoreGroup", "StoreJoined", "StoreLeft", "StoreOutcast", "StoreReopened",
-    "StoreRetired", "ThresholdLearned"]
+    "RangeThresholdLearned", "Reanalysed", "SpotChecked", "StoreGroup", "StoreJoined", "StoreLeft", "StoreOutcast",
+    "StoreReopened", "StoreRetired", "ThresholdLearned"]
 
 # %% ../nbs/03_groups.ipynb #15538f7c
 def stamp(ctx: DocumentContext, fresh: Collection[str]) -> None:

@@ -102,6 +102,13 @@ class ScrapeScheduler:
         self.situation = observe(self.stores, found, now, window, learned)
         self.formed = all_formed(self.stores, groups if isinstance(groups, GroupState) else found)
 
+    @property
+    def discovered(self) -> bool:
+        "Whether every store was scraped once, those that do not answer aside: from then on spot checks make sense."
+        unseen = self.stores["last_scraped"].isna().to_numpy()
+        failing = self.stores["failures"].gt(0).to_numpy() if "failures" in self.stores.columns else unseen & False
+        return not unseen.all() and not (unseen & ~failing).any()
+
     def get_discovery_mode_queue(self, n: int) -> list[ScrapeTask]:
         "The next `n` stores of phase 1: four from the largest unfinished cluster, then one from outside it."
         scraped = self.stores.loc[self.stores["last_scraped"].notna(), "store_id"].tolist()

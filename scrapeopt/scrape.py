@@ -654,6 +654,7 @@ class HasInbox(Protocol):
         self,
         results: dict[tuple[str, str], bool],  # True: scraped
         now: pd.Timestamp | None,  # UTC, when; None: the wall clock
+        costs: dict[tuple[str, str], float] = ...,  # scrapes that failed spot checks have cost, if there are any
     ) -> object: ...
 
 
@@ -716,11 +717,13 @@ def _run_all(
 # %% ../nbs/08_scrape.ipynb #001526c6
 def _tell(
     workspace: HasInbox,
-    known: dict[tuple[str, str], bool],  # (company, store id) -> whether it was scraped
+    known: dict[ScrapeTask, bool],  # whether it was scraped
     now: pd.Timestamp | None,
 ) -> str:  # why it could not hear it, empty when it did
     "Tell the workspace how scrapes ended; what has landed has landed, be the state out of reach."
-    try: workspace.record_failures(known, now)
+    costs = {(t.company, t.store_id): t.cost for t, done in known.items() if t.kind == "spot_check" and not done}
+    told = {(t.company, t.store_id): done for t, done in known.items()}
+    try: workspace.record_failures(told, now, costs) if costs else workspace.record_failures(told, now)
     except Exception as e:
         if (sentence := fault_sentence(e)) is None: raise
         return sentence
@@ -742,7 +745,7 @@ def _run_and_tell(
         for task, why in plan.landed.taken_back.items():
             if before := results.get(task):
                 results[task] = _Result(ScrapeFailure(task, why, 1, ""), requests=before.requests)
-        known = {(t.company, t.store_id): r.failure is None for t, r in results.items()
+        known = {t: r.failure is None for t, r in results.items()
                  if r.failure is None or r.failure.reason != INTERRUPTED}
         if known: untold = _tell(workspace, known, plan.now)
     return results, untold
@@ -767,7 +770,8 @@ def _check_tasks(tasks: Iterable[ScrapeTask], command: str) -> list[ScrapeTask]:
     checks = sum(t.kind == "spot_check" for t in queue)
     if checks and "{products_file}" not in command:
         raise InputError(f"{how_many(checks, 'store')} of the queue shall be asked for some products only, and the "
-                         "command has no {products_file}, where it would find their ids, one a line; no line means all")
+                         "command has no {products_file}, where it would find their ids, one a line; no line means "
+                         "all: write it into the command, or spot_checks = false into scrapeopt.toml")
     return queue
 
 # %% ../nbs/08_scrape.ipynb #3ca8307c
@@ -842,7 +846,7 @@ def plan_scrapes(
     usual = {company: workspace.usual_products(company) for company in {t.company for t in queue}}
 
     def requests(task: ScrapeTask) -> int | None:
-        if task.products: return len(task.products)
-        told = workspace.settings.company(task.company).requests_per_scrape
-        return math.ceil(told) or usual[task.company].get(task.store_id)
+        own = workspace.settings.company(task.company)
+        if task.products: return math.ceil(len(task.products) / own.products_per_request)
+        return math.ceil(own.requests_per_scrape) or usual[task.company].get(task.store_id)
     return [PlannedScrape(t, requests(t), planned_command(Path(workspace.path), t, words, now)) for t in queue]

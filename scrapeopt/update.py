@@ -6,7 +6,7 @@
 __all__ = ['UpdateReport', 'update_db']
 
 # %% ../nbs/07_update.ipynb #fd5cda33
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,15 +20,14 @@ from .core.files import move_file
 from .core.logger import log_event
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
-from .grouping.belief_state import Batch, BeliefState
-from .grouping.events import ClusterFormed, CurrencyChanged, Event
-from .policies.base import Policy, Rules
+from .grouping.belief_state import Batch
+from .grouping.events import CurrencyChanged, Event
 from .policies.registry import find_policy
+from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
 from .reanalysis import analyse_weak
-from .storage.audits import save_audits
-from .storage.belief_tables import save_belief_state
 from .storage.containment import company_fault
-from .storage.currencies import Money, money_at, newest_currency
+from .storage.currencies import Money, in_currency, money_at, newest_currency
+from .storage.daily_learning import by_day, learn_days
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
 from .storage.ingest import check_time, find_files, put_aside, read_ahead, read_each, read_file
@@ -39,6 +38,9 @@ from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
+from .storage.spot_files import answers_of, known_spot_checks, newest_spot_checks, record_spot_checks
+from .storage.spot_files import take_spot_check
+from .storage.spot_tables import load_spot_beliefs
 from .storage.tables import Company, GroupEvent, Snapshot, Store
 from .storage.token_store import pay_scrapes, rewind_bucket
 from .workspace import Workspace, budget_day
@@ -54,6 +56,7 @@ class _Known:
     seen: SeenProducts  # of the company
     sizes: UsualSizes
     money: dict[Path, Money]  # that each file was taken in
+    spot_checks: dict[str, dict[pd.Timestamp, str]]  # of the stores with new files: time -> digest
 
 
 def _known(session: Session, company: Company, files: list[InboxFile]) -> _Known:
@@ -72,7 +75,7 @@ def _known(session: Session, company: Company, files: list[InboxFile]) -> _Known
     sizes = usual_sizes(place, {row.store_id: row.rows for row in newest}, history)
     newest, present = table["last_scraped"].max(), Money(company.currency, company.decimals)
     money = {f.path: money_at(session, company, f.at) if f.at <= newest else present for f in files}
-    return _Known(history, load_seen(session, company), sizes, money)
+    return _Known(history, load_seen(session, company), sizes, money, known_spot_checks(session, company, stores))
 
 # %% ../nbs/07_update.ipynb #6e9b77b9
 def how_read_again(
@@ -134,38 +137,14 @@ def _to_judge(
     if session.scalar(select(GroupEvent.id).where(*judged).limit(1)): return fresh
     return dict.fromkeys(stores["store_id"][stores["last_scraped"].notna()].tolist(), None)
 
-# %% ../nbs/07_update.ipynb #ec24a4db
-def newest_times(beliefs: BeliefState) -> dict[str, pd.Timestamp]:
-    "When each scraped store's snapshot was taken."
-    latest = beliefs.latest
-    return {s: pd.Timestamp(latest.time(s), tz="UTC") for s in latest.stores if not pd.isna(latest.time(s))}
-
-
-def learn_batches(
-    session: Session,
-    company: Company,
-    policy: Policy,
-    rules: Rules,
-    beliefs: BeliefState,  # as they were before; brought up to date
-    batches: Iterator[Batch],
-) -> list[Event]:
-    "Let the policy learn batch after batch; what happened."
-    events, judged = list[Event](), dict[str, pd.Timestamp]()
-    for batch in batches:
-        happened, audits = policy.learn(beliefs, batch, rules)
-        save_audits(session, company, batch, audits)
-        events, judged = events + happened, judged | {s: batch.time(s) for s in batch.scraped}
-        if any(isinstance(e, ClusterFormed) for e in happened): judged |= newest_times(beliefs)  # more were looked at
-    if judged: save_belief_state(session, company, beliefs, judged, max(judged.values()))
-    return events
-
-
 # %% ../nbs/07_update.ipynb #f2c2c125
 def judge_new(
     workspace: Workspace,
     session: Session,
     company: Company,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with a new newest snapshot -> the time of the one before
+    asked: Mapping[str, pd.Timestamp],  # stores -> their newest spot check before this update, UTC
+    spots: Sequence[Taken],  # files of spot checks
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read; the others are judged without them
 ) -> list[Event]:
     "Let the policy judge what is new, and write the outcome into the state."
@@ -174,14 +153,20 @@ def judge_new(
     policy, rules = find_policy(workspace.settings.policy), company_rules(workspace.settings, company)
     old, new = list_snapshots(session, company, _to_judge(session, company, fresh, stores))
     scraped = stores["store_id"][stores["last_scraped"].notna()].tolist()
-    if new.empty and not complete_clusters(stores, scraped, before.formed): return []
+    learns = workspace.settings.company(company.name).spot_checks and policy.asks_spot_checks
+    waits = complete_clusters(stores, scraped, before.formed)
+    if new.empty and not waits and not (learns and spots): return []
     beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old,
                            lost=lost)
     if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest, company.name, lost)
-    else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)])  # a cluster waits to be judged
-    events = learn_batches(session, company, policy, rules, beliefs, batches)
+    else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)] * bool(waits))  # a cluster to be judged
+    known = load_spot_beliefs(session, company, beliefs.latest) if learns else None
+    answers = answers_of(spots if learns else (), beliefs.latest, asked, Money(company.currency, company.decimals))
+    days = by_day(batches, answers, beliefs.latest)
+    events = learn_days(session, company, policy, rules, beliefs, known, days)
     save_events(session, company, before, events)
     return events
+
 
 # %% ../nbs/07_update.ipynb #6475d4be
 def note_currency(
@@ -281,9 +266,9 @@ def read_files(
         return read_file(folder, settings, known.money[file.path], file)
 
     def take(content: ReadFile) -> Taken:
-        file = content.file
-        taken = take_in(folder, settings, known.money[file.path], content, known.history[file.store_id], known.seen,
-                        known.sizes)
+        file, money = content.file, known.money[content.file.path]
+        if file.spot_check: taken = take_spot_check(folder, money, content, known.spot_checks[file.store_id])
+        else: taken = take_in(folder, settings, money, content, known.history[file.store_id], known.seen, known.sizes)
         log_event("file taken", company=name, store=file.store_id, file=file.path.name,
                   known_already=taken.kept is None or None)
         return taken
@@ -298,6 +283,29 @@ def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:
     yield from track(files, total=total, description=name, transient=True)
 
 # %% ../nbs/07_update.ipynb #fbee86dc
+def store_sizes(session: Session, company: Company) -> dict[str, float]:  # store -> products
+    "How many products a scrape of each store brings, or would: by what it had when it was last scraped."
+    stores, newest = store_table(session, company)["store_id"], in_currency(newest_snapshots(session, company))
+    rows = newest.set_index("store_id")["rows"].reindex(stores).fillna(0)
+    return dict(zip(stores, scrape_sizes(rows.to_numpy(float)).tolist(), strict=True))
+
+
+def pay_for(
+    session: Session,
+    workspace: Workspace,
+    company: Company,
+    taken: Iterable[Taken],
+) -> None:
+    "Take what files have cost out of the budget: a scrape each, or a spot check's share of one."
+    own, new = workspace.settings.company(company.name), [t for t in taken if t.kept is not None]
+    sizes = store_sizes(session, company) if any(t.file.spot_check for t in new) else {}
+    site = SiteRequests(own.requests_per_scrape, own.products_per_request)
+    for t in new:
+        products = t.kept.rows if t.kept else 0
+        cost = float(spot_cost(products, sizes[t.file.store_id], site)) if t.file.spot_check else 1.0
+        pay_scrapes(session, workspace.settings, cost, budget_day(session, t.file.at))
+
+# %% ../nbs/07_update.ipynb #78e5fe7b
 def _learn_from(
     workspace: Workspace,
     name: str,  # of the company
@@ -305,14 +313,17 @@ def _learn_from(
     now: pd.Timestamp,  # UTC
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read
 ) -> list[Event]:
-    "Record, pay, audit and judge the snapshots of one company, in one transaction; what happened."
+    "Record, pay, audit and judge what came of one company, in one transaction; what happened."
+    scrapes, spots = ([t for t in taken if t.file.spot_check == kind] for kind in (False, True))
     with workspace.begin() as session:
         company = workspace.company(session, name)
-        kept = [t.file.at for t in taken if t.kept is not None]
+        kept, asked = [t.file.at for t in taken if t.kept is not None], newest_spot_checks(session, company)
         rewind_bucket(session, budget_day(session, now))
-        for at in kept: pay_scrapes(session, workspace.settings, 1, budget_day(session, at))
-        events = note_currency(session, company, taken)
-        events += judge_new(workspace, session, company, record_snapshots(session, company, taken), lost)
+        pay_for(session, workspace, company, taken)
+        events = note_currency(session, company, scrapes)
+        record_spot_checks(session, company, spots)
+        fresh = record_snapshots(session, company, scrapes)
+        events += judge_new(workspace, session, company, fresh, asked, spots, lost)
         if kept: events += analyse_weak(workspace, session, company, max(kept))
     return events
 

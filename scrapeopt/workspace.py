@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
@@ -30,8 +31,11 @@ from .grouping.events import GroupState
 from .grouping.vote import NEVER
 from .policies.base import Learned, Policy
 from .policies.registry import find_policy
+from .policies.request_cost import SiteRequests
 from .policies.scrape_value import TokenBucket
 from .scheduler import ScrapeScheduler, joint_queue, round_size
+
+# %% ../nbs/06_workspace.ipynb #69d88a7b
 from .storage.belief_tables import read_groups_never_compared, read_store_facts
 from .storage.currencies import in_currency
 from .storage.event_log import learned_week
@@ -167,8 +171,10 @@ def price_source(
     now: pd.Timestamp,  # UTC
     as_of: pd.Timestamp | None,  # UTC; None: now
 ) -> Source:
-    "A company as the table of prices sees it."
-    return source_of(workspace, session, row, newest_snapshots(session, row, as_of), now, as_of)
+    "A company as the table of prices sees it; what was taken in older currencies has no spot checks."
+    source = source_of(workspace, session, row, newest_snapshots(session, row, as_of), now, as_of)
+    allowed = workspace.settings.company(row.name).spot_checks and source.policy.asks_spot_checks
+    return dataclasses.replace(source, spot_checks=allowed)
 
 
 def source_of(
@@ -292,7 +298,9 @@ def company_scheduler(
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
         window = sync_window(known.latest.week, known.latest.window)
         if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)
-    learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket)
+    own = workspace.settings.company(company)
+    learned = Learned(known.latest.week, known.confidence_table, apart, known.calibration_gap, known.scrapes, bucket,
+                      SiteRequests(own.requests_per_scrape, own.products_per_request))
     return ScrapeScheduler(stores, known.state, now=at, window=window, policy=chosen, seed=workspace.settings.seed,
                            clusters=clusters, learned=learned)
 
@@ -355,7 +363,29 @@ def free_tasks(
     log_event("queue given", DEBUG, stores=len(given), asked=n, in_the_works=len(taken))
     return given
 
+# %% ../nbs/06_workspace.ipynb #a0107bab
+def asks_products(workspace: Home, scheduler: ScrapeScheduler, mode: str) -> bool:
+    "Whether the queue of a company asks for single products now."
+    if mode == "discovery" or not scheduler.policy.asks_spot_checks or not scheduler.discovered: return False
+    return workspace.settings.company(str(scheduler.stores["company"].iloc[0])).spot_checks
 
+
+def next_tasks(
+    workspace: Home,
+    asked: Sequence[ScrapeScheduler],  # one a company
+    scrapes: int,  # whole scrapes at most
+    mode: str = "auto",
+    bucket: TokenBucket | None = None,  # what may be spent; None: as much as those scrapes
+) -> list[ScrapeTask]:
+    "What to scrape next, and whom to ask for some products."
+    by_product = [s for s in asked if asks_products(workspace, s, mode)]
+    tasks = free_tasks(workspace, [s for s in asked if s not in by_product], scrapes, mode)
+    if not by_product: return tasks
+    from scrapeopt.storage.spot_offers import spot_tasks  # here: other queues read no price
+    left = (bucket or TokenBucket(scrapes, scrapes, scrapes)).pay(len(tasks))
+    return tasks + spot_tasks(workspace, by_product, left, in_the_works(workspace))
+
+# %% ../nbs/06_workspace.ipynb #9f3b9038
 def scrape_tasks(
     workspace: Home,
     n: int | None = None,  # stores wanted; None: as many as the budget of the settings allows today, else 10
@@ -368,7 +398,8 @@ def scrape_tasks(
     "The next `n` stores to scrape, and why; fewer when there is no reason for more."
     bucket = todays_bucket(workspace, now) if n is None else None
     most = n if n is not None else DEFAULT_QUEUE if bucket is None else bucket.whole
-    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most, mode)
+    asked = schedulers(workspace, company, clusters, now, policy, bucket)
+    return next_tasks(workspace, asked, most, mode, bucket)[:most if bucket is None else None]
 
 # %% ../nbs/06_workspace.ipynb #ce0cf5d4
 def next_round(
@@ -384,7 +415,8 @@ def next_round(
     if (bucket := todays_bucket(workspace, now)) is None:
         raise InputError("rounds need a budget: set budget = 40 (scrapes a day) in scrapeopt.toml, or ask for a number")
     most = round_size(bucket, find_policy(policy or workspace.settings.policy).round_share)
-    return free_tasks(workspace, schedulers(workspace, company, clusters, now, policy, bucket), most)
+    asked = schedulers(workspace, company, clusters, now, policy, bucket)
+    return next_tasks(workspace, asked, most, bucket=bucket)
 
 # %% ../nbs/06_workspace.ipynb #152a4df1
 class Workspace(Home):
@@ -435,13 +467,14 @@ class Workspace(Home):
         self,
         outcomes: Mapping[tuple[str, str], bool],  # (company, store_id) -> whether its scrape succeeded
         now: pd.Timestamp | None = None,  # UTC, when they were tried; None: the present
+        costs: Mapping[tuple[str, str], float] = MappingProxyType({}),  # of those that were no scrapes: spot checks
     ) -> None:
-        "Count failed scrapes in a row, and pay for them; a usable snapshot, once taken in, sets the count back."
+        "Count failed scrapes in a row, and pay for them; what is taken in of a store sets its count back."
         at = now or pd.Timestamp.now("UTC")
         with self.lock(), self.begin() as session:
             for (name, store), succeeded in outcomes.items():
                 count_failures(session, self.company(session, name), store, succeeded, at)
-            failed = sum(not succeeded for succeeded in outcomes.values())
+            failed = sum(costs.get(of, 1.0) for of, succeeded in outcomes.items() if not succeeded)
             pay_scrapes(session, self.settings, failed, budget_day(session, at))
 
     def differed(self, company: str, a: str, b: str) -> bool:

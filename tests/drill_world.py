@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
+from small_chain import PRODUCTS, THURSDAY, ZONES, land, land_spot_check, lines, new_workspace, scrape_all, shelf
 from sqlalchemy import Engine, MetaData, event, make_url, select
 from typed import CHILDREN
 
@@ -60,7 +60,9 @@ def make_database(folder: Path, server: str) -> None:
 def make(folder: Path, server: str | None, policy: str = "document") -> Workspace:
     "A new workspace with the stores of the small chain, clustered."
     if server: make_database(folder, server)
-    return new_workspace(folder, state_url(folder, server), policy)
+    new_workspace(folder, state_url(folder, server), policy)
+    with (folder / "scrapeopt.toml").open("a") as settings: settings.write(f"\n[companies.{W}]\nspot_checks = true\n")
+    return Workspace.open(folder)
 
 
 def duplicate(before: Path, after: Path, server: str | None) -> Path:
@@ -94,6 +96,9 @@ def land_trouble(ws: Workspace) -> None:
     torn.unlink()
     twice = ws.inbox(W, "0001") / f"{THURSDAY + WEEK:%Y%m%dT%H%M%SZ}.jsonl"
     twice.with_name(twice.name + ".gz").write_bytes(gzip.compress(twice.read_bytes()))
+    for store, at in (("0003", 2 * HOUR), ("0007", 3 * HOUR), ("0007", 2 * HOUR), ("0002", -WEEK)):
+        land_spot_check(ws, W, store, THURSDAY + WEEK + at, [*lines(shelf(W, store, 1), PRODUCTS[:12]), "broken"])
+    land_spot_check(ws, W, "0001", THURSDAY + WEEK, ["broken"])
     stray = ws.path / "inbox" / W / "none" / twice.name
     stray.parent.mkdir()
     stray.write_text("{}\n")

@@ -12,6 +12,7 @@ from scrapeopt.workspace import Workspace
 THURSDAY = pd.Timestamp("2026-11-19 02:00", tz="UTC")
 LATER = THURSDAY + pd.Timedelta(days=365)  # when all files of a simulated year may be taken
 PRODUCTS = [str(i) for i in range(100_000, 100_060)]
+NEWER_TABLES = ("lease", "run", "spot_check", "company_spot_beliefs")  # than version 0006 of the state
 ZONES = {"Woolworths": {"0001": 0, "0002": 0, "0003": 0, "0004": 0, "0005": 1, "0006": 1, "0007": 1},
          "Fruit/Veg & Co.": {"a": 0, "b": 0, "c": 0, "d=1": 1, "d 2": 1}}
 
@@ -44,6 +45,12 @@ def land(ws: Workspace, company: str, store: str, at: pd.Timestamp, text: list[s
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(text) + "\n")
     return path
+
+
+def land_spot_check(ws: Workspace, company: str, store: str, at: pd.Timestamp, text: list[str]) -> Path:
+    "Put the answer to a spot check into the inbox."
+    path = land(ws, company, store, at, text)
+    return path.rename(path.with_name(path.name.replace(".jsonl", ".spot.jsonl")))
 
 
 def scrape_all(ws: Workspace, week: int = 0, companies=tuple(ZONES), only=None) -> None:

@@ -108,6 +108,16 @@ def test_a_quick_run_writes_figures_and_a_page(tmp_path):
     assert all(len(p.read_bytes()) < 60_000 for p in (tmp_path / "_static").iterdir())
 
 
+def test_a_section_of_the_page_is_replaced_where_it_stands(tmp_path):
+    from benchmarks.page import put_section
+    page = tmp_path / "page.md"
+    for title, text in (("One", "first"), ("Two", "second"), ("One", "again"), ("Two", "twice\n\n## of it")):
+        put_section(page, title, text)
+    assert " ".join(page.read_text().split()) == "## One again ## Two twice ## of it"
+    put_section(page, "One", "and again")
+    assert " ".join(page.read_text().split()) == "## One and again ## Two twice ## of it"
+
+
 # --- the leaderboard
 
 board = pytest.importorskip("benchmarks.leaderboard", reason="benchmarks/ is not part of the installed package")

@@ -23,7 +23,7 @@ def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     template(before)
     shutil.copytree(before, after)
     report = update_db(Workspace.open(after))
-    assert (report.files, report.partial) == (13, 1) and len(report.problems) == 5
+    assert (report.files, report.partial) == (17, 1) and len(report.problems) == 10
     assert {"MonolithSeeded", "StoreOutcast", "StoreJoined", "CandidatesCleared"} <= {e["kind"] for e in report.events}
     return before, everything(after)
 
@@ -95,7 +95,7 @@ def run_until(folder: str, name: str, nth: int, after: bool) -> None:
 
 
 POINTS = [("to_quarantine", 1, True), ("write_snapshot", 1, False), ("write_snapshot", 3, True),
-          ("_quarantine_lines", 1, True), ("record_snapshots", 1, True), ("judge_new", 1, False),
+          ("quarantine_lines", 1, True), ("record_snapshots", 1, True), ("judge_new", 1, False),
           ("save_events", 1, True), ("clear_file", 1, False), ("clear_file", 4, True), ("update_company", 1, True),
           ("save_events", 2, True), ("clear_file", 12, True),
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]

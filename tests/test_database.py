@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from effort import drilled, one_in
-from small_chain import THURSDAY, ZONES, new_workspace, scrape_all, scraped_once, stores
+from small_chain import NEWER_TABLES, THURSDAY, ZONES, new_workspace, scrape_all, scraped_once, stores
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from typed import typed
@@ -119,7 +119,7 @@ def test_so_it_is_on_a_server(tmp_path, server):
 
 def test_two_migrations_at_once(folder):
     with sqlite3.connect(folder / "state.db") as c:
-        for table in ("lease", "run"): c.execute(f"DROP TABLE {table}")
+        for table in NEWER_TABLES: c.execute(f"DROP TABLE {table}")
         c.execute("UPDATE alembic_version SET version_num = '0006'")
     assert four_at_once(folder, 2) == []
     assert json.loads(typed("db", "current", "-w", folder, "--json").stdout)["version"] == STATE_VERSION
@@ -412,7 +412,7 @@ def test_a_backup_never_replaces_what_is_none(folder, tmp_path):
 
 def test_an_older_backup_is_brought_up_to_date_and_an_older_state_kept(folder, tmp_path):
     with sqlite3.connect(folder / "state.db") as c:
-        for table in ("lease", "run"): c.execute(f"DROP TABLE {table}")
+        for table in NEWER_TABLES: c.execute(f"DROP TABLE {table}")
         c.execute("UPDATE alembic_version SET version_num = '0006'")
     done = json.loads(typed("db", "upgrade", "-w", folder, "--json").stdout)
     assert (done["before"], done["after"]) == ("0006", STATE_VERSION)

@@ -22,8 +22,9 @@ from scrapeopt.cli import main
 from scrapeopt.core.errors import InputError, LeftOutWarning
 from scrapeopt.reanalysis import reanalyse
 from scrapeopt.storage.doctor import examine, mend
-from scrapeopt.storage.tables import Company, CompanyBeliefs, Lease, Product, Snapshot, SnapshotAgreement, Store
-from scrapeopt.storage.tables import StoreGroupMembership, StoreGroupRow, candidate_link
+from scrapeopt.storage.tables import Company, CompanyBeliefs, CompanySpotBeliefs, Lease, Product, Snapshot
+from scrapeopt.storage.tables import SnapshotAgreement, Store, StoreGroupMembership, StoreGroupRow, StoreSpotCheck
+from scrapeopt.storage.tables import candidate_link
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -288,10 +289,20 @@ def shorten_agreement(session): session.scalars(select(SnapshotAgreement)).first
 def spoil_beliefs(session): session.scalars(select(CompanyBeliefs)).first().confidence_table = {"counts": [1]}
 
 
+def spot_check(**changes):
+    row = {"products": 1, "bad_lines": 0, "digest": "", "currency": "AUD", "decimals": 2,
+           "answer": zlib.compress(b'[["1"], [5]]')} | changes
+    return lambda session: session.add(StoreSpotCheck(store_pk=store_row(session, "0001").id, at=THURSDAY, **row))
+
+
+def torn_lesson(session): session.add(CompanySpotBeliefs(company_id=1, at=THURSDAY, content=b"torn"))
+
+
 STATE = {"groups": (lose_memberships, invent_group, change_status, retire_in_the_row, change_threshold, add_membership),
          "member": (give_title_away, stray_candidate), "lease": (old_lease,),
          "last_scraped": (wrong_time, no_time, partial_newest), "products": (lose_products,),
-         "agreement": (tear_agreement, shorten_agreement), "beliefs": (spoil_beliefs,)}
+         "agreement": (tear_agreement, shorten_agreement), "beliefs": (spoil_beliefs,),
+         "spot_check": (spot_check(answer=b"torn"), spot_check(products=2)), "spot_beliefs": (torn_lesson,)}
 
 
 @pytest.mark.parametrize(("kind", "damage"), [

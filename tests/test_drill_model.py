@@ -85,7 +85,7 @@ class Killed(BaseException):
 SHEETS = st.builds(Sheet, st.tuples(*[st.integers(1, 3)] * len(PRODUCTS)).map(lambda p: tuple(100 * c for c in p)),
                    st.integers(0, 2))
 HOURS = st.integers(-60, 0)
-STEPS = ("write_snapshot", "_quarantine_lines", "reject", "record_snapshots", "judge_new", "save_events", "_clear")
+STEPS = ("write_snapshot", "quarantine_lines", "reject", "record_snapshots", "judge_new", "save_events", "_clear")
 
 
 class Life(RuleBasedStateMachine):

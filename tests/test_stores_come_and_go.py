@@ -8,7 +8,8 @@ from effort import drilled
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from small_chain import THURSDAY, ZONES, land, lines, new_workspace, scrape_all, scraped_once, shelf, stores
+from small_chain import NEWER_TABLES, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, scraped_once
+from small_chain import shelf, stores
 from typer.testing import CliRunner
 
 from scrapeopt import storage
@@ -298,8 +299,7 @@ def test_an_older_state_keeps_stores_and_links_and_may_then_lose_a_store(tmp_pat
     update_db(ws)
     before, served = ws.stores(), ws.prices()
     with ws.engine.begin() as c:
-        c.exec_driver_sql("DROP TABLE lease")
-        c.exec_driver_sql("DROP TABLE run")
+        for table in NEWER_TABLES: c.exec_driver_sql(f"DROP TABLE {table}")
         c.exec_driver_sql("ALTER TABLE store DROP COLUMN retired_at")
         for column in ("currency", "decimals"): c.exec_driver_sql(f"ALTER TABLE snapshot DROP COLUMN {column}")
         c.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")

@@ -20,6 +20,7 @@ from ..core.calendar import local_day
 from ..core.errors import InputError
 from ..storage.queries import newest_snapshots, scrape_times, snapshots_of
 from ..storage.snapshot_rows import read_one_price
+from ..storage.spot_files import answer_times, sightings_of
 from ..storage.tables import Company
 from ..workspace import Workspace
 
@@ -33,7 +34,7 @@ class PriceSpan:
     price: Decimal | None  # None: not sold
     currency: str
     source: str  # as in the table of prices: direct_scrape, inferred_group or inferred_category
-    source_store: str  # whose scrape showed it
+    source_store: str  # whose scrape or spot check showed it
     group: str | None  # whose view it was
     since: pd.Timestamp  # UTC, first seen
     last_seen: pd.Timestamp  # UTC
@@ -71,23 +72,23 @@ def own_spans(
     product: str,
     unread: list[str],  # gets a sentence for each snapshot that cannot be read
 ) -> list[PriceSpan]:
-    "What a store's own usable snapshots say of a product; nothing of a product that it never sold."
-    seen, found = list[PriceSpan](), snapshots_of(session, company, [store])
+    "What a store's own usable snapshots and its spot checks say of a product; nothing of one that it never sold."
+    seen, found = sightings_of(session, company, store, product), snapshots_of(session, company, [store])
     for path, at in zip(found["path"], found["scraped_at"], strict=True):
-        try: price, money = read_one_price(workspace.path / path, product)
+        try: seen.append((at, *read_one_price(workspace.path / path, product)))
         except InputError as e: unread.append(str(e))
-        else: seen.append(PriceSpan(company.name, store, product, price, money.currency or company.currency,
-                                    "direct_scrape", store, None, at, at))
-    spans = list(joined(seen))
+    spans = list(joined(PriceSpan(company.name, store, product, price, money.currency or company.currency,
+                                  "direct_scrape", store, None, at, at)
+                        for at, price, money in sorted(seen, key=lambda sight: sight[0])))
     return spans if any(span.price is not None for span in spans) else []
 
 # %% ../../nbs/analysis/price_history.ipynb #c36c8ece
-DAYS = 60  # newest days with scrapes whose served prices are looked at
+DAYS = 60  # newest days with scrapes or spot checks whose served prices are looked at
 
 # %% ../../nbs/analysis/price_history.ipynb #87261359
 def known_moments(session: Session, company: Company) -> list[pd.Timestamp]:  # UTC
-    "The last scrape of each of the newest `DAYS` local days with scrapes, oldest first."
-    _, times = scrape_times(session, company)
+    "The last scrape or spot check of each of the newest `DAYS` local days with any, oldest first."
+    times = pd.concat([scrape_times(session, company)[1], answer_times(session, company)])
     if times.empty: return []
     last = times.groupby(local_day(times, company.timezone)).max().sort_index()
     return [pd.Timestamp(at) for at in last[-DAYS:]]

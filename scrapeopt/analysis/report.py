@@ -28,7 +28,8 @@ from ..core.errors import InputError, how_many
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
 from ..storage.audit_sample import AUDITED_DAYS
-from ..storage.overview import ScrapeTotals, cluster_synchrony
+from ..storage.overview import Certified, ScrapeTotals, certified, cluster_synchrony, group_overview
+from ..storage.overview import newest_certificates
 from ..storage.settings import FILE
 from ..workspace import Workspace
 
@@ -435,13 +436,28 @@ def freshness_section(figures: Sequence[Figures]) -> Section:
 TOO_WIDE = 0.5  # an interval that says nothing
 
 
-def _group_row(g: GroupFigures) -> tuple[str, ...]:
-    "A group as a row of a table."
+def _group_row(g: GroupFigures, proved: Mapping[str, Certified]) -> tuple[str, ...]:
+    "A group as a row of a table; with what spot checks have proved, where a company has them."
     age = "" if g.age_days is None else f"{g.age_days:.1f} days"
     right = "not audited" if g.share is None else str(g.share)
     if g.share and g.share.high - g.share.low > TOO_WIDE:
         right = f"{g.share.value:.1%} (too few to tell: {how_many(g.share.scrapes, 'scrape')})"
-    return g.name, f"{g.stores:,}", g.ambassador or "none", age, g.status.replace("_", " ").lower(), right
+    row = g.name, f"{g.stores:,}", g.ambassador or "none", age, g.status.replace("_", " ").lower(), right
+    return (*row, _proof(proved.get(g.name))) if proved else row
+
+
+def _proof(found: Certified | None) -> str:
+    "The certificates of a group in a cell."
+    if found is None or not found.certified: return "none"
+    return f"{found.certified:,} of {found.members:,} stores, {found.proof}"
+
+
+def group_certificates(workspace: Workspace, company: str) -> dict[str, Certified]:  # by group; empty: no spot checks
+    "What spot checks have proved of each full group of a company."
+    with workspace.read() as session:
+        row = workspace.company(session, company)
+        papers = newest_certificates(session, row)
+        return {g.name: certified(papers, [g]) for g in group_overview(session, row).active()} if papers else {}
 
 # %% ../../nbs/analysis/report.ipynb #66962a2e
 def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture, ...]:
@@ -457,14 +473,15 @@ def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture
         "the map are price zones; groups scattered over it are store formats.", kind="png"),)
 
 
-def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str) -> list[Part]:
+def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str, proved: Mapping[str, Certified]) -> list[Part]:
     "The groups of one company: map and tables."
     if not f.groups: return [Part(f.company, (
         "No groups yet. They are formed when every store of a cluster has been scraped.",))]
     columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", RIGHT)
     parts = [Part(f.company, pictures=_company_map(f, frame, basemap), name=f"Groups of {f.company}", numbers=(1, 3),
-                  columns=columns, rows=tuple(map(_group_row, f.full)))]
-    partly = tuple(_group_row(g) for g in f.groups if g.category is not None)
+                  columns=(*columns, *(["Certificates"] * bool(proved))),
+                  rows=tuple(_group_row(g, proved) for g in f.full))]
+    partly = tuple(_group_row(g, {}) for g in f.groups if g.category is not None)
     if partly: parts.append(Part(
         "", (f"Outliers of {f.company} that price alike in single categories:",), numbers=(1, 3), columns=columns,
         name=f"Category groups of {f.company}", rows=partly))
@@ -478,10 +495,12 @@ def groups_section(
     found: Findings,
     events: pd.DataFrame,  # what `Workspace.events` gave
     basemap: str,
+    proved: Mapping[str, Mapping[str, Certified]],  # by company and group; empty where nothing is
 ) -> Section:
     "The groups: map, table, timeline."
     frames = dict(iter(found.frame.groupby("company")))
-    parts = [part for f in found.figures for part in _company_groups(f, frames[f.company], basemap)]
+    parts = [part for f in found.figures
+             for part in _company_groups(f, frames[f.company], basemap, proved.get(f.company, {}))]
     telling = events[events["kind"].isin([kind for kinds in LANES.values() for kind in kinds])]
     if len(telling):
         counts = ", ".join(f"{int(telling['kind'].isin(kinds).sum())} {words}" for words, kinds in LANES.items())
@@ -591,8 +610,9 @@ def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.Dat
     events = pd.concat([workspace.events(name) for name in names], ignore_index=True).sort_values("at", kind="stable")
     return [savings_section(scraped, all_spent(workspace, names)),
             accuracy_section(scraped, audits, workspace.settings.accuracy_floor), freshness_section(scraped),
-            groups_section(found, events, workspace.settings.basemap), synchrony_section(workspace, names),
-            changes_section(found)]
+            groups_section(found, events, workspace.settings.basemap,
+                           {name: group_certificates(workspace, name) for name in names}),
+            synchrony_section(workspace, names), changes_section(found)]
 
 # %% ../../nbs/analysis/report.ipynb #c8966fe7
 def report_folder(

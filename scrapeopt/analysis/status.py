@@ -22,8 +22,9 @@ from ..core.names import did_you_mean
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
-from ..storage.overview import Synchrony, audited_prices, cluster_synchrony, count_stores, group_overview
-from ..storage.overview import last_analysis, plain_time, scrape_totals, story_lines, weak_now
+from ..storage.overview import Certified, Synchrony, audited_prices, certified, cluster_synchrony, count_stores
+from ..storage.overview import group_overview, last_analysis, newest_certificates, plain_time, scrape_totals
+from ..storage.overview import story_lines, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, run_words
 from ..storage.tables import Company, Store
 
@@ -47,7 +48,15 @@ def _status_row(home: Home, name: str, now: datetime) -> dict[str, Any]:
                 "reanalysed": last_analysis(session, company),
                 "synchronised": [asdict(found) for found in cluster_synchrony(
                     session, company, home.settings.window_hours, company.changeover)],
-                "retired": counts.retired, **_worth(home, session, company, max(now, counts.last_scrape or now))}
+                "retired": counts.retired, **_worth(home, session, company, max(now, counts.last_scrape or now)),
+                "certificates": _certificates(home, session, company, state)}
+
+
+def _certificates(home: Home, session: Session, company: Company, state: GroupState) -> dict[str, Any] | None:
+    "The certificates of a company, a dict of `Certified`; None where there are none, and no spot checks are allowed."
+    papers = newest_certificates(session, company)
+    if not papers and not home.settings.company(company.name).spot_checks: return None
+    return asdict(certified(papers, state.active()))
 
 
 def _worth(home: Home, session: Session, company: Company, now: datetime) -> dict[str, Any]:
@@ -70,7 +79,8 @@ def status_rows(
     what is odd (R17), a dict of `Problem` each; the last run of each command, a dict of `PastRun` each. What belongs to
     the whole workspace stands in every row. accuracy is the share of the inferred prices of the last `accuracy_days`
     days that was right, as the report has it (`storage/audit_sample`), where `right` counts all audits alike;
-    saved_a_month is what a month costs less than every store every day, where the settings tell what a request does."""
+    saved_a_month is what a month costs less than every store every day, where the settings tell what a request does;
+    certificates is what spot checks have proved of the members of full groups, a dict of `Certified`."""
     names = [company] if company else home.companies()
     rows = [_status_row(home, name, now or datetime.now(UTC)) for name in names]
     found = find_problems(home, company, now)
@@ -141,6 +151,7 @@ def _prices_words(row: dict[str, Any], now: datetime) -> Iterator[str]:
     elif row["audited"]: yield f"no price audited in {row['accuracy_days']} days, {row['audited']:,} before"
     if row["weak"]: yield f"right too rarely: {', '.join(row['weak'])}"
     if row["reanalysed"]: yield f"all groups compared again {ago(row['reanalysed'], now)}"
+    if row["certificates"]: yield Certified(**row["certificates"]).words()
     if saved := row["saved_a_month"]: yield MonthlySaving(float(saved["amount"]), saved["currency"]).words()
 
 
@@ -176,7 +187,7 @@ def status(
     import pandas as pd
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
                "last_scrape", "audited", "right", "weak", "reanalysed", "synchronised", "retired", "accuracy",
-               "accuracy_days", "saved_a_month", "problems", "runs"]
+               "accuracy_days", "saved_a_month", "certificates", "problems", "runs"]
     return pd.DataFrame(status_rows(workspace, company), columns=columns)
 
 # %% ../../nbs/analysis/status.ipynb #b74670cc
@@ -205,6 +216,7 @@ class Chapter:
     name: str
     standing: str  # where it stands now, in words
     events: tuple[str, ...]  # a sentence each, oldest first
+    certificate: str = ""  # the newest, in words; empty where the company has no spot checks
 
 
 def _standing(
@@ -224,6 +236,13 @@ def _standing(
     return "an outlier" + (f" with {', '.join(partly)}" if partly else "") + f", {seen}"
 
 # %% ../../nbs/analysis/status.ipynb #9ad2446d
+def _certificate_words(home: Home, session: Session, company: Company, store: str) -> str:
+    "The newest certificate of a store, in words."
+    paper = newest_certificates(session, company).get(store)
+    if paper is not None: return f"certificate of {paper.at:%Y-%m-%d %H:%M} UTC: {paper.proof}"
+    return "no certificate" if home.settings.company(company.name).spot_checks else ""
+
+
 def known_ids(home: Home, company: str | None) -> list[str]:  # None: of all companies
     "The ids of all stores."
     with home.read() as session:
@@ -245,7 +264,8 @@ def store_story(
                 Store.company_id == row.id, Store.store_id == store)
             for name, last_scraped, retired_at in session.execute(query):
                 standing = _standing(group_overview(session, row), store, last_scraped, retired_at)
-                chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store))))
+                chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store)),
+                                        _certificate_words(home, session, row, store)))
     if not chapters:
         whose, known = f" of {company}" if company else "", known_ids(home, company)
         near = did_you_mean(store, known) or ": its id is in the store_id column of the store file"

@@ -95,7 +95,8 @@ def frontier(
 ) -> pd.DataFrame:  # policy, threshold, budget, scrapes, score, accuracy, precision, low, high; a row a setting
     "Each setting's mean over seeds, and the score of its worst and best seed."
     parts = table.groupby(["policy", "threshold", "money"], sort=False)
-    means = {name: (name, "mean") for name in ("budget", "scrapes", "score", "accuracy", "precision")}
+    means = {"budget": ("budget", "mean"), "scrapes": ("spent", "mean")}  # spot checks at their share
+    means |= {name: (name, "mean") for name in ("score", "accuracy", "precision")}
     return parts.agg(**means, low=("score", "min"), high=("score", "max")).reset_index()
 
 # %% ../../nbs/analysis/tuning.ipynb #8a763d88

@@ -274,7 +274,7 @@ def groups_html(
 
 # %% ../../nbs/analysis/web_map.ipynb #235eb99e
 _LATEST = 3  # events of a store, each of another kind; chosen by hand
-_ROUTINE = ("ChangesSeen", "CandidatesStamped", "CandidatesCleared")  # they come with every scrape and decide nothing
+_ROUTINE = ("ChangesSeen", "SpotChecked", "CandidatesStamped", "CandidatesCleared")  # of each look; none decides
 
 
 def _stories(

@@ -40,9 +40,10 @@ def _tasks(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
 
 
 def _task_lines(tasks: "Iterable[ScrapeTask]") -> list[dict[str, Any]]:
-    "A queue as rows for people: of a spot check, how many products it asks for."
-    def kind(task: "ScrapeTask") -> str: return f"{task.kind} of {len(task.products)}" if task.products else task.kind
-    return [{key: getattr(task, key) for key in TASK_KEYS} | {"kind": kind(task)} for task in tasks]
+    "A queue as rows for people: what each store is asked for, all or some products."
+    shown = [key for key in TASK_KEYS if key != "kind"]
+    return [{key: getattr(task, key) for key in shown} |
+            {"asks for": how_many(len(task.products), "product") if task.products else "all"} for task in tasks]
 
 # %% ../../nbs/commands/collect.ipynb #330a747d
 def _warn_of_straddling(
@@ -210,7 +211,7 @@ def _tell_plan(ws: "Workspace", tasks: "list[ScrapeTask]", command: str, at: Any
                 for task, one in zip(_tasks(tasks), planned, strict=True)]
         return typer.echo(json.dumps({"planned": rows, "requests": sum(known)}, indent=1))
     if not planned: return typer.echo(why_idle())
-    lines = [{key: row[key] for key in ("company", "store_id", "kind", "reason")} for row in _task_lines(tasks)]
+    lines = [{key: row[key] for key in ("company", "store_id", "asks for", "reason")} for row in _task_lines(tasks)]
     show([row | {"requests": one.requests} for row, one in zip(lines, planned, strict=True)], as_json=False)
     unknown = f", and those of {how_many(len(planned) - len(known), 'store')} that nobody knows" * (
         len(known) < len(planned))
@@ -252,9 +253,10 @@ def _rounds(
     "Scrape today's budget round after round, so that what one shows decides about the next."
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.update import UpdateReport
-    report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str]]()
-    while tasks := [t for t in ws.next_round(at, company, clusters, policy) if (t.company, t.store_id) not in asked]:
-        asked |= {(t.company, t.store_id) for t in tasks}
+    report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str, tuple[str, ...]]]()
+    def what(task: "ScrapeTask") -> tuple[str, str, tuple[str, ...]]: return task.company, task.store_id, task.products
+    while tasks := [t for t in ws.next_round(at, company, clusters, policy) if what(t) not in asked]:
+        asked |= {what(t) for t in tasks}
         report += run(tasks)
         if report.untold: break
         updated += _update(ws, company, at, progress)
@@ -282,7 +284,7 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
 # %% ../../nbs/commands/collect.ipynb #ff15556b
 MOST_EVENTS = 40  # lines; chosen by hand, so that they fit a screen
 QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCleared", "AmbassadorChanged",
-         "HealthRestored")  # kinds that leave who is with whom as it was
+         "HealthRestored", "SpotChecked")  # kinds that leave who is with whom as it was
 
 
 def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:

@@ -77,6 +77,7 @@ def explain(
     if as_json: show([asdict(chapter) for chapter in chapters], True)
     for chapter in [] if as_json else chapters:
         typer.echo(f"{chapter.company} {store}, {chapter.name}: {chapter.standing}")
+        if chapter.certificate: typer.echo(f"  {chapter.certificate}")
         for line in chapter.events: typer.echo(f"  {line}")
 
 # %% ../../nbs/commands/inspect.ipynb #c882d254

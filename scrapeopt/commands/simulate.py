@@ -200,7 +200,8 @@ def backtest(
     panel: PanelOption = None,
     places: PlacesOption = None,
     policy: Annotated[str, typer.Option(
-        metavar="P[,P2]", help="round_robin, freshness, document, delegated, oracle.")] = "document,delegated",
+        metavar="P[,P2]", help="round_robin, freshness, document, delegated, delegated+spot_checks, oracle."
+    )] = "document,delegated",
     budget: Annotated[float | None, typer.Option(
         min=0, help="Store scrapes a day.", show_default="a tenth of the stores")] = None,
     days: DaysOption = None,
@@ -265,7 +266,7 @@ def tune(
     panel: PanelOption = None,
     places: PlacesOption = None,
     policies: Annotated[str, typer.Option(
-        metavar="P,P2", help="round_robin, freshness, document, delegated; oracle as a yardstick."
+        metavar="P,P2", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle to compare."
     )] = "round_robin,freshness,document,delegated",
     budgets: Annotated[str | None, typer.Option(
         metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20 % of the stores")] = None,

@@ -151,7 +151,7 @@ class ServedPrices:
     prices: np.ndarray  # (n, products) int32, -1 = none
     confidence: np.ndarray  # (n, products) float32
     group: np.ndarray  # (n, products) int16, position in `views`, -1: the store's own
-    views: list[GroupView]
+    views: Sequence[GroupView]
 
     @property
     def inferred(self) -> np.ndarray:  # (n, products) bool

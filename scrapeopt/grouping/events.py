@@ -24,8 +24,8 @@ __all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 
            'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
            'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
            'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
-           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'CurrencyChanged', 'event_record',
-           'event_from_record']
+           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'SpotChecked', 'CurrencyChanged',
+           'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -432,10 +432,10 @@ class Reanalysed(Event):
 # %% ../../nbs/grouping/events.ipynb #76e44897
 @dataclass(frozen=True, kw_only=True)
 class ChangesSeen(Event):
-    "A store was scraped: so many prices had changed since it, or the newest other of its group, was scraped before."
+    "So many prices of a store had changed since it, or the newest other of its group, was scraped or asked before."
     store: str
     against: str  # the store itself, or one of its group
-    since: int  # local day of the scrape before, days since 1970
+    since: int  # local day of the look before, days since 1970
     until: int  # local day of this one
     shared: int  # products sold both times
     changed: int
@@ -444,6 +444,34 @@ class ChangesSeen(Event):
         whom = "" if self.against == self.store else f" against {self.against}"
         days = self.until - self.since
         return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
+
+# %% ../../nbs/grouping/events.ipynb #e7670766
+@dataclass(frozen=True, kw_only=True)
+class SpotChecked(Event):
+    "A store was asked for a few products: whether it still matches, and what those drawn by lot prove of its prices."
+    store: str
+    verdict: str  # on all that it was asked since its last scrape: "match", "rogue" or "undecided"
+    asked: int  # products, this time
+    drawn: int = 0  # lines drawn by lot, in this price week
+    agreeing: int = 0  # of them with the inferred price
+    share: float | None = None  # of its inferred prices that is proved right; None: it has none, no certificate
+    risk: float | None = None  # that the share is less, all the same
+
+    def applied_to(self, state: GroupState) -> GroupState: return state
+
+    @property
+    def proof(self) -> str:  # empty without a certificate
+        "The certificate in words."
+        if self.share is None or self.risk is None: return ""
+        least = math.floor(self.share * 1000 + 1e-6) / 10
+        return (f"its inferred prices are right on at least {least:.1f} % of lines (risk {100 * self.risk:.3g} %), "
+                f"after {how_many(self.drawn, 'line')} drawn by lot, {self.agreeing:,} of them right")
+
+    def words(self) -> str:
+        verdicts = {"match": f"it matches {self.group}", "rogue": f"it has left {self.group}"}
+        about = verdicts.get(self.verdict, "no verdict yet") if self.group else "it is in no group"
+        proof = f"; {self.proof}" if self.proof else ""
+        return f"{self.store} was asked for {how_many(self.asked, 'product')}: {about}{proof}"
 
 # %% ../../nbs/grouping/events.ipynb #dfeb4c94
 @dataclass(frozen=True, kw_only=True)

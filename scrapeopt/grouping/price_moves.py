@@ -31,10 +31,18 @@ class PriceMoves:
     past: np.ndarray  # (PAST, products) int64, as `after`: the moves before the last one, newest first
     past_returned: np.ndarray  # (PAST, products) int8, as `returned`
     foretold: np.ndarray  # (2,) stores that went back, too, of all of which it was foretold
+    whole: "PriceMoves | None" = None  # of all products, where these are some of them; None: these are all
+
+    def of(self, columns: np.ndarray | slice) -> "PriceMoves":
+        "Of some products, judged as among all of them: to serve by, not to learn with."
+        one = {name: getattr(self, name)[columns] for name in OF_PRODUCTS}
+        past = {name: getattr(self, name)[:, columns] for name in ("past", "past_returned")}
+        return replace(self, **one, **past, whole=self.whole or self)
 
 # %% ../../nbs/grouping/price_moves.ipynb #8910619d
 FOLLOWED = np.array([[9.0, 10.0], [0.5, 10.0]])  # of a guess: nine in ten follow, one in twenty moves alone
 FORETOLD = np.array([8.0, 10.0])  # likewise
+OF_PRODUCTS = "changes", "exposure", "after", "by", "checked", "strayed", "compared", "returned"  # an element each
 PAST = 3  # moves that are remembered beside the last one
 
 # %% ../../nbs/grouping/price_moves.ipynb #11c7048a
@@ -54,13 +62,15 @@ STRAY_PRIOR = 10.0  # comparisons, likewise
 # %% ../../nbs/grouping/price_moves.ipynb #8e934d53
 def pace(moves: PriceMoves) -> np.ndarray:  # (products,)
     "How fast each price moves: changes for a unit of the price week's hazard."
-    usual = (moves.changes.sum() + 1) / (moves.exposure.sum() + 3)
+    all_of_them = moves.whole or moves
+    usual = (all_of_them.changes.sum() + 1) / (all_of_them.exposure.sum() + 3)
     return (moves.changes + PACE_PRIOR * usual) / (moves.exposure + PACE_PRIOR)
 
 
 def stray_share(moves: PriceMoves) -> np.ndarray:  # (products,)
     "The share of members whose price of each product is not their group's."
-    usual = (moves.strayed.sum() + 1) / (moves.compared.sum() + 50)
+    all_of_them = moves.whole or moves
+    usual = (all_of_them.strayed.sum() + 1) / (all_of_them.compared.sum() + 50)
     return (moves.strayed + STRAY_PRIOR * usual) / (moves.compared + STRAY_PRIOR)
 
 # %% ../../nbs/grouping/price_moves.ipynb #f1a760e8

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['Seen', 'SpotPrices', 'nothing_seen', 'with_spot_checks', 'with_before', 'last_seen', 'Believed', 'believe',
-           'vote_by_product', 'group_view', 'serve_spotted']
+           'vote_by_product', 'SpotView', 'group_view', 'SpottedPrices', 'serve_spotted_parts', 'serve_spotted']
 
 # %% ../../nbs/grouping/spot_prices.ipynb #839abc0c
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
 
 from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
-from .belief_state import BeliefState, GroupView, Reading, ServedFrom, ServedPrices
+from .belief_state import FUSED_CELLS, KEPT_VIEWS, BeliefState, GroupView, HomeTable, Reading
+from .belief_state import ServedPrices
 from .evidence_context import LatestSnapshots
 from .price_moves import MIN_FORETOLD, PriceMoves, Sightings, missed_returns
 from .price_moves import stale_chance, stray_share
@@ -33,6 +35,17 @@ class Seen:
 class SpotPrices(Seen):
     "What spot checks have shown, and what each store showed before its present price."
     before: np.ndarray  # (n, products) int32, -1 = not known
+    newest_of_all: np.ndarray | None = None  # as `newest`, where these are some products only; None: these are all
+
+    @cached_property
+    def newest(self) -> np.ndarray:  # (n,) int64, `NEVER` without one
+        "The last local day on which a spot check found anything on sale, among all products of the company."
+        if self.newest_of_all is not None: return self.newest_of_all
+        return np.where(self.prices != NOT_SOLD, self.days, NEVER).max(1, initial=NEVER)
+
+    def of(self, columns: np.ndarray | slice) -> "SpotPrices":
+        "Of some products, judged as among all of them: to serve by, not to learn with."
+        return SpotPrices(self.prices[:, columns], self.days[:, columns], self.before[:, columns], self.newest)
 
 
 def nothing_seen(
@@ -43,7 +56,7 @@ def nothing_seen(
     none = np.full((stores, products), NOT_SOLD, np.int32)
     return SpotPrices(none, np.full(none.shape, NEVER), none)
 
-
+# %% ../../nbs/grouping/spot_prices.ipynb #45b549e7
 def with_spot_checks(
     spots: SpotPrices,
     looks: Sequence[tuple[int, np.ndarray, np.ndarray]],  # row of the store, (k,) products, (k,) int32 prices
@@ -66,11 +79,21 @@ def with_before(
         before[row, sight.products[changed]] = sight.old[changed]
     return SpotPrices(spots.prices, spots.days, before)
 
+# %% ../../nbs/grouping/spot_prices.ipynb #416ad112
+ALL = slice(None)
 
-def last_seen(latest: LatestSnapshots, spots: SpotPrices) -> Seen:
+# %% ../../nbs/grouping/spot_prices.ipynb #9a2d1df1
+def last_seen(
+    latest: LatestSnapshots,
+    spots: SpotPrices,
+    rows: np.ndarray | slice = ALL,  # which stores
+    columns: slice = ALL,  # which products
+) -> Seen:
     "The newest price of each product in each store, out of its last scrape and the spot checks since."
-    newer = spots.days >= latest.days[:, None]
-    return Seen(np.where(newer, spots.prices, latest.prices), np.where(newer, spots.days, latest.days[:, None]))
+    scraped, checked = latest.days[rows][:, None], spots.days[rows, columns]
+    newer = checked > scraped
+    prices = np.where(newer, spots.prices[rows, columns], latest.prices[rows, columns])
+    return Seen(prices, np.where(newer, checked, scraped))
 
 # %% ../../nbs/grouping/spot_prices.ipynb #c7f5a436
 @dataclass(frozen=True, eq=False)
@@ -78,10 +101,11 @@ class Believed(Seen):
     "The prices of stores as they are believed to be today."
     stale: np.ndarray  # (n, products) chance that they are not
     foretold: np.ndarray  # (n, products) bool: not as it was seen, but as the product has gone back and forth since
+    newest: np.ndarray  # (n,) int64, last local day on which a store was seen to sell anything of all products
 
     def of(self, rows: np.ndarray) -> "Believed":
         "Of some stores."
-        return Believed(self.prices[rows], self.days[rows], self.stale[rows], self.foretold[rows])
+        return Believed(self.prices[rows], self.days[rows], self.stale[rows], self.foretold[rows], self.newest[rows])
 
 
 def believe(
@@ -89,13 +113,16 @@ def believe(
     spots: SpotPrices,
     moves: PriceMoves,
     day: int,  # today
+    rows: np.ndarray | slice = ALL,  # which stores
+    columns: slice = ALL,  # which products
 ) -> Believed:
     "What is believed of each price of each store."
-    seen, right = last_seen(latest, spots), float(moves.foretold[0] / moves.foretold[1])
-    missed = missed_returns(moves, latest.week, seen.days)
-    told = (missed > 0) & (spots.before != NOT_SOLD) & (seen.prices != NOT_SOLD) & (right >= MIN_FORETOLD)
+    seen, before, moves = last_seen(latest, spots, rows, columns), spots.before[rows, columns], moves.of(columns)
+    missed, right = missed_returns(moves, latest.week, seen.days), float(moves.foretold[0] / moves.foretold[1])
+    told = (missed > 0) & (before != NOT_SOLD) & (seen.prices != NOT_SOLD) & (right >= MIN_FORETOLD)
     stale = np.where(told, 1 - right, stale_chance(moves, latest.week, seen.days, day))
-    return Believed(np.where(told & (missed % 2 == 1), spots.before, seen.prices), seen.days, stale, told)
+    newest = np.maximum(np.where(latest.sizes > 0, latest.days, NEVER), spots.newest)[rows]
+    return Believed(np.where(told & (missed % 2 == 1), before, seen.prices), seen.days, stale, told, newest)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #039572e1
 def vote_by_product(
@@ -149,8 +176,8 @@ def stands(
 ) -> np.ndarray:  # (n, products) bool
     "Whose own prices stand, for they were seen in this price week."
     if latest.week.changeover is not None: return (own.days > NEVER) & (latest.week.weeks(own.days, day) == 0)
-    window = int(latest.window.hours // 24)
-    return (own.days >= group.seen.max(initial=NEVER) - window) & (latest.agreement[rows] == DIFFERS)
+    recent = own.days >= group.newest - int(latest.window.hours // 24)
+    return recent & (latest.agreement[rows] == DIFFERS)
 
 
 def choose(
@@ -170,6 +197,60 @@ def choose(
     return may_follow & (same | (group_right > own_right))
 
 # %% ../../nbs/grouping/spot_prices.ipynb #48790670
+@dataclass(frozen=True, eq=False)
+class SpotView(GroupView):
+    "What a group charges, each price with who showed it last."
+    stale: np.ndarray  # (products,) chance that the price is not right any more
+    shown: np.ndarray  # (products,) int64 row in `latest` of the speaker that showed it last, -1: nobody
+    days: np.ndarray  # (products,) int64, on which local day
+
+    def witness(self, latest: LatestSnapshots) -> np.ndarray:  # (products,) row in `latest`, -1: nobody
+        "The speaker that showed each price last, in a scrape or in a spot check."
+        return self.shown
+
+# %% ../../nbs/grouping/spot_prices.ipynb #7356930b
+LATER = 100_000  # days by which a speaker of whom a price is foretold comes after those who showed it
+
+
+def last_witness(
+    members: Believed,  # of the speakers
+    told: GroupPrices,
+) -> tuple[np.ndarray, np.ndarray]:  # (products,) each: which of the speakers, -1: nobody; the local day
+    "The speaker that showed each price of a group last."
+    shows = (members.prices == told.prices) & (told.prices != NOT_SOLD)
+    last = np.where(shows, members.days - LATER * members.foretold, 2 * NEVER).argmax(0)
+    days = np.take_along_axis(members.days, last[None], 0)[0]
+    return np.where(shows.any(0), last, -1), np.where(shows.any(0), days, NEVER)
+
+
+def stale_view(
+    members: Believed,  # of the speakers
+    told: GroupPrices,
+    moves: PriceMoves,  # of these products
+    week: PriceWeek,
+    day: int,  # today
+) -> np.ndarray:  # (products,)
+    "The chance that each price of a group is not right any more."
+    winners = (members.prices == told.prices) & (members.days == told.seen)
+    stale = stale_chance(moves, week, told.seen, day)
+    return np.where((winners & members.foretold).any(0), np.where(winners, members.stale, 0).max(0), stale)
+
+# %% ../../nbs/grouping/spot_prices.ipynb #19f24420
+def voted_view(
+    latest: LatestSnapshots,
+    members: Believed,  # of the speakers
+    moves: PriceMoves,  # of the products of `members`
+    name: str,  # of the group
+    speakers: list[str],
+    day: int,  # today
+) -> SpotView:
+    "What a group charges, by the vote of those who speak for it."
+    rows, told = np.array([latest.row[s] for s in speakers], np.int64), vote_by_product(members, latest.week, day)
+    told = replace(told, newest_of_all=int(members.newest.max(initial=NEVER)))
+    (last, days), stale = last_witness(members, told), stale_view(members, told, moves, latest.week, day)
+    return SpotView(name, None, told, speakers, stale, np.where(last >= 0, rows[last], -1), days)
+
+# %% ../../nbs/grouping/spot_prices.ipynb #599a2c02
 def group_view(
     beliefs: BeliefState,
     believed: Believed,  # of all stores
@@ -177,47 +258,107 @@ def group_view(
     name: str,  # of the group
     day: int,  # today
     reading: Reading,
-) -> tuple[GroupView, np.ndarray] | None:  # and (products,) the chance that its prices are stale
+) -> tuple[SpotView, np.ndarray] | None:  # and (products,) the chance that its prices are stale
     "What a group charges, None if nobody speaks for it."
     if not (speakers := reading.speakers(beliefs, name)): return None
     members = believed.of(np.array([beliefs.latest.row[s] for s in speakers]))
-    told = vote_by_product(members, beliefs.latest.week, day)
-    winners = (members.prices == told.prices) & (members.days == told.seen)
-    stale = stale_chance(moves, beliefs.latest.week, told.seen, day)
-    stale = np.where((winners & members.foretold).any(0), np.where(winners, members.stale, 0).max(0), stale)
-    return GroupView(name, None, told, speakers), stale
-
-# %% ../../nbs/grouping/spot_prices.ipynb #1584dc21
-def homes_of(beliefs: BeliefState, stores: Sequence[str], reading: Reading) -> dict[ServedFrom, np.ndarray]:
-    "The stores that are served from each group: their positions in `stores`."
-    table, found = reading.homes(beliefs), dict[ServedFrom, list[int]]()
-    for k, store in enumerate(stores):
-        for home in table[store]:
-            if home.group is not None: found.setdefault(home, []).append(k)
-    return {home: np.array(at) for home, at in found.items()}
+    view = voted_view(beliefs.latest, members, moves, name, speakers, day)
+    return view, view.stale
 
 # %% ../../nbs/grouping/spot_prices.ipynb #b602ca99
+def joined(views: Sequence[SpotView]) -> SpotView:
+    "Views of one group, each of some products, as one of all of them."
+    prices, seen = (np.concatenate([getattr(v.prices, name) for v in views]) for name in ("prices", "seen"))
+    stale, shown, days = (np.concatenate([getattr(v, name) for v in views]) for name in ("stale", "shown", "days"))
+    told = replace(views[0].prices, prices=prices, seen=seen)
+    return replace(views[0], prices=told, stale=stale, shown=shown, days=days)
+
+
+def read_spot_view(
+    beliefs: BeliefState,
+    spots: SpotPrices,
+    moves: PriceMoves,
+    name: str,  # of the group
+    day: int,  # today
+    reading: Reading,
+) -> SpotView | None:
+    "As `group_view`, a few products at a time: the speakers of a large company do not fit into memory at once."
+    latest, speakers = beliefs.latest, reading.speakers(beliefs, name)
+    if not speakers: return None
+    rows, n = np.array([latest.row[s] for s in speakers], np.int64), latest.prices.shape[1]
+    views, step = list[SpotView](), max(1, FUSED_CELLS // len(rows))
+    for columns in (slice(start, start + step) for start in range(0, max(n, 1), step)):
+        members = believe(latest, spots, moves, day, rows, columns)
+        views.append(voted_view(latest, members, moves.of(columns), name, speakers, day))
+    return joined(views)
+
+# %% ../../nbs/grouping/spot_prices.ipynb #1584dc21
+def by_home(
+    homes: HomeTable,
+    stores: Sequence[str],
+) -> dict[str, np.ndarray]:
+    "The stores that are served from each group: their positions in `stores`."
+    found = dict[str, list[int]]()
+    for k, store in enumerate(stores):
+        for home in homes[store]:
+            if home.group is not None: found.setdefault(home.group, []).append(k)
+    return {group: np.array(at) for group, at in found.items()}
+
+# %% ../../nbs/grouping/spot_prices.ipynb #7bb68cd7
+@dataclass(frozen=True, eq=False)
+class SpottedPrices(ServedPrices):
+    "The served prices of some stores, where spot checks count."
+    views: Sequence[SpotView]
+    home: np.ndarray  # (n,) int16, position in `views` of the group that each store is served from, -1: none
+
+# %% ../../nbs/grouping/spot_prices.ipynb #20ff852a
+def serve_part(
+    latest: LatestSnapshots,
+    rows: np.ndarray,  # (n,) of the stores in `latest`
+    believed: Believed,  # of these
+    strays: np.ndarray,  # (products,) share of members that stray
+    served_from: Mapping[str, np.ndarray],  # group -> which of these stores
+    day: int,  # today
+    view_of: Callable[[str], SpotView | None],  # what a group charges
+) -> SpottedPrices:
+    "The prices to serve for some stores."
+    views, prices, sure = list[SpotView](), believed.prices.copy(), (1 - believed.stale).astype(np.float32)
+    group, home = np.full(prices.shape, -1, np.int16), np.full(len(rows), -1, np.int16)
+    for name, at in served_from.items():
+        if (view := view_of(name)) is None: continue
+        own, told = believed.of(at), view.prices
+        right = rights(own, latest.agreement[rows[at]], told, view.stale, strays)
+        follow = choose(latest, rows[at], own, told, right, day)
+        prices[at], group[at] = np.where(follow, told.prices, own.prices), np.where(follow, len(views), -1)
+        likelier = np.where(told.prices == own.prices, np.maximum(*right), np.where(follow, *right))
+        sure[at], home[at] = np.clip(likelier, 0, 1), len(views)
+        views.append(view)
+    return SpottedPrices(prices, sure, group, views, home)
+
+# %% ../../nbs/grouping/spot_prices.ipynb #34e219ee
+def serve_spotted_parts(
+    beliefs: BeliefState,
+    spots: SpotPrices,
+    moves: PriceMoves,
+    parts: Iterable[Sequence[str]],  # stores, a few at a time
+    now: pd.Timestamp,  # UTC
+    reading: Reading,
+) -> Iterator[SpottedPrices]:
+    "The prices to serve for one part of the stores after the other, spot checks counted."
+    latest, day, homes = beliefs.latest, beliefs.latest.local_day(now), reading.homes(beliefs)
+    view_of = lru_cache(KEPT_VIEWS)(partial(read_spot_view, beliefs, spots, moves, day=day, reading=reading))
+    for stores in parts:
+        rows = np.array([latest.row[s] for s in stores], np.int64)
+        believed = believe(latest, spots, moves, day, rows)
+        yield serve_part(latest, rows, believed, stray_share(moves), by_home(homes, stores), day, view_of)
+
+
 def serve_spotted(
     beliefs: BeliefState,
     spots: SpotPrices,
     moves: PriceMoves,
     now: pd.Timestamp,  # UTC
     reading: Reading,
-) -> ServedPrices:  # of all stores
-    "The prices to serve, how sure they are, and where they come from, spot checks counted."
-    latest, day = beliefs.latest, beliefs.latest.local_day(now)
-    believed, strays, views = believe(latest, spots, moves, day), stray_share(moves), list[GroupView]()
-    prices, sure = believed.prices.copy(), (1 - believed.stale).astype(np.float32)
-    group = np.full(prices.shape, -1, np.int16)
-    for home, rows in homes_of(beliefs, latest.stores, reading).items():
-        found = group_view(beliefs, believed, moves, str(home.group), day, reading)
-        if found is None: continue
-        view, told_stale = found
-        own, told = believed.of(rows), view.prices
-        right = rights(own, latest.agreement[rows], told, told_stale, strays)
-        follow = choose(latest, rows, own, told, right, day)
-        prices[rows], group[rows] = np.where(follow, told.prices, own.prices), np.where(follow, len(views), -1)
-        likelier = np.where(told.prices == own.prices, np.maximum(*right), np.where(follow, *right))
-        sure[rows] = np.clip(likelier, 0, 1)
-        views.append(view)
-    return ServedPrices(prices, sure, group, views)
+) -> SpottedPrices:  # of all stores
+    "The prices to serve for all stores, how sure they are, and where they come from."
+    return next(serve_spotted_parts(beliefs, spots, moves, [beliefs.latest.stores], now, reading))

@@ -24,6 +24,12 @@ class GroupPrices:
     "What a group charges, product by product."
     prices: np.ndarray  # (products,) int32, -1 = unknown
     seen: np.ndarray  # (products,) int64, local day on which some member last showed the product, `NEVER` if none did
+    newest_of_all: int | None = None  # as `newest`, where these are some products only; None: these are all
+
+    @property
+    def newest(self) -> int:
+        "The last local day on which any product of the company was seen in the group, `NEVER` without one."
+        return int(self.seen.max(initial=NEVER)) if self.newest_of_all is None else self.newest_of_all
 
 # %% ../../nbs/grouping/vote.ipynb #63e579c8
 def newest_of_each(

@@ -24,6 +24,7 @@ from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import ClusterFormed, Event, GroupState, StoreGroup
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.vote import NEVER
+from .request_cost import SiteRequests
 from .scrape_value import TokenBucket
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Learned:
     calibration_gap: float = 0.0  # by how much less was right than was promised
     scrapes: int = 0  # of the company so far
     bucket: TokenBucket | None = None  # what may be spent; None: whatever the caller takes
+    site: SiteRequests = SiteRequests()  # noqa: RUF009 - frozen; what looks cost beside scrapes
 
 
 NOTHING_LEARNED = Learned()

@@ -7,9 +7,11 @@ __all__ = ['look_gains']
 
 # %% ../../nbs/policies/spot_value.ipynb #ebabbc4e
 import numpy as np
+import pandas as pd
 
 from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
+from ..discovery import random_priority
 from ..grouping.belief_state import BeliefState, Reading
 from ..grouping.events import StoreGroup
 from ..grouping.price_moves import PriceMoves, pace, stray_share
@@ -72,6 +74,14 @@ def lead_of(
     return int(np.where(able, scraped, day + 1).argmin()) if able.any() else None
 
 # %% ../../nbs/policies/spot_value.ipynb #3feaad23
+def daily_lot(
+    products: np.ndarray,  # (products,) str ids
+    day: int,  # today
+) -> np.ndarray:  # (products,) 0 to 1
+    "A number by chance for each product, another one each day; it does not depend on which other products there are."
+    return random_priority(pd.Series(products.astype(object)), day) / 2.0**64
+
+
 CHECKED_PRODUCTS = 16  # telling products that show a departure; by hand: `SpotCheck` needs 5 to 15
 UNMOVED = 0.2  # how telling a product is that has not moved, beside one that has
 
@@ -81,11 +91,10 @@ def departure_share(
     group: GroupPrices,
     telling: np.ndarray,  # (n, products) bool: may be held against the group
     worth: np.ndarray,  # (n,) prices that finding a departure is expected to correct
-    day: int,  # today, and the lot by which equal products are chosen
+    lot: np.ndarray,  # (products,) 0 to 1, by which equal products are chosen
 ) -> np.ndarray:  # (n, products) prices
     "What a look is worth as a part of a check whether its store has left."
-    lot = np.random.default_rng(day)
-    rank = telling * (UNMOVED + (own.prices != group.prices)) * (1 + lot.random(own.prices.shape[1]))
+    rank = telling * (UNMOVED + (own.prices != group.prices)) * (1 + lot)
     k = min(CHECKED_PRODUCTS, rank.shape[1])
     chosen = np.argpartition(-rank, k - 1, axis=1)[:, :k]
     found = np.zeros(rank.shape)
@@ -126,7 +135,7 @@ def group_gains(
                             comparable_since(week, day), day)
     fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(week, day)) & (strays < TELLING)
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
-    gain = gain + departure_share(own, told, telling, worth, day)
+    gain = gain + departure_share(own, told, telling, worth, daily_lot(latest.products, day))
     if (lead := lead_of(own, latest.days[rows], day)) is not None:
         shared = shared_gain(own, settled, found[1], strays)
         gain[lead] += np.where(own.prices[lead] != NOT_SOLD, shared, 0)

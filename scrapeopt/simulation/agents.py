@@ -9,12 +9,13 @@ __all__ = ['Factory', 'POLICIES', 'Today', 'Probe', 'Agent', 'BacktestSettings',
 # %% ../../nbs/simulation/agents.ipynb #e52fec42
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from ..core.calendar import SyncWindow, utc_times
 from ..core.defaults import EPS_KM, MIN_SAMPLES
@@ -25,9 +26,10 @@ from ..grouping.evidence_context import NO_TIME
 from ..groups import GroupOrchestrator
 from ..overlap import MatchRule
 from ..policies.base import Policy, Rules
+from ..policies.request_cost import SiteRequests
 from ..policies.scrape_value import TokenBucket
 from .panel import World
-from ..storage.settings import WEEKDAYS, Settings
+from ..storage.settings import WEEKDAYS, CompanySettings, Settings
 
 # %% ../../nbs/simulation/agents.ipynb #5c139bcf
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Probe:
     "A few products of one store, at their share of a scrape's cost."
     store: str
     products: np.ndarray  # positions in the products table
+    cost: float | None = None  # scrapes; None: their share of what the store sold when it was last scraped
 
 
 class Agent(Protocol):
@@ -63,7 +66,7 @@ class Agent(Protocol):
         "(n_stores, n_products) int32 prices, -1 = none, and float32 confidence that broadcasts to them, or None."
 
 # %% ../../nbs/simulation/agents.ipynb #04e3b007
-def _default(name: str) -> Any: return Settings.model_fields[name].default
+def _default(name: str, of: type[BaseModel] = Settings) -> Any: return of.model_fields[name].default
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class BacktestSettings:
     min_size_share: float = _default("min_size_share")  # fewer products than this share of last time's: partial
     accuracy_floor: float = _default("accuracy_floor")  # a group whose prices are right less often is analysed again
     spot_checks: bool = False  # whether a policy that knows how may ask stores for a few products, at their share
+    requests_per_scrape: float = _default("requests_per_scrape", CompanySettings)  # of one store; 0: as the next says
+    products_per_request: float = _default("products_per_request", CompanySettings)  # that one of a spot check brings
     options: Mapping[str, Any] = field(default_factory=dict)  # what a single policy understands
 
     def __post_init__(self) -> None:
@@ -89,6 +94,9 @@ class BacktestSettings:
                 raise InputError(f"changeover must be a weekday or 'none', got {self.changeover!r}")
             day = None if self.changeover == "none" else WEEKDAYS.index(self.changeover)
             object.__setattr__(self, "changeover", day)
+        if not (self.requests_per_scrape >= 0 and self.products_per_request >= 1):
+            raise InputError("requests_per_scrape must be 0 or more, and products_per_request 1 or more, got "
+                             f"{self.requests_per_scrape!r} and {self.products_per_request!r}")
         rules = self.rules  # each part checks its own
         GroupOrchestrator(rules.match, rules.window, rules.threshold, rules.range_threshold, rules.seeding)
 
@@ -96,6 +104,11 @@ class BacktestSettings:
     def window(self) -> SyncWindow:
         "Which snapshots may be compared."
         return SyncWindow(self.window_hours, self.changeover, self.timezone)  # type: ignore[arg-type]
+
+    @property
+    def site(self) -> SiteRequests:
+        "What looks cost beside scrapes."
+        return SiteRequests(self.requests_per_scrape, self.products_per_request)
 
     @property
     def rules(self) -> Rules:
@@ -140,6 +153,9 @@ def policy(factory: Factory) -> Factory:
     return factory
 
 # %% ../../nbs/simulation/agents.ipynb #319ad736
+SPOT_CHECKS = "+spot_checks"  # behind the name of a policy: with spot checks, to be tried beside the policy without
+
+
 def start_agent(policy: Policy, s: Setting) -> Agent:
     "An agent that follows a policy, with spot checks where the settings allow them and the policy asks for them."
     from scrapeopt.simulation.policy_agent import PolicyAgent  # here: both are made of what stands in this notebook
@@ -147,9 +163,16 @@ def start_agent(policy: Policy, s: Setting) -> Agent:
     return (SpotCheckAgent if s.settings.spot_checks and policy.asks_spot_checks else PolicyAgent)(policy, s)
 
 
-def agent_of(policy: Policy) -> Factory:
-    "The factory of agents that follow a policy."
-    return partial(start_agent, policy)
+def start_spot_checker(policy: Policy, s: Setting) -> Agent:
+    "An agent that follows a policy and may ask for spot checks, whatever the settings say."
+    return start_agent(policy, replace(s, settings=replace(s.settings, spot_checks=True)))
+
+
+def agent_of(policy: Policy, spot_checks: bool = False) -> Factory:
+    "The factory of agents that follow a policy; `InputError` for spot checks with one that asks for none."
+    if spot_checks and not policy.asks_spot_checks:
+        raise InputError(f"policy {policy.name!r} asks for no spot checks: leave {SPOT_CHECKS} out")
+    return partial(start_spot_checker if spot_checks else start_agent, policy)
 
 # %% ../../nbs/simulation/agents.ipynb #5ba7ea84
 def find_agent(
@@ -158,13 +181,15 @@ def find_agent(
     "The name and the factory of an agent; `InputError` for an unknown name."
     if isinstance(named, Policy): return named.name, agent_of(named)
     if callable(named): return getattr(named, "__name__", type(named).__name__), named
-    if named not in POLICIES and ":" not in named:
+    plain, spots = named.removesuffix(SPOT_CHECKS), named.endswith(SPOT_CHECKS)
+    if plain not in POLICIES and ":" not in plain:
         raise InputError(f"policy {named!r} is unknown; use one of {', '.join(POLICIES)}")
-    path = POLICIES.get(named, named)
+    path = POLICIES.get(plain, plain)
     try: found = pkgutil.resolve_name(path) if isinstance(path, str) else path
     except (ImportError, AttributeError, ValueError) as e:
         raise InputError(f"policy {named!r} cannot be loaded: {e}") from e
-    return named.rpartition(":")[2], agent_of(found) if isinstance(found, Policy) else found
+    if spots and not isinstance(found, Policy): raise InputError(f"policy {plain!r} asks for no spot checks")
+    return named.rpartition(":")[2], agent_of(found, spots) if isinstance(found, Policy) else found
 
 # %% ../../nbs/simulation/agents.ipynb #a226f467
 def instant(

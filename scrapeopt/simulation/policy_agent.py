@@ -129,7 +129,7 @@ def company_scheduler_of(
     b, latest = c.beliefs, c.beliefs.latest
     days = np.array([day for _, day in c.seen])
     apart = groups_never_compared([store for store, _ in c.seen], days, b.state, latest.week)
-    learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket)
+    learned = Learned(latest.week, b.confidence_table, apart, b.calibration_gap, b.scrapes, bucket, c.settings.site)
     window = sync_window(latest.week, latest.window)
     facts = c.table.join(store_facts(b, c.sizes), on="store_id")
     stores = with_cohorts(facts, c.stores_scraped, c.scrape_times, window, now)

@@ -6,36 +6,44 @@
 __all__ = ['SpotCheckAgent']
 
 # %% ../../nbs/simulation/spot_agent.ipynb #2cf40807
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ..core.prices import NOT_SOLD
 from ..grouping.spot_prices import serve_spotted
-from ..grouping.vote import NEVER
 from ..policies.base import Policy, Situation
 from ..policies.scrape_value import TokenBucket
 from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, no_spot_checks, note_scraped, note_scrapes
 from ..policies.spot_beliefs import take_spot_checks
-from ..policies.spot_queue import SpotPick, spot_queue
+from ..policies.spot_queue import SpotPick, by_cost, spot_queue
+from ..scheduler import joint_queue, round_size
 from .agents import Probe, Setting, Today
 from .policy_agent import CompanyReplay, PolicyAgent, company_scheduler_of
 
 # %% ../../nbs/simulation/spot_agent.ipynb #6ebee486
-def is_discovered(c: CompanyReplay) -> bool:
-    "Whether every store was scraped once, those that do not answer aside."
-    unseen = c.beliefs.latest.days == NEVER
-    return not unseen.all() and not (unseen & (c.table["failures"].to_numpy() == 0)).any()
+def note_silence(
+    c: CompanyReplay,
+    silent: Collection[str],  # stores that were asked for some products, and did not answer
+    at: pd.Timestamp | None,  # UTC, when
+) -> None:
+    "Count those that did not answer."
+    failed = c.table["store_id"].isin(list(silent))
+    c.table.loc[failed, "failures"] += 1
+    c.table.loc[failed, "tried_at"] = at
+
+
+def note_answers(c: CompanyReplay, answers: Sequence[SpotAnswer]) -> None:
+    "Count those that did."
+    open_now = c.table["store_id"].isin([a.store for a in answers if (a.prices != NOT_SOLD).any()])
+    c.table.loc[open_now, ["failures", "tried_at"]] = 0, pd.NaT
 
 # %% ../../nbs/simulation/spot_agent.ipynb #350ad0ee
-def situation_of(
-    c: CompanyReplay,
-    now: pd.Timestamp,  # UTC
-    bucket: TokenBucket,
-) -> Situation:
-    "What a policy may look at in one company."
-    return company_scheduler_of(c, now, bucket).situation
+def with_bucket(at: Situation, bucket: TokenBucket) -> Situation:
+    "The situation with so much to spend."
+    return replace(at, learned=replace(at.learned, bucket=bucket))
 
 
 def plan_of(
@@ -43,12 +51,7 @@ def plan_of(
     order: np.ndarray,  # (products,) position in the world of each product in `latest`
 ) -> list[str | Probe]:
     "Picks as a backtest carries them out."
-    return [Probe(p.store, order[p.products]) if len(p.products) else p.store for p in picks]
-
-
-def by_cost(offers: list[list[SpotPick]]) -> list[SpotPick]:  # of each company
-    "The picks of several companies in one plan, the best for their cost first."
-    return sorted((pick for picks in offers for pick in picks), key=lambda pick: -pick.gain / pick.cost)
+    return [Probe(p.store, order[p.products], p.cost) if len(p.products) else p.store for p in picks]
 
 # %% ../../nbs/simulation/spot_agent.ipynb #02045714
 class SpotCheckAgent(PolicyAgent):
@@ -58,7 +61,7 @@ class SpotCheckAgent(PolicyAgent):
         super().__init__(policy, s)
         self.known: list[SpotBeliefs] = [no_spot_checks(c.beliefs.latest) for c in self.companies]
         self.position = np.argsort(self.order)  # in `latest`, of each product in the world
-        self.waiting, self.silent = set[str](), set[str]()
+        self.waiting = set[str]()  # stores that were asked for some products and have not answered
         self.planned: pd.Timestamp | None = None  # when the last round was
 
     def take_in(self, now: pd.Timestamp, scraped: dict[str, np.ndarray]) -> None:
@@ -81,16 +84,21 @@ class SpotCheckAgent(PolicyAgent):
         for k, c in enumerate(self.companies):
             own = [SpotAnswer(p.store, self.position[p.products], prices) for p, prices in answers
                    if p.store in c.beliefs.latest.row]
-            if own: self.known[k] = take_spot_checks(self.known[k], c.beliefs, own, c.beliefs.latest.local_day(now))
+            if not own: continue
+            note_answers(c, own)
+            self.known[k], events = take_spot_checks(self.known[k], c.beliefs, own, now, self.policy.reading)
+            self.events += events
 
     def plan(self, today: Today) -> Sequence[str | Probe]:
         "The next round of scrapes and spot checks."
-        if not all(map(is_discovered, self.companies)): return super().plan(today)
-        self.silent = self.silent | self.waiting if today.now == self.planned else set()  # they did not answer
-        situations = [situation_of(c, today.now, today.bucket) for c in self.companies]
-        offers = [spot_queue(at, c.beliefs, known, self.policy.reading, self.silent)
-                  for at, c, known in zip(situations, self.companies, self.known, strict=True)]
-        plan = plan_of(by_cost(offers), self.order)
+        for c in self.companies: note_silence(c, self.waiting, self.planned)
+        schedulers = [company_scheduler_of(c, today.now, today.bucket) for c in self.companies]
+        begun = [s for s in schedulers if not s.discovered]
+        tasks = joint_queue(begun, round_size(today.bucket, self.policy.round_share))
+        left = today.bucket.pay(len(tasks))
+        offers = [spot_queue(with_bucket(s.situation, left), c.beliefs, known, self.policy.reading)
+                  for s, c, known in zip(schedulers, self.companies, self.known, strict=True) if s.discovered]
+        plan = [task.store_id for task in tasks] + plan_of(by_cost(offers, left.tokens), self.order)
         self.asked, self.planned = [p for p in plan if isinstance(p, str)], today.now
         self.waiting = {p.store for p in plan if isinstance(p, Probe)}
         return plan

@@ -30,8 +30,8 @@ from .home import Home, lock_folder
 from .inbox import inbox_files, scrape_stem
 from .settings import FILE, Settings, read_settings
 from .snapshot_places import possible_places, split_place
-from .snapshots import TIME_NAME
-from .tables import STATE_VERSION, Base, Company, Snapshot, Store, UTCTime, connect
+from .snapshots import SPOT, TIME_NAME
+from .tables import STATE_VERSION, Base, Company, Snapshot, Store, StoreSpotCheck, UTCTime, connect
 from .tables import open_file, reading, run_migrations, state_file, state_version
 
 # %% ../../nbs/storage/backup.ipynb #0be0e6be
@@ -280,10 +280,12 @@ def known_files(home: Home) -> KnownFiles:
     "The files that a state knows."
     stores = select(Company.name, Store.store_id).join(Store, Store.company_id == Company.id)
     taken = stores.join(Snapshot, Snapshot.store_pk == Store.id).add_columns(Snapshot.scraped_at, Snapshot.path)
-    with home.read() as session: names, rows = session.execute(stores).all(), session.execute(taken).all()
+    spots = stores.join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id).add_columns(StoreSpotCheck.at)
+    with home.read() as session: names, rows, asked = (session.execute(query).all() for query in (stores, taken, spots))
     own = {pair: (folder_name(company), folder_name(store)) for company, store in names
            for pair in product(spellings(company), spellings(store))}
     scrapes = {(folder_name(company), folder_name(store), f"{at:{TIME_NAME}}") for company, store, at, _ in rows}
+    scrapes |= {(folder_name(company), folder_name(store), f"{at:{TIME_NAME}}{SPOT}") for company, store, at in asked}
     return KnownFiles(own, frozenset(scrapes), frozenset(path for *_, path in rows))
 
 

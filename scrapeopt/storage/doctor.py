@@ -21,7 +21,7 @@ from .findings import Finding
 from .home import Home
 from .mending import mend_findings
 from .state_checks import BACKUP_TODO, check_database, check_groups, check_learned, check_leases
-from .state_checks import check_members, check_schema, check_times, check_titles
+from .state_checks import check_members, check_schema, check_spot_checks, check_times, check_titles
 from .tables import Company, Store
 
 # %% ../../nbs/storage/doctor.ipynb #5fa8e6ff
@@ -35,6 +35,7 @@ def examine_state(session: Session, company: Company, now: pd.Timestamp) -> Iter
     yield from check_titles(session, company)
     yield from check_times(session, company, now)
     yield from check_learned(session, company)
+    yield from check_spot_checks(session, company)
 
 
 def watched(things: list[Thing], name: str, progress: bool) -> Iterator[Thing]:

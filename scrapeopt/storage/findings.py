@@ -21,6 +21,8 @@ FINDING_KINDS = {  # kind -> what mending does; "": it needs a person
     "last_scraped": "it is set to the newest usable snapshot",
     "agreement": "it is dropped; the next scrape notes it again",
     "beliefs": "it is dropped; what was learned before counts",
+    "spot_check": "it is dropped; its file in the archive can be put into the inbox again",
+    "spot_beliefs": "it is dropped; what was learned before counts",
     "orphan": "it is removed"}
 
 # %% ../../nbs/storage/findings.ipynb #1f8f4083

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_AHEAD', 'History', 'InboxFile', 'Refused', 'find_files', 'quarantined_name', 'Aside', 'stay_sentence',
            'put_aside', 'refuse_retired', 'check_time', 'Kept', 'usual_sizes', 'Taken', 'ReadFile', 'read_file',
-           'read_ahead', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
+           'read_ahead', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
 
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
 import hashlib
@@ -37,7 +37,7 @@ from .inbox import inbox_files, is_scraped, shown_path, shown_text
 from .scrape_lines import BadLine, Expected, Scrape, read_scrape
 from .seen_products import Appeared, SeenProducts, save_appeared
 from .settings import Settings
-from .snapshots import scrape_time, snapshot_path, write_snapshot
+from .snapshots import scrape_time, snapshot_path, spot_time, write_snapshot
 from .tables import Company, Snapshot, Store
 from .text_blocks import ScrapedFile
 
@@ -49,6 +49,7 @@ class InboxFile:
     company: str
     store_id: str
     at: pd.Timestamp  # UTC, from its name
+    spot_check: bool = False  # of some products; False: of all that the store sells
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def locate(
                        lambda: unknown(f"no company is named '{shown_text(home)}'", "its stores"))
     store_id = meant_by(place, folders.stores[company].get(place, []),
                         lambda: unknown(f"{company} has no store '{shown_text(place)}'", "it"))
+    if (at := spot_time(name)) is not None: return InboxFile(path, company, store_id, at, spot_check=True)
     return InboxFile(path, company, store_id, scrape_time(name))
 
 # %% ../../nbs/storage/ingest.ipynb #0b975104
@@ -371,18 +373,18 @@ def read_ahead(
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/storage/ingest.ipynb #d4883bc1
-def _quarantine_lines(workspace: Path, read: ReadFile) -> None:
+def quarantine_lines(workspace: Path, read: ReadFile) -> None:
     "Write down the lines of a file that do not count."
     file, size = read.file, read.put_aside.tell()
     read.put_aside.seek(0)
     folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
-    kept = folder / f"{file.path.name.split('.')[0]}.jsonl"
+    kept = folder / f"{file.path.name.split('.')[0]}{'.spot' * file.spot_check}.jsonl"
     for before in (kept, kept.with_name(f"{kept.name}.gz")):  # of a reading before
         if before.is_file(): before.unlink()  # where quarantine is no folder there is none, and nothing to stop for
     if not size: return
     with whole_file(kept) as lines: shutil.copyfileobj(read.put_aside, lines)
 
-
+# %% ../../nbs/storage/ingest.ipynb #3aff640c
 def is_usable(
     settings: Settings,
     read: ReadFile,
@@ -421,7 +423,7 @@ def take_in(
     write_snapshot(scrape, folder / path, {
         "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
         "currency": money.currency, "decimals": str(money.decimals)})
-    _quarantine_lines(folder, read)
+    quarantine_lines(folder, read)
     kept = history[file.at] = Kept(scrape.digest, size, not whole)
     appeared = seen.add(scrape, file.at) if whole else None
     counts = replace(scrape, rows=scrape.rows.schema.empty_table(), names=())

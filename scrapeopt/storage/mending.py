@@ -31,8 +31,8 @@ from .scrape_lines import Scrape, read_scrape
 from .snapshot_places import MARK
 from .snapshots import read_snapshot, snapshot_path, write_snapshot
 from .state_checks import logged_groups, mute_groups, newest_usable
-from .tables import Company, CompanyBeliefs, Lease, Product, Snapshot, SnapshotAgreement
-from .tables import Store, StoreGroupRow
+from .tables import Company, CompanyBeliefs, CompanySpotBeliefs, Lease, Product, Snapshot
+from .tables import SnapshotAgreement, Store, StoreGroupRow, StoreSpotCheck
 from .text_blocks import ScrapedFile
 
 # %% ../../nbs/storage/mending.ipynb #a58a4c52
@@ -154,13 +154,16 @@ def mend_titles(cure: Treatment, company: Company) -> None:
     cure.done += [f"{company.name}: {event.words()}" for event in events]
 
 # %% ../../nbs/storage/mending.ipynb #216a38d7
+DERIVED = {  # kind of a finding -> the key of the rows that it is about
+    "agreement": SnapshotAgreement.snapshot_id, "beliefs": CompanyBeliefs.id, "spot_check": StoreSpotCheck.id,
+    "spot_beliefs": CompanySpotBeliefs.id}
+
+
 def drop_derived(cure: Treatment, findings: Iterable[Finding]) -> None:
     "Drop damaged rows of what could be worked out again, and leases that have run out."
     for found in findings:
-        if found.kind == "agreement":
-            cure.session.execute(delete(SnapshotAgreement).where(SnapshotAgreement.snapshot_id == found.key))
-        elif found.kind == "beliefs": cure.session.execute(delete(CompanyBeliefs).where(CompanyBeliefs.id == found.key))
-        else: continue
+        if (column := DERIVED.get(found.kind)) is None: continue
+        cure.session.execute(delete(column.class_).where(column == found.key))
         cure.done.append(f"{found.company}: {found.what}; it was dropped")
     over = cure.session.scalars(select(Lease).where(Lease.until <= cure.now)).all()
     for lease in over: cure.session.delete(lease)

@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['PERIODIC', 'LEARNED_DAYS', 'StoreCounts', 'count_stores', 'Synchrony', 'price_week_of', 'comparable_runs',
            'PairCounts', 'count_pairs', 'cluster_synchrony', 'group_overview', 'ScrapeTotals', 'scrape_totals',
-           'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'story_lines']
+           'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'story_lines',
+           'newest_certificates', 'Certified', 'certified']
 
 # %% ../../nbs/storage/overview.ipynb #389a0e1d
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import floor
+from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,7 +24,7 @@ from sqlalchemy.orm import Session, aliased
 from ..core.defaults import MAX_FAILURES
 from ..core.errors import how_many
 from ..grouping.accuracy import Audit, weak_groups
-from ..grouping.events import GroupState, Reanalysed, StoreGroup, event_from_record
+from ..grouping.events import GroupState, Reanalysed, SpotChecked, StoreGroup, event_from_record
 from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
 from .tables import StoreGroupMembership, StoreGroupRow
 from .tables import candidate_link
@@ -256,3 +259,47 @@ def story_lines(
         GroupEvent.company_id == company.id).order_by(GroupEvent.id)
     events = (event_from_record(kind, record, at) for at, kind, record in session.execute(query))
     return [f"{event.at:%Y-%m-%d %H:%M} {event.words()}" for event in events if store in event.stores()]
+
+# %% ../../nbs/storage/overview.ipynb #0aa366c7
+def newest_certificates(session: Session, company: Company) -> dict[str, SpotChecked]:  # by store
+    "The newest spot check of each store, where it issued a certificate."
+    of_spots = GroupEvent.company_id == company.id, GroupEvent.kind == SpotChecked.__name__
+    newest = select(func.max(GroupEvent.id)).where(*of_spots).group_by(GroupEvent.store_id)
+    query = select(plain_time(GroupEvent.at), GroupEvent.record).where(GroupEvent.id.in_(newest))
+    found = (event_from_record(SpotChecked.__name__, record, at) for at, record in session.execute(query))
+    return {e.store: e for e in found if isinstance(e, SpotChecked) and e.share is not None}
+
+
+@dataclass(frozen=True)
+class Certified:
+    "What the newest certificates of the members of some groups say together."
+    members: int
+    certified: int  # of them
+    share: float | None = None  # of lines proved right, the median of the certificates; None: there is none
+    risk: float | None = None  # of a certificate
+    oldest: datetime | None = None  # UTC
+
+    @property
+    def proof(self) -> str:  # empty without a certificate
+        "What is proved, in words."
+        if self.share is None or self.risk is None or self.oldest is None: return ""
+        least = floor(self.share * 1000 + 1e-6) / 10
+        return (f"right on >= {least:.1f} % of lines (median, risk {100 * self.risk:.3g} %), "
+                f"oldest of {self.oldest.day} {self.oldest:%B %Y}")
+
+    def words(self) -> str:
+        "A line of `status`."
+        if not self.certified: return f"certificates: none of {how_many(self.members, 'member')}"
+        return f"certificates: {self.certified:,} of {how_many(self.members, 'member')}, {self.proof}"
+
+
+def certified(
+    certificates: Mapping[str, SpotChecked],  # of `newest_certificates`
+    groups: Iterable[StoreGroup],
+) -> Certified:
+    "The certificates of the members of some groups, added up."
+    homes = {store: g.name for g in groups for store in g.members}
+    papers = [e for store, e in certificates.items() if e.group is not None and homes.get(store) == e.group]
+    if not papers: return Certified(len(homes), 0)
+    share, risk = median(e.share or 0.0 for e in papers), max(e.risk or 0.0 for e in papers)
+    return Certified(len(homes), len(papers), share, risk, min(e.at for e in papers))

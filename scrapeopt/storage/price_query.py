@@ -6,7 +6,7 @@
 __all__ = ['Source', 'check_categories', 'price_reader', 'as_frame']
 
 # %% ../../nbs/storage/price_query.ipynb #f189b8d5
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -22,12 +22,16 @@ from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
-from ..grouping.belief_state import KEPT_VIEWS, BeliefState, ServedPrices, in_parts
-from ..grouping.evidence_context import LatestSnapshots
+from ..grouping.belief_state import KEPT_VIEWS, BeliefState, GroupView, ServedPrices, in_parts
+from ..grouping.evidence_context import NO_TIME, LatestSnapshots, midnights
+from ..grouping.spot_prices import SpotPrices, SpottedPrices, last_seen, serve_spotted_parts
 from ..policies.base import Policy
+from ..policies.spot_beliefs import SpotBeliefs
 from .currencies import Money, newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
 from .lost_snapshots import LostSnapshot, damage_of, tell_lost
+from .spot_files import spot_check_times
+from .spot_tables import has_spot_beliefs, load_spot_beliefs
 from .tables import Company, Product
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ class Source:
     at: pd.Timestamp | None  # UTC, as it was known then; None: now
     before: "Source | None" = None  # the same company in the currency before, of the stores not seen since
     counts: pd.DataFrame | None = None  # as `newest`, without what turned out to be lost; None: nothing did
+    spot_checks: bool = False  # whether what stores showed in spot checks counts beside their snapshots
 
     @cached_property
     def money(self) -> Money:
@@ -73,6 +78,11 @@ class Source:
         if lost: return self.without(session, folder, lost).read(session, folder, stores, product)
         bare = asked.intersection(self.newest["store_id"]).difference(newest["store_id"]) if asked else set()
         return replace(found, latest=range_of_group(found.latest, bare)) if bare else found
+
+    def read_spots(self, session: Session, latest: LatestSnapshots) -> SpotBeliefs | None:
+        "What spot checks have taught of the stores and products that were read; None where they do not count yet."
+        if not (self.spot_checks and has_spot_beliefs(session, self.company, self.at)): return None
+        return load_spot_beliefs(session, self.company, latest, self.at)
 
     def without(self, session: Session, folder: Path, lost: Sequence[LostSnapshot]) -> "Source":
         "The company as if some snapshots, which cannot be read, were not there; a warning tells of each."
@@ -123,18 +133,40 @@ def chosen(texts: Sequence[str | None] | np.ndarray, which: np.ndarray) -> "pa.A
     import pyarrow as pa
     return pa.array(texts, pa.string()).take(pa.array(which))
 
+# %% ../../nbs/storage/price_query.ipynb #473216bc
+@dataclass(frozen=True, eq=False)
+class Shown:
+    "Who showed the prices that are served to some stores, and when: an element each price."
+    rows: np.ndarray  # (n,) int32 row in `latest`
+    times: np.ndarray  # (n,) datetime64[ns] UTC
+    group: np.ndarray  # (n,) int, position in the views of the group that it is from, -1: of none
+    inferred: np.ndarray  # (n,) bool: the store itself did not show it last
 
-def shown_by(
+
+def told_by(
     served: ServedPrices,
-    own: np.ndarray,  # (stores,) row of each store
-    witnesses: Sequence[np.ndarray],  # of each view (products,) row of the store that showed its price last
-) -> np.ndarray:  # (stores, products) int32, row of the store that showed each price
-    "Who showed the prices that are served."
-    shown = np.repeat(own.astype(np.int32)[:, None], served.prices.shape[1], 1)
-    for v, witness in enumerate(witnesses):
+    own: np.ndarray,  # (stores, products) or (stores, 1) int, of each store itself
+    views: Sequence[np.ndarray],  # (products,) int, of each group
+) -> np.ndarray:  # (served prices,) int32
+    "A number about whoever shows each price that is served: the store itself, or its group."
+    found = np.broadcast_to(own, served.prices.shape).astype(np.int32)
+    for v, view in enumerate(views):
         members = np.flatnonzero((served.group == v).any(1))
-        shown[members] = np.where(served.group[members] == v, witness, shown[members])
-    return shown
+        found[members] = np.where(served.group[members] == v, view, found[members])
+    return found[served.prices != NOT_SOLD]
+
+# %% ../../nbs/storage/price_query.ipynb #f246adc9
+def scraped_by(
+    latest: LatestSnapshots,
+    stores: Sequence[str],
+    served: ServedPrices,  # for these stores
+    witness: Callable[[GroupView], np.ndarray],  # (products,) row of the store that showed each price last
+) -> Shown:
+    "Who showed the prices that are served, where only scrapes count."
+    own = np.array([latest.row[s] for s in stores], np.int64)
+    rows = told_by(served, own[:, None], [witness(view) for view in served.views])
+    group = served.group[served.prices != NOT_SOLD]
+    return Shown(rows, latest.times[rows], group, group >= 0)
 
 # %% ../../nbs/storage/price_query.ipynb #9bbe96cb
 def served_rows(
@@ -142,25 +174,77 @@ def served_rows(
     latest: LatestSnapshots,
     stores: Sequence[str],
     served: ServedPrices,  # for these stores
-    witnesses: Sequence[np.ndarray],  # of each view (products,) row of the store that showed its price last
+    shown: Shown,
     places: int,  # decimals of the table
 ) -> "pa.RecordBatch":  # columns `PRICE_COLUMNS`
     "The served prices of some stores."
     import pyarrow as pa
     cells = served.prices != NOT_SOLD
     store, product = (at.astype(np.int32) for at in np.nonzero(cells))
-    shown = shown_by(served, np.array([latest.row[s] for s in stores], np.int64), witnesses)[cells]
-    group, units = served.group[cells] + np.int16(1), served.prices[cells].astype(np.int64)
+    units, kind = served.prices[cells].astype(np.int64), np.where(shown.inferred, shown.group + 2, 0)
     kinds = ["inferred_category" if view.category is not None else "inferred_group" for view in served.views]
     return pa.RecordBatch.from_pydict({
         "company": repeated(source.company.name, len(store)), "store_id": chosen(stores, store),
         "product_id": chosen(latest.products, product),
         "price": exact_decimals(units * 10 ** (places - source.money.decimals), places),
-        "currency": repeated(source.money.currency, len(store)), "source": chosen(["direct_scrape", *kinds], group),
-        "source_store": chosen(latest.stores, shown), "group": chosen([None, *(v.name for v in served.views)], group),
-        "scraped_at": pa.array(latest.times.astype("datetime64[us]")[shown], pa.timestamp("us", "UTC")),
+        "currency": repeated(source.money.currency, len(store)),
+        "source": chosen(["direct_scrape", "inferred_group", *kinds], kind),
+        "source_store": chosen(latest.stores, shown.rows),
+        "group": chosen([None, *(v.name for v in served.views)], shown.group + 1),
+        "scraped_at": pa.array(shown.times.astype("datetime64[us]"), pa.timestamp("us", "UTC")),
         "confidence": pa.array(served.confidence[cells].astype(float)), "name": chosen(latest.names, product),
         "category": chosen(latest.categories, product)}, schema=price_schema(places))
+
+# %% ../../nbs/storage/price_query.ipynb #e2bb262d
+@dataclass(frozen=True, eq=False)
+class SpotClock:
+    "When stores were spot checked last on each day, by row in `latest` and local day."
+    keys: np.ndarray  # (k,) int64, sorted
+    times: np.ndarray  # (k,) datetime64[ns] UTC
+
+
+DAY_BITS = 20  # of a key; the others are the row
+
+
+def spot_clock(latest: LatestSnapshots, times: Mapping[tuple[str, int], np.datetime64]) -> SpotClock:
+    "The times of the spot checks of the stores of `latest`."
+    known = sorted((latest.row[store] << DAY_BITS | day, at) for (store, day), at in times.items()
+                   if store in latest.row)
+    return SpotClock(np.array([key for key, _ in known], np.int64),
+                     np.array([at for _, at in known], "datetime64[ns]"))
+
+# %% ../../nbs/storage/price_query.ipynb #3f694b13
+def times_shown(
+    latest: LatestSnapshots,
+    clock: SpotClock,
+    rows: np.ndarray,  # (n,) int32 row in `latest`
+    days: np.ndarray,  # (n,) int32 local day on which that store showed a price
+) -> np.ndarray:  # (n,) datetime64[ns] UTC
+    "When stores showed prices; the midnight of the day where the spot check is not known any more."
+    times, checked = latest.times[rows], np.flatnonzero(days != latest.days[rows])
+    keys = rows[checked].astype(np.int64) << DAY_BITS | days[checked]
+    at = np.searchsorted(clock.keys, keys)
+    found = np.append(clock.keys, -1)[at] == keys
+    times[checked] = np.where(found, np.append(clock.times, NO_TIME)[at], midnights(days[checked]))
+    return times
+
+# %% ../../nbs/storage/price_query.ipynb #79443d3b
+def spotted_by(
+    latest: LatestSnapshots,
+    spots: SpotPrices,
+    clock: SpotClock,
+    stores: Sequence[str],
+    served: SpottedPrices,  # for these stores
+) -> Shown:
+    "Who showed the prices that are served, in a scrape or a spot check."
+    own, views = np.array([latest.row[s] for s in stores], np.int64), served.views
+    seen = last_seen(latest, spots, own)
+    rows = told_by(served, own[:, None], [view.shown for view in views])
+    days = told_by(served, seen.days, [view.days for view in views])
+    foretold = (served.group < 0) & (served.prices != seen.prices)  # the store's own price before, not its last one
+    group = np.where(foretold, served.home[:, None], served.group)
+    cells = served.prices != NOT_SOLD
+    return Shown(rows, times_shown(latest, clock, rows, days), group[cells], (foretold | (served.group >= 0))[cells])
 
 # %% ../../nbs/storage/price_query.ipynb #98d4a826
 def row_keys(rows: "pa.RecordBatch") -> "pa.Array":  # string
@@ -178,6 +262,7 @@ def with_older(new: "pa.RecordBatch", old: "pa.RecordBatch") -> "pa.RecordBatch"
 
 # %% ../../nbs/storage/price_query.ipynb #6ca2a748
 CHUNK_CELLS = 2 ** 25  # prices of the stores that are read at a time, beside those who speak for their groups
+SPOT_SHARE = 4  # times as many bytes that a price takes where spot checks count
 PART_CELLS = 2 ** 19  # prices of the stores that are served at a time
 
 
@@ -190,6 +275,27 @@ def product_count(
     if product is not None: return 1
     return session.scalar(select(func.count()).select_from(Product).where(Product.company_id == company.id)) or 0
 
+# %% ../../nbs/storage/price_query.ipynb #8e579030
+Told = Iterator[tuple[ServedPrices, Shown]]  # one part of the stores after the other
+
+
+def told_by_scrapes(source: Source, beliefs: BeliefState, parts: Sequence[Sequence[str]]) -> Told:
+    "The prices to serve for some stores, a few at a time, and who showed them, by their snapshots."
+    latest = beliefs.latest
+    witness = lru_cache(KEPT_VIEWS)(lambda view: view.witness(latest))
+    for stores, served in zip(parts, source.policy.serve_parts(beliefs, parts, source.now), strict=True):
+        yield served, scraped_by(latest, stores, served, witness)
+
+
+def told_by_spot_checks(
+    session: Session, source: Source, beliefs: BeliefState, parts: Sequence[Sequence[str]], known: SpotBeliefs,
+) -> Told:
+    "The prices to serve for some stores, a few at a time, and who showed them, by their snapshots and spot checks."
+    latest, spots = beliefs.latest, known.spots
+    clock = spot_clock(latest, spot_check_times(session, source.company, latest, source.at))
+    told = serve_spotted_parts(beliefs, spots, known.moves, parts, source.now, source.policy.reading)
+    for stores, served in zip(parts, told, strict=True): yield served, spotted_by(latest, spots, clock, stores, served)
+
 # %% ../../nbs/storage/price_query.ipynb #fcda9fb0
 def chunk_rows(
     session: Session,
@@ -201,13 +307,15 @@ def chunk_rows(
 ) -> Iterator["pa.RecordBatch"]:
     "The served prices of some stores of a company, one batch for each part."
     beliefs = source.read(session, folder, [*chain(*parts)], product)
-    witness = lru_cache(KEPT_VIEWS)(lambda view: view.witness(beliefs.latest))
+    known = source.read_spots(session, beliefs.latest)
+    told = told_by_scrapes(source, beliefs, parts) if known is None else told_by_spot_checks(
+        session, source, beliefs, parts, known)
     older: Iterator[pa.RecordBatch] = iter(())
     if source.before is not None and (old := set(source.before.stores).intersection(chain(*parts))):
         unseen = [[s for s in part if s in old] for part in parts]
         older = chunk_rows(session, folder, source.before, unseen, product, places)
-    for part, served in zip(parts, source.policy.serve_parts(beliefs, parts, source.now), strict=True):
-        rows = served_rows(source, beliefs.latest, part, served, [witness(view) for view in served.views], places)
+    for part, (served, shown) in zip(parts, told, strict=True):
+        rows = served_rows(source, beliefs.latest, part, served, shown, places)
         before = next(older, None)
         yield rows if before is None else with_older(rows, before)
 
@@ -222,7 +330,8 @@ def source_rows(
 ) -> Iterator["pa.RecordBatch"]:
     "The served prices of a company, one batch for a few stores."
     served, products = [s for s in source.stores if store in (None, s)], product_count(session, source.company, product)
-    for stores in in_parts(served, CHUNK_CELLS, products):
+    cells = CHUNK_CELLS // SPOT_SHARE if source.spot_checks else CHUNK_CELLS
+    for stores in in_parts(served, cells, products):
         yield from chunk_rows(session, folder, source, in_parts(stores, PART_CELLS, products), product, places)
 
 # %% ../../nbs/storage/price_query.ipynb #4342290d

@@ -28,8 +28,8 @@ from .ingest import quarantined_name
 from .inbox import inbox_files, scrape_stem, shown_path
 from .leases import in_the_works
 from .snapshot_places import is_there, snapshot_file, split_place, stored_times
-from .snapshots import read_snapshot, scrape_time
-from .tables import Snapshot
+from .snapshots import read_snapshot, scrape_time, spot_time
+from .tables import Snapshot, StoreSpotCheck
 from .text_blocks import ScrapedFile, text_digest
 
 # %% ../../nbs/storage/retention.ipynb #307e012b
@@ -62,7 +62,8 @@ def scraped_files(
     for root in roots(home, "archive", company):
         for path in inbox_files(root):
             if scrape_stem(path.name) is None or not path.is_file(): continue
-            try: at = scrape_time(path.name)
+            at = spot_time(path.name)
+            try: at = scrape_time(path.name) if at is None else at
             except InputError: continue
             if at <= until: yield path, at
 
@@ -93,6 +94,20 @@ def pack(path: Path) -> Files:  # what is freed
     return Files(0, before.st_size - packed.stat().st_size)
 
 # %% ../../nbs/storage/retention.ipynb #dd9aadad
+def kept_of(
+    home: Home,
+    path: Path,  # of a scraped file
+    digest: str,  # of its text
+    at: pd.Timestamp,  # UTC, when it was scraped
+) -> list[str] | None:  # paths of its snapshots; None: the state has nothing of it
+    "What the state has of a scraped file: the answer to a spot check has no snapshot, it is in the state itself."
+    spot = select(StoreSpotCheck.id).where(StoreSpotCheck.digest == digest, StoreSpotCheck.at == at).limit(1)
+    scrape = select(Snapshot.path).where(Snapshot.digest == digest, Snapshot.scraped_at == at)
+    with home.read() as session:
+        if spot_time(path.name) is not None: return None if session.scalar(spot) is None else []
+        return list(session.scalars(scrape)) or None
+
+
 def drop_archived(
     home: Home,
     path: Path,  # in the archive
@@ -101,9 +116,7 @@ def drop_archived(
     "Remove a scraped file whose prices are safe; `InputError` where they are not."
     if not path.exists(): return Files()
     digest, size = text_digest(ScrapedFile(path)), one_file(path)
-    with home.read() as session:
-        kept = list(session.scalars(select(Snapshot.path).where(Snapshot.digest == digest, Snapshot.scraped_at == at)))
-    if not kept: raise InputError("the state has no snapshot of it")
+    if (kept := kept_of(home, path, digest, at)) is None: raise InputError("the state has no snapshot of it")
     try:
         for snapshot in kept: read_snapshot(home.path / snapshot)
     except InputError as e: raise InputError("its snapshot cannot be read, and can be made of it: "

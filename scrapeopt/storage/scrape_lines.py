@@ -248,13 +248,18 @@ class Scrape:
     rows: "pa.Table"  # line, product_id, price (int32 units of 10^-decimals), category, and the extras that it has
     names: Iterable["pa.RecordBatch"] = ()  # line, name; of all lines
     digest: str = ""  # SHA-256 of the text
-    not_on_sale: int = 0  # products without a price
+    unsold: "pa.Array | None" = None  # ids of the products without a price; None: none
     replaced: int = 0  # lines that gave way to a later one of the same product
     bad_lines: int = 0
     first_bad: str = ""  # the first of them: its number and the reason
     several: int = 0  # products that came with several prices
     first_several: str = ""  # the sentence about the first of them
     put_aside: int = 0  # lines in quarantine: the bad ones, and those with another price that gave way
+
+    @property
+    def not_on_sale(self) -> int:
+        "Products without a price."
+        return 0 if self.unsold is None else len(self.unsold)
 
     @property
     def products(self) -> list[str]:
@@ -451,6 +456,6 @@ def read_scrape(
         for bad in told_again(blocks, replaced): put_aside(bad)
     sold = rows["price"].to_numpy() != NOT_SOLD
     kept = rows if (last & sold).all() else rows.filter(last & sold)
-    return Scrape(kept, found.names, digest.hexdigest(), int((last & ~sold).sum()),
+    return Scrape(kept, found.names, digest.hexdigest(), rows.filter(last & ~sold)["product_id"].combine_chunks(),
                   int((~last).sum()), found.bad_lines, found.first_bad, replaced.several, replaced.sentence,
                   found.bad_lines + len(replaced.lines))

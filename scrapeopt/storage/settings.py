@@ -42,7 +42,9 @@ class CompanySettings(BaseModel):
     zero_is_a_price: bool = False  # or it means "not on sale", as null does
     not_a_price: list[Decimal] = Field(default_factory=list)  # other placeholders for "not on sale"
     cost_per_request: float = Field(default=0.0, ge=0, le=10**6)  # of a scraper's request, as for a proxy; 0: not told
-    requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # of one store; 0: one for each product
+    spot_checks: bool = False  # whether the policy may ask its stores for a few products instead of all
+    requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # of one store; 0: as `products_per_request` says
+    products_per_request: float = Field(default=1.0, ge=1, le=10**6)  # that one request of a spot check brings
     cost_currency: str = Field(default="", pattern="^([A-Z]{3})?$")  # of `cost_per_request`; "": that of the prices
 
     @field_validator("timezone")
@@ -242,7 +244,9 @@ policy = {policy}
 #   zero_is_a_price = false    # 0 means "not on sale", as null and "" do
 #   not_a_price = []           # other prices that mean it, such as [99999.99]
 #   cost_per_request = 0.0     # what a request costs: status and report say then what is saved in money
-#   requests_per_scrape = 0.0  # how many a scrape of one store takes; 0: one for each product
+#   spot_checks = false        # true: stores may be asked for a few products where these decide, if the scraper can
+#   requests_per_scrape = 0.0  # how many a scrape of one store takes; 0: as products_per_request says
+#   products_per_request = 1.0 # how many products a request of a spot check brings
 #   cost_currency = ""         # in which that is paid, such as "USD"; "": that of the prices
 '''
 

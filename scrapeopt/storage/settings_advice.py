@@ -58,6 +58,8 @@ WHEN_OF_COMPANY = {  # key: what would be a reason to change it
     "zero_is_a_price": "When the chain gives things away.",
     "not_a_price": "When the shop writes 99999.99, or another placeholder, for what is not on sale.",
     "cost_per_request": "When a request has a price, as through a proxy: `status` and the report then count money.",
+    "spot_checks": "true where the scraper can look up single products: the tutorial on your own site shows how.",
     "requests_per_scrape": "When a scrape takes another number of requests than one for each product.",
+    "products_per_request": "When one request can ask for several products, as shops' own interfaces can.",
     "cost_currency": "When requests are paid in another currency than the shop's.",
 }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKUP_TODO', 'check_schema', 'check_database', 'logged_groups', 'check_groups', 'check_members', 'mute_groups',
-           'check_titles', 'check_leases', 'newest_usable', 'check_times', 'check_learned']
+           'check_titles', 'check_leases', 'newest_usable', 'check_times', 'check_learned', 'check_spot_checks']
 
 # %% ../../nbs/storage/state_checks.ipynb #b8625373
 import zlib
@@ -17,15 +17,17 @@ import pandas as pd
 from sqlalchemy import Engine, func, inspect, select, text
 from sqlalchemy.orm import Session
 
-from ..core.errors import how_many
+from ..core.errors import InputError, how_many
 from ..grouping.confidence import no_counts
 from ..grouping.events import GroupState, StoreGroup
 from .belief_tables import unpack_agreement
 from .findings import Finding
 from .ingest import MAX_AHEAD
 from .repository import past_events, read_groups
-from .tables import STATE_VERSION, Base, Company, CompanyBeliefs, Lease, Snapshot, SnapshotAgreement
-from .tables import Store, state_version
+from .spot_files import unpack_answer
+from .spot_tables import read_block
+from .tables import STATE_VERSION, Base, Company, CompanyBeliefs, CompanySpotBeliefs, Lease, Snapshot
+from .tables import SnapshotAgreement, Store, StoreSpotCheck, state_version
 
 # %% ../../nbs/storage/state_checks.ipynb #c1471dba
 BACKUP_TODO = "put the state back from a backup"
@@ -181,3 +183,19 @@ def check_learned(session: Session, company: Company) -> Iterator[Finding]:
         if fault := beliefs_fault(row): yield Finding(
             "beliefs", company.name, f"{row.at:%Y-%m-%d %H:%M}", f"what was learned up to {row.at:%Y-%m-%d %H:%M} UTC "
             f"{fault}", "", row.id)
+
+# %% ../../nbs/storage/state_checks.ipynb #21504753
+def check_spot_checks(session: Session, company: Company) -> Iterator[Finding]:
+    "That what stores answered to spot checks, and what that has taught, can be read."
+    query = (select(Store.store_id, StoreSpotCheck).join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id)
+             .where(Store.company_id == company.id).order_by(StoreSpotCheck.id))
+    for store, row in session.execute(query):
+        try: fault = "" if len(unpack_answer(row.answer)[0]) == row.products else "has another number of products"
+        except InputError as e: fault = str(e)
+        if fault: yield Finding("spot_check", company.name, store, f"the spot check of store {store} of "
+                                f"{row.at:%Y-%m-%d %H:%M} UTC {fault}", "", row.id)
+    for taught in session.scalars(select(CompanySpotBeliefs).where(CompanySpotBeliefs.company_id == company.id)):
+        when = f"{taught.at:%Y-%m-%d %H:%M}"
+        try: read_block(taught.content)
+        except InputError as e: yield Finding(
+            "spot_beliefs", company.name, when, f"what spot checks have taught up to {when} UTC {e}", "", taught.id)

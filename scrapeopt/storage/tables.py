@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['candidate_link', 'STATE_VERSION', 'UTCTime', 'Base', 'Company', 'Cluster', 'Store', 'Snapshot', 'Product',
            'StoreGroupMembership', 'StoreGroupRow', 'GroupEvent', 'InferenceAudit', 'CompanyBeliefs',
-           'SnapshotAgreement', 'TokenBucketRow', 'Lease', 'Run', 'reading', 'state_file', 'open_file', 'connect',
-           'state_version', 'holds_state', 'run_migrations', 'migrate']
+           'SnapshotAgreement', 'TokenBucketRow', 'Lease', 'StoreSpotCheck', 'CompanySpotBeliefs', 'Run', 'reading',
+           'state_file', 'open_file', 'connect', 'state_version', 'holds_state', 'run_migrations', 'migrate']
 
 # %% ../../nbs/storage/tables.ipynb #5bbd8273
 import os
@@ -219,6 +219,31 @@ class Lease(Base):
     run: Mapped[str]  # whose it is
     until: Mapped[Timestamp]  # UTC, when it ends unless the run gives a sign of life
 
+# %% ../../nbs/storage/tables.ipynb #c3380fbe
+class StoreSpotCheck(Base):
+    "What a store answered to a spot check; append-only."
+    __tablename__ = "spot_check"
+    __table_args__ = (UniqueConstraint("store_pk", "at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    store_pk: Mapped[int] = mapped_column(ForeignKey("store.id"))
+    at: Mapped[Timestamp]
+    products: Mapped[int]  # that were asked for and answered
+    bad_lines: Mapped[int]
+    digest: Mapped[str]  # SHA-256 of the scraped text
+    answer: Mapped[bytes]  # ids and prices, packed; `storage/spot_files`
+    currency: Mapped[str]  # that the prices were taken in
+    decimals: Mapped[int]  # they are in units of 10^-decimals
+
+
+class CompanySpotBeliefs(Base):
+    "What spot checks have taught of a company by some moment, beside what scrapes have."
+    __tablename__ = "company_spot_beliefs"
+    __table_args__ = (UniqueConstraint("company_id", "at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    company_id: Mapped[int] = mapped_column(ForeignKey("company.id"))
+    at: Mapped[Timestamp]  # of the newest scrape or spot check that it rests on
+    content: Mapped[bytes]  # packed; `storage/spot_tables`
+
 # %% ../../nbs/storage/tables.ipynb #335b465d
 class Run(Base):
     "A run of a command that changes the workspace; it changes nothing of what is known of stores and prices."
@@ -362,7 +387,7 @@ def connect(
     except DBAPIError as e: raise InputError(f"the database of db_url cannot be opened: it {database_reason(e)}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
-STATE_VERSION = "0008"  # the newest migration
+STATE_VERSION = "0009"  # the newest migration
 
 
 def state_version(engine: Engine) -> str | None:

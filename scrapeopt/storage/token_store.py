@@ -40,7 +40,7 @@ def load_bucket(
 def pay_scrapes(
     session: Session,
     settings: Settings,
-    scrapes: int,
+    scrapes: float,  # a spot check is a part of one
     day: int,  # local day on which they were made
 ) -> None:
     """Take scrapes out of the bucket; what was made before the day up to which it is filled is paid already.
