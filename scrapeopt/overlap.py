@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from .core.bitplane_kernels import ROUNDING
 from .core.bitplanes import PricePlanes, among_themselves, count_parts, pack, price_planes, row_counts
 from .core.bitplanes import row_shared
+from .core.calendar import SyncWindow
 from .core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
@@ -201,7 +202,11 @@ class MatchRule:
     def match(self, shared: ArrayLike, equal: ArrayLike, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Whether these counts make a match (bool); broadcasts."
         shared, equal = np.asarray(shared), np.asarray(equal)
-        return (shared >= self.needed(sold_a, sold_b)) & (equal >= self.match_threshold * shared - ROUNDING)
+        return (shared >= self.needed(sold_a, sold_b)) & self.equal_enough(shared, equal)
+
+    def equal_enough(self, shared: np.ndarray, equal: np.ndarray) -> np.ndarray:
+        "Whether `equal` of the `shared` products are enough True Overlap (bool); broadcasts."
+        return equal >= self.match_threshold * shared - ROUNDING
 
     def in_range(self, shared: ArrayLike, sold: ArrayLike) -> np.ndarray:
         "Whether `shared` of a Rogue's `sold` products are enough Range Overlap (bool); broadcasts."
@@ -423,6 +428,15 @@ class PriceMatrix:
             found = row_counts(planes, row, planes, others)
             shared, equal = shared + found[0], equal + found[1]
         return shared, np.where(others == row, shared, equal)
+
+    @cached_property
+    def _weeks(self) -> dict[SyncWindow, np.ndarray]: return {}
+
+    def timely(self, row: int, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
+        "Which snapshots in other rows may be compared with the one in a row (R3); price weeks are counted once."
+        if window not in self._weeks: self._weeks[window] = window.price_week(self.times)
+        near = abs(self.times[others] - self.times[row]) <= window.span  # False for NaT
+        return near & (self._weeks[window][others] == self._weeks[window][row])
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 from ..core.errors import how_many
@@ -72,9 +72,17 @@ class GroupState:
         "The state with `group` in the place of the one of that name."
         return replace(self, groups={**self.groups, group.name: group})
 
+    @cached_property
+    def _by_category(self) -> dict[str | None, list[StoreGroup]]:
+        "The active groups by category, each list by name; put in order when first asked for."
+        found: dict[str | None, list[StoreGroup]] = {}
+        for group in by_name(g for g in self.groups.values() if g.is_active):
+            found.setdefault(group.category, []).append(group)
+        return found
+
     def active(self, category: str | None = None) -> list[StoreGroup]:
         "The active full groups, or those of one `category`, by name."
-        return by_name(g for g in self.groups.values() if g.is_active and g.category == category)
+        return [*self._by_category.get(category, ())]
 
     def group_of(self, store: str, category: str | None = None) -> StoreGroup | None:
         "The active group that `store` belongs to, or None: an outlier."
