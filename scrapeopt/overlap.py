@@ -196,7 +196,7 @@ class MatchRule:
 
     def needed(self, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Shared products needed for a verdict between stores that sell `sold_a` and `sold_b` products; broadcasts."
-        half = -(-np.minimum(sold_a, sold_b) // 2)  # rounded up
+        half = (np.minimum(sold_a, sold_b) + 1) // 2  # rounded up
         return np.maximum(1, np.minimum(self.min_shared, half))
 
     def match(self, shared: ArrayLike, equal: ArrayLike, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
@@ -430,13 +430,17 @@ class PriceMatrix:
         return shared, np.where(others == row, shared, equal)
 
     @cached_property
-    def _weeks(self) -> dict[SyncWindow, np.ndarray]: return {}
+    def _clock(self) -> np.ndarray: return self.times.astype("datetime64[ns]").astype(np.int64)  # NaT: the smallest
+
+    @cached_property
+    def _weeks(self) -> dict[SyncWindow, np.ndarray]: return {}  # of the windows that were asked about
 
     def timely(self, row: int, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
         "Which snapshots in other rows may be compared with the one in a row (R3); price weeks are counted once."
-        if window not in self._weeks: self._weeks[window] = window.price_week(self.times)
-        near = abs(self.times[others] - self.times[row]) <= window.span  # False for NaT
-        return near & (self._weeks[window][others] == self._weeks[window][row])
+        if (weeks := self._weeks.get(window)) is None: weeks = self._weeks[window] = window.price_week(self.times)
+        if weeks[row] < 0: return np.zeros(len(others), bool)  # it was never scraped
+        near = abs(self._clock[others] - self._clock[row]) <= window.span.astype(np.int64)
+        return near & (weeks[others] == weeks[row])
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."

@@ -38,7 +38,7 @@ class DocumentContext:
     category: str | None = None
     events: list[Event] = field(default_factory=list)
     propose: bool = False  # whether fingerprints name the groups worth trying
-    _ordered: dict[frozenset[str], list[str]] = field(default_factory=dict, init=False)  # outliers put in order
+    _ordered: dict[frozenset[str], tuple[list[str], np.ndarray]] = field(default_factory=dict, init=False)  # outliers
     _places: "Places | None" = field(default=None, init=False)  # those of the last state that was asked about
 
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
@@ -57,10 +57,11 @@ class DocumentContext:
         times = self.prices.times[np.array([self.prices.row(s) for s in known], int)]
         return [known[i] for i in np.argsort(-times.astype(np.int64), kind="stable")]
 
-    def outliers_newest_first(self) -> list[str]:
-        "The outliers that may be grouped, in a group by now or not, the most recently scraped first."
+    def outliers_newest_first(self) -> tuple[list[str], np.ndarray]:
+        "The outliers that may be grouped, in a group by now or not, the most recently scraped first; their rows."
         if self.outliers_allowed not in self._ordered:
-            self._ordered[self.outliers_allowed] = self.newest_first(self.outliers_allowed)
+            names = self.newest_first(self.outliers_allowed)
+            self._ordered[self.outliers_allowed] = names, self.prices.rows(names)
         return self._ordered[self.outliers_allowed]
 
     @property
@@ -87,15 +88,16 @@ class Places:
         "The groups that the store in a row may join, without the one that cast it out."
         others = self.leads != row
         if origin is not None: others &= np.array([g.name != origin for g in self.groups], bool)
-        return np.flatnonzero(others)
+        return others.nonzero()[0]
 
 
 def places_of(ctx: DocumentContext) -> Places:
     "Where a store without a group may go as things stand."
     grouped = ctx.state.grouped(ctx.category)
     groups = [g for g in ctx.state.active(ctx.category) if g.ambassador is not None and g.ambassador in ctx.prices]
-    free = [s for s in ctx.outliers_newest_first() if s not in grouped]
-    return Places(ctx.state, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), ctx.prices.rows(free))
+    names, rows = ctx.outliers_newest_first()
+    free = rows[np.array([s not in grouped for s in names], bool)]
+    return Places(ctx.state, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
 
 # %% ../../nbs/grouping/checks.ipynb #a8adc2c0
 def _hand_over(ctx: DocumentContext, name: str, store: str | None) -> None:
@@ -325,9 +327,9 @@ def best_home(
     able = supplying_rows(ctx.prices, row, rows, ctx.rule, ctx.window)
     if not len(able): return None, float("nan")
     seen = compare_rows(ctx.prices, row, able, ctx.rule, ctx.window)
-    fits = np.flatnonzero(seen.match)
-    if not len(fits): return None, float("nan")
-    best = fits[np.argmax(seen.true[fits])]
+    match = seen.match
+    if not match.any(): return None, float("nan")
+    best = int(np.argmax(np.where(match, seen.true, -1)))
     return int(able[best]), float(seen.true[best])
 
 
@@ -356,8 +358,7 @@ def match_outliers(
     row, free = ctx.prices.row(store), ctx.places.outliers
     others = free[free != row]
     verdict = compare_rows(ctx.prices, row, others, ctx.rule, ctx.window)
-    matching = [store, *ctx.prices.stores[others[verdict.match]].tolist()]
-    tried = int(np.count_nonzero(verdict.comparable))
+    tried, matching = int(np.count_nonzero(verdict.comparable)), [store, *ctx.prices.stores[others[verdict.match]].tolist()]
     if len(matching) < 2: return matching, tried
     table = match_matrix(ctx.prices, matching, ctx.rule, ctx.window)
     return [matching[i] for i in largest_agreeing_set(table)], tried
@@ -387,11 +388,12 @@ def nearest_home(ctx: DocumentContext, store: str, origin: str | None = None) ->
     leads = places.leads[groups]
     seen = compare_rows(ctx.prices, row, leads, ctx.rule, ctx.window)
     tried = int(np.count_nonzero(seen.comparable))
-    if not seen.enough.any(): return {"groups_tried": tried, "gap_h": missed_by_h(ctx, row, leads)}
-    best = int(np.argmax(np.where(seen.enough, seen.match + seen.true, -1)))  # a match before all others
+    enough, true = seen.enough, seen.true
+    if not enough.any(): return {"groups_tried": tried, "gap_h": missed_by_h(ctx, row, leads)}
+    best = int(np.argmax(np.where(enough, seen.match + true, -1)))  # a match before all others
     nearest = places.groups[groups[best]]
     return {"groups_tried": tried, "nearest": nearest.name, "against": nearest.ambassador,
-            "true": float(seen.true[best]), "range": float(seen.range[best]), "shared": int(seen.shared[best]),
+            "true": float(true[best]), "range": float(seen.range[best]), "shared": int(seen.shared[best]),
             "match_threshold": ctx.rule.match_threshold, "range_threshold": ctx.rule.range_threshold}
 
 # %% ../../nbs/grouping/checks.ipynb #1e81a282

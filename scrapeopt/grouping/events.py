@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.errors import how_many
@@ -65,8 +65,12 @@ class GroupState:
         return event.applied_to(self)
 
     def replay(self, events: Iterable[Event]) -> GroupState:
-        "The state after all `events`, in their order."
-        return reduce(GroupState.apply, events, self)
+        "The state after all `events`, in their order; events that change one group share one copy of the groups."
+        state, groups = self, dict(self.groups)
+        for event in events:
+            if not event.changes_one_group: groups = dict((state := replace(state, groups=groups).apply(event)).groups)
+            elif event.group: groups[event.group] = event.change(groups[event.group])
+        return replace(state, groups=groups)
 
     def put(self, group: StoreGroup) -> GroupState:
         "The state with `group` in the place of the one of that name."
@@ -109,6 +113,11 @@ class Event:
     def applied_to(self, state: GroupState) -> GroupState:
         "What the event makes of the whole state."
         return state.put(self.change(state.groups[self.group])) if self.group else state
+
+    @property
+    def changes_one_group(self) -> bool:
+        "Whether what it makes of its group is all that it does."
+        return type(self).applied_to is Event.applied_to
 
     def stores(self) -> tuple[str, ...]:
         "The stores that the event is about."

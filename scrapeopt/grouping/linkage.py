@@ -9,7 +9,7 @@ __all__ = ['Comparison', 'compare_rows', 'compare', 'match_matrix', 'supplying_r
 
 # %% ../../nbs/grouping/linkage.ipynb #8db172f3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,18 +18,43 @@ from ..discovery import sync_cohorts
 from ..overlap import MatchRule, OverlapMatrix, PriceMatrix
 
 # %% ../../nbs/grouping/linkage.ipynb #d3a9335e
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
-    "One store against k others, position by position; arrays of shape (k,)."
+    "One store against k others, position by position; arrays of shape (k,). What nobody asks for is not computed."
     timely: np.ndarray  # bool: taken within the window
-    comparable: np.ndarray  # bool: timely, and something is shared
-    shared: np.ndarray  # int32: products that both sell
-    enough: np.ndarray  # bool: comparable, and enough is shared for a verdict
-    true: np.ndarray  # float True Overlap, NaN where nothing is shared
-    range: np.ndarray  # float: of the store's catalogue, the share that the other sells too
-    match: np.ndarray  # bool: comparable, and R4 holds
+    shared: np.ndarray  # int: products that both sell
+    equal: np.ndarray  # int: those of them at the same price
+    sold: np.ndarray  # int: products that each of the others sells; -1: it has no prices
+    own_sold: int  # products that the store sells
+    rule: MatchRule
 
+    @property
+    def comparable(self) -> np.ndarray:  # bool
+        "Timely, and something is shared."
+        return self.timely & (self.shared > 0)
 
+    @property
+    def enough(self) -> np.ndarray:  # bool
+        "Comparable, and enough is shared for a verdict."
+        return self.comparable & (self.shared >= self.rule.needed(self.own_sold, self.sold))
+
+    @property
+    def true(self) -> np.ndarray:  # float
+        "True Overlap, NaN where nothing is shared."
+        return np.where(self.shared > 0, self.equal / np.maximum(self.shared, 1), np.nan)
+
+    @property
+    def range(self) -> np.ndarray:  # float
+        "Of the store's catalogue, the share that the other sells too."
+        return np.where(self.sold >= 0, self.shared / self.own_sold if self.own_sold else np.nan, np.nan)
+
+    @property
+    def match(self) -> np.ndarray:  # bool
+        "Comparable, and R4 holds."
+        near = self.comparable & self.rule.equal_enough(self.shared, self.equal)
+        return near & (self.shared >= self.rule.needed(self.own_sold, self.sold)) if near.any() else near
+
+# %% ../../nbs/grouping/linkage.ipynb #a18a459a
 def compare_rows(
     prices: PriceMatrix,
     row: int,  # of the one
@@ -39,16 +64,9 @@ def compare_rows(
 ) -> Comparison:
     "Compare the store in a row with those in others (R3, R4)."
     shared, equal = prices.counts(row, rows)
-    own_sold, sold = int(prices.sold[row]), prices.sold[rows]
-    timely = prices.timely(row, rows, window)
-    comparable, needed = timely & (shared > 0), rule.needed(own_sold, sold)
-    true = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
-    held = shared / own_sold if own_sold else np.full(len(rows), np.nan)
-    enough = comparable & (shared >= needed)
-    return Comparison(timely, comparable, shared, enough, true, held, enough & rule.equal_enough(shared, equal))
+    return Comparison(prices.timely(row, rows, window), shared, equal, prices.sold[rows], int(prices.sold[row]), rule)
 
 
-# %% ../../nbs/grouping/linkage.ipynb #a18a459a
 def compare(
     prices: PriceMatrix,
     store: str | None,  # the one; None or without prices: comparable with nobody
@@ -58,13 +76,13 @@ def compare(
 ) -> Comparison:
     "Compare `store` with each of `others` (R3, R4)."
     rows = prices.rows(others)
-    known, no, unknown = rows >= 0, np.zeros(len(rows), bool), np.full(len(rows), np.nan)
-    found = Comparison(no, no.copy(), np.zeros(len(rows), np.int32), no.copy(), unknown, unknown.copy(), no.copy())
+    known, none = rows >= 0, np.zeros(len(rows), int)
+    found = Comparison(none > 0, none, none.copy(), none - 1, 0, rule)
     if store is None or store not in prices or not known.any(): return found
     seen = compare_rows(prices, prices.row(store), rows[known], rule, window)
     if known.all(): return seen
-    for whole, part in zip(vars(found).values(), vars(seen).values(), strict=True): whole[known] = part
-    return found
+    for name in ("timely", "shared", "equal", "sold"): getattr(found, name)[known] = getattr(seen, name)
+    return replace(found, own_sold=seen.own_sold)
 
 # %% ../../nbs/grouping/linkage.ipynb #834c3653
 def match_matrix(
