@@ -7,6 +7,7 @@ __all__ = ['FINGERPRINTS_PAY', 'DocumentContext', 'is_outlier', 'new_name', 'hom
            'place_outlier', 'run_checks', 'category_round']
 
 # %% ../../nbs/grouping/checks.ipynb #7ed13539
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,8 +21,8 @@ from .events import HEALTHY, AmbassadorChanged, CandidateConfirmed, CandidatesCl
 from .events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState
 from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, StoreJoined, StoreLeft
 from .events import StoreOutcast
-from .linkage import Comparison, alike_sets, compare, compare_rows, largest_agreeing_set, match_matrix
-from .linkage import most_alike, positions_by_label, supplying_rows
+from .linkage import Comparison, alike_sets, compare, compare_rows, largest_agreeing_set
+from .linkage import match_matrix, most_alike, positions_by_label, supplying_rows
 from ..overlap import MatchRule, PriceMatrix
 
 # %% ../../nbs/grouping/checks.ipynb #cee43e0e
@@ -38,7 +39,7 @@ class DocumentContext:
     category: str | None = None
     events: list[Event] = field(default_factory=list)
     propose: bool = False  # whether fingerprints name the groups worth trying
-    _ordered: dict[frozenset[str], tuple[list[str], np.ndarray]] = field(default_factory=dict, init=False)  # outliers
+    _ordered: dict[frozenset[str], tuple[list[str], np.ndarray]] = field(default_factory=dict, init=False)
     _places: "Places | None" = field(default=None, init=False)  # those of the last state that was asked about
 
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
@@ -140,7 +141,8 @@ def new_name(
 # %% ../../nbs/grouping/checks.ipynb #2bcf4eca
 def home_cluster(ctx: DocumentContext, members: Collection[str]) -> str:
     "The cluster that most of some stores lie in, the first by name on a tie."
-    return str(pd.Series([ctx.place.get(s, "") for s in sorted(members)]).mode()[0])
+    stores_of = Counter(ctx.place.get(s, "") for s in members)
+    return min(stores_of, key=lambda place: (-stores_of[place], place))
 
 # %% ../../nbs/grouping/checks.ipynb #9963849b
 def first_ambassador(
@@ -358,7 +360,8 @@ def match_outliers(
     row, free = ctx.prices.row(store), ctx.places.outliers
     others = free[free != row]
     verdict = compare_rows(ctx.prices, row, others, ctx.rule, ctx.window)
-    tried, matching = int(np.count_nonzero(verdict.comparable)), [store, *ctx.prices.stores[others[verdict.match]].tolist()]
+    tried = int(np.count_nonzero(verdict.comparable))
+    matching = [store, *ctx.prices.stores[others[verdict.match]].tolist()]
     if len(matching) < 2: return matching, tried
     table = match_matrix(ctx.prices, matching, ctx.rule, ctx.window)
     return [matching[i] for i in largest_agreeing_set(table)], tried
