@@ -740,8 +740,9 @@ def command_fault(
     first = failures[0]
     last = (first.detail.splitlines() or [""])[-1]
     same = {(f.reason, f.detail.replace(f.task.store_id, "")) for f in failures}
-    started = first.reason not in ("exit code 126", "exit code 127")  # what shells say of what they cannot run
-    if len(same) > 1 or not first.reason.startswith("exit code") or (started and not CANNOT_START.search(last)): return ""
+    unstarted = first.reason in ("exit code 126", "exit code 127")  # what shells say of what they cannot run
+    missing = first.reason.startswith("exit code") and CANNOT_START.search(last)
+    if len(same) > 1 or not (unstarted or missing): return ""
     return (f"the command cannot work for any store ({first.reason}{f': {last}' if last else ''}): mend it and scrape "
             "again; no store is held to have failed")
 

@@ -90,7 +90,7 @@ def dashboard(
 TwinOption = Annotated[str, typer.Option(
     "--twin", metavar="ARCHETYPE", help="A twin: uniform, state_zones, autonomy, dominicks or algorithmic.")]
 PanelOption = Annotated[Path | None, typer.Option(
-    "--panel", metavar="FILE", help="Recorded prices instead: .parquet or .csv with store, product, date, price.",
+    "--panel", metavar="FILE", help="Recorded prices instead, as scrapeopt panel writes them: store, product, date, price.",
     show_default="a twin")]
 PlacesOption = Annotated[Path | None, typer.Option(
     "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon.", show_default="unknown")]
