@@ -2,8 +2,8 @@
 
 Run it with `make bench`. Twenty moves over the whole range of the slider, the median and the slowest beside the target
 of 0.3 s: 0.1 s feels immediate, and from 1 s on a train of thought is interrupted (Nielsen, Usability Engineering,
-1993). No test asserts it, as machines are busy with other things too; `tests/test_dashboard.py` counts what a move draws
-and compares.
+1993). No test asserts it, as machines are busy with other things too; `tests/test_dashboard.py` counts what a move
+draws and compares.
 """
 import json
 import time

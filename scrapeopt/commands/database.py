@@ -109,8 +109,8 @@ def upgrade(
                f"the state has version {STATE_VERSION} now, it had {before}{as_it_was}")
 
 # %% ../../nbs/commands/database.ipynb #748b7cd1
-NOT_IN_A_BACKUP = ("Not in it: scrapeopt.toml, prices/, archive/, inbox/ and quarantine/. They are plain files: copy the "
-                   "folder as well.")
+NOT_IN_A_BACKUP = ("Not in it: scrapeopt.toml, prices/, archive/, inbox/ and quarantine/. They are plain files: copy "
+                   "the folder as well.")
 
 
 @db_app.command()
