@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from .core.bitplane_kernels import ROUNDING
 from .core.bitplanes import PricePlanes, among_themselves, count_parts, pack, price_planes, row_counts
 from .core.bitplanes import row_shared
+from .core.calendar import SyncWindow
 from .core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from .core.errors import InputError
 from .core.fingerprints import FingerprintIndex
@@ -195,13 +196,17 @@ class MatchRule:
 
     def needed(self, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Shared products needed for a verdict between stores that sell `sold_a` and `sold_b` products; broadcasts."
-        half = -(-np.minimum(sold_a, sold_b) // 2)  # rounded up
+        half = (np.minimum(sold_a, sold_b) + 1) // 2  # rounded up
         return np.maximum(1, np.minimum(self.min_shared, half))
 
     def match(self, shared: ArrayLike, equal: ArrayLike, sold_a: ArrayLike, sold_b: ArrayLike) -> np.ndarray:
         "Whether these counts make a match (bool); broadcasts."
         shared, equal = np.asarray(shared), np.asarray(equal)
-        return (shared >= self.needed(sold_a, sold_b)) & (equal >= self.match_threshold * shared - ROUNDING)
+        return (shared >= self.needed(sold_a, sold_b)) & self.equal_enough(shared, equal)
+
+    def equal_enough(self, shared: np.ndarray, equal: np.ndarray) -> np.ndarray:
+        "Whether `equal` of the `shared` products are enough True Overlap (bool); broadcasts."
+        return equal >= self.match_threshold * shared - ROUNDING
 
     def in_range(self, shared: ArrayLike, sold: ArrayLike) -> np.ndarray:
         "Whether `shared` of a Rogue's `sold` products are enough Range Overlap (bool); broadcasts."
@@ -423,6 +428,19 @@ class PriceMatrix:
             found = row_counts(planes, row, planes, others)
             shared, equal = shared + found[0], equal + found[1]
         return shared, np.where(others == row, shared, equal)
+
+    @cached_property
+    def _clock(self) -> np.ndarray: return self.times.astype("datetime64[ns]").astype(np.int64)  # NaT: the smallest
+
+    @cached_property
+    def _weeks(self) -> dict[SyncWindow, np.ndarray]: return {}  # of the windows that were asked about
+
+    def timely(self, row: int, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
+        "Which snapshots in other rows may be compared with the one in a row (R3); price weeks are counted once."
+        if (weeks := self._weeks.get(window)) is None: weeks = self._weeks[window] = window.price_week(self.times)
+        if weeks[row] < 0: return np.zeros(len(others), bool)  # it was never scraped
+        near = abs(self._clock[others] - self._clock[row]) <= window.span.astype(np.int64)
+        return near & (weeks[others] == weeks[row])
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."

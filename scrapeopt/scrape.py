@@ -214,6 +214,19 @@ def fill_command(
             raise InputError(f"{value!r} would be an option of the scraper: write --store={word} or -- {word}")
     return filled
 
+# %% ../nbs/08_scrape.ipynb #1dad36c6
+INTERPRETERS = r"(?:ba|da|z|k)?sh|python[\d.]*|pypy[\d.]*|perl|ruby|lua|node|nodejs|php|Rscript"
+
+
+def check_script(
+    words: list[str],  # of `parse_command`
+) -> None:
+    "`InputError` when the command begins with an interpreter and a script that is not there."
+    program, script = Path(words[0]).name, words[1] if len(words) > 1 else "-"
+    if not re.fullmatch(INTERPRETERS, program) or script.startswith("-") or "{" in script: return
+    if not Path(script).exists():
+        raise InputError(f"command {shlex.join(words)!r}: there is no file {script!r} in the folder where it is run")
+
 # %% ../nbs/08_scrape.ipynb #e4887d35
 @dataclass
 class Starts:
@@ -714,6 +727,26 @@ def _run_all(
             processes.stop()
             raise
 
+# %% ../nbs/08_scrape.ipynb #4792ec26
+CANNOT_START = re.compile(r"command not found|: not found|can't open file|no module named|cannot find module|"
+                          r"no such file or directory", re.IGNORECASE)  # said before a request
+
+
+def command_fault(
+    results: Mapping[ScrapeTask, _Result],
+) -> str:  # empty: none
+    "What is wrong with the command itself, if that is why all of its stores failed."
+    failures = [r.failure for r in results.values() if r.failure]
+    if not failures or len(failures) < len(results) or any(r.rows or r.requests for r in results.values()): return ""
+    first = failures[0]
+    last = (first.detail.splitlines() or [""])[-1]
+    same = {(f.reason, f.detail.replace(f.task.store_id, "")) for f in failures}
+    unstarted = first.reason in ("exit code 126", "exit code 127")  # what shells say of what they cannot run
+    missing = first.reason.startswith("exit code") and CANNOT_START.search(last)
+    if len(same) > 1 or not (unstarted or missing): return ""
+    return (f"the command cannot work for any store ({first.reason}{f': {last}' if last else ''}): mend it and scrape "
+            "again; no store is held to have failed")
+
 # %% ../nbs/08_scrape.ipynb #001526c6
 def _tell(
     workspace: HasInbox,
@@ -736,8 +769,8 @@ def _run_and_tell(
     plan: _Plan,
     workers: int,
     progress: bool,
-) -> tuple[dict[ScrapeTask, _Result], str]:  # and why the workspace could not be told
-    "Scrape all `tasks`; whatever happens, the workspace hears how those ended that did."
+) -> tuple[dict[ScrapeTask, _Result], str]:  # and why the workspace was not told
+    "Scrape all `tasks`; whatever happens, the workspace hears how those ended that did, but for a command's fault."
     results: dict[ScrapeTask, _Result] = {}
     untold = ""
     try: _run_all(tasks, plan, workers, progress, results)
@@ -747,7 +780,8 @@ def _run_and_tell(
                 results[task] = _Result(ScrapeFailure(task, why, 1, ""), requests=before.requests)
         known = {t: r.failure is None for t, r in results.items()
                  if r.failure is None or r.failure.reason != INTERRUPTED}
-        if known: untold = _tell(workspace, known, plan.now)
+        if (fault := command_fault(results)): untold = fault
+        elif known: untold = _tell(workspace, known, plan.now)
     return results, untold
 
 # %% ../nbs/08_scrape.ipynb #02502636
@@ -794,6 +828,7 @@ def scrape_queue(
                          f"got {workers}, {timeout_s:g}, {retries} and {pause_s:g}")
     if now is not None: now = now.tz_localize("UTC") if now.tz is None else now.tz_convert("UTC")
     words, queue, started = parse_command(command), _check_tasks(tasks, command), time.monotonic()
+    check_script(words)
     with workspace.lease({(t.company, t.store_id) for t in queue}) as free:
         mine = [t for t in queue if (t.company, t.store_id) in free]
         plan = _Plan(Path(workspace.path).resolve(), words, timeout_s, retries, pause_s, now, *_known(workspace, mine),

@@ -180,7 +180,7 @@ def stale(view: View, newest: datetime, allowed: float) -> Problem:
     "No scrape since `newest` (UTC), where so many days may pass: nobody tried, or all tries failed."
     old = view.now - newest > timedelta(days=STALE_DAYS)
     what = f"Stale: the newest scrape is of {newest:%Y-%m-%d %H:%M} UTC, {ago(newest, view.now)}" + (
-        ", so every price is older than a price week" if old else
+        f", so every price is more than {STALE_DAYS:g} days old" if old else
         f"; before, there was one at least every {ago_days(allowed - 1)}")
     if not (tries := tries_in_vain(view.session)):
         return view.problem("stale", what, (), "Is the scheduler still running? Start with scrapeopt queue.")
@@ -190,7 +190,7 @@ def stale(view: View, newest: datetime, allowed: float) -> Problem:
 
 
 def old_prices(view: View) -> Iterator[Problem]:
-    "No scrape for longer than usual; no price of this price week; prices older than a price week."
+    "No scrape for longer than usual; no price of this price week; prices that are more than `STALE_DAYS` old."
     since = served_since(view)
     if not since: return
     newest, passed = max(since.values()), (view.now - max(since.values())) / timedelta(days=1)
@@ -202,11 +202,11 @@ def old_prices(view: View) -> Iterator[Problem]:
 
 
 def out_of_reach(view: View, since: Mapping[str, datetime]) -> Iterator[Problem]:
-    "Stores that are served prices older than a price week, while others are not."
+    "Stores that are served prices more than `STALE_DAYS` old, while others are not."
     old = {store: at for store, at in since.items() if at < view.now - timedelta(days=STALE_DAYS)}
     if old: yield view.problem(
-        "old_prices", f"{len(old)} of {len(since)} stores are served prices older than a price week, the oldest "
-        f"{(view.now - min(old.values())).days} days old", sorted(old),
+        "old_prices", f"{len(old)} of {len(since)} stores are served prices more than {STALE_DAYS:g} days old, the "
+        f"oldest {(view.now - min(old.values())).days}", sorted(old),
         "Scrape more stores a day: budget in scrapeopt.toml, or scrapeopt scrape -n.")
 
 
@@ -334,15 +334,16 @@ def spans(view: View) -> list[tuple[str, float]]:  # in words, and days
 def inaccurate(view: View) -> Iterator[Problem]:
     "A company of whose inferred prices too few were right of late, by audits that stand for what was served."
     floor, hours = view.home.settings.accuracy_floor, view.home.settings.window_hours
-    for words, days in spans(view):
-        sample = audit_sample(view.session, view.company, hours, view.now, days)
-        if sample.share is None or sample.prices < FEWEST_AUDITED or sample.share >= floor: continue
-        yield view.problem(
-            "inaccurate", f"Below the floor: {sample.share:.1%} of the inferred prices {words} were "
-            f"right, accuracy_floor is {floor:.0%}; {sample.prices:,} were audited", (), "Is the changeover known, and "
-            "are outliers scraped? See the report; scrapeopt reanalyse compares all groups.")
-        return
-
+    seen = [(words, audit_sample(view.session, view.company, hours, view.now, days)) for words, days in spans(view)]
+    shares = [(words, sample.share, sample.prices) for words, sample in seen
+              if sample.share is not None and sample.prices >= FEWEST_AUDITED]
+    low = next(((words, share, prices) for words, share, prices in shares if share < floor), None)
+    if low is None: return
+    others = "".join(f", {share:.1%} {words}" for words, share, _ in shares if words != low[0])
+    yield view.problem(
+        "inaccurate", f"Below the floor: {low[1]:.1%} of the inferred prices {low[0]} were right{others}; "
+        f"accuracy_floor is {floor:.0%}, {low[2]:,} were audited", (), "Is the changeover known, and are outliers "
+        "scraped? See the report; scrapeopt reanalyse compares all groups.")
 
 # %% ../../nbs/analysis/problems.ipynb #6b0bc9ad
 def no_group(view: View) -> Iterator[Problem]:

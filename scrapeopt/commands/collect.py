@@ -106,7 +106,16 @@ SpiderOption = Annotated[str | None, typer.Option(
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Scrapers at a time.", show_default=TOML)]
 TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds for one try.", show_default=TOML)]
 RetriesOption = Annotated[int | None, typer.Option(min=0, help="More tries after a failure.", show_default=TOML)]
+RetryFailedOption = Annotated[bool, typer.Option(
+    "--retry-failed", help="Ask those stores whose last scrape failed, at once.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done. Touches nothing.")]
+
+# %% ../../nbs/commands/collect.ipynb #5354f7da
+def _failed_tasks(ws: "Workspace", company: str | None, clusters: list[str] | None,
+                  n: int | None) -> "list[ScrapeTask]":
+    "The stores whose last scrape failed, at most so many, of a company and of some clusters if they are named."
+    from scrapeopt.discovery import pilot, retry_queue
+    return retry_queue(pilot(ws.stores(company), clusters or None), n)
 
 # %% ../../nbs/commands/collect.ipynb #e9c22a26
 @app.command()
@@ -123,6 +132,7 @@ def scrape(
     workers: WorkersOption = None,
     timeout: TimeoutOption = None,
     retries: RetriesOption = None,
+    retry_failed: RetryFailedOption = False,
     dry_run: DryRunOption = False,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
@@ -131,9 +141,10 @@ def scrape(
     "Run your scraper for the stores of the queue; exit code 1 when some failed. With --update in rounds of a budget."
     ws, at = open_workspace(context, workspace), utc_moment(now)
     own, scraper = ws.settings, _scraper(command, spider, ws.settings)
-    in_rounds = update and n is None and own.budget is not None and mode == "auto"
+    in_rounds = update and n is None and own.budget is not None and mode == "auto" and not retry_failed
     idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
     ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
+    if retry_failed: ask, idle = partial(_failed_tasks, ws, company, cluster), lambda: "No store has failed."
     first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
     if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
     counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)

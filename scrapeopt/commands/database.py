@@ -109,6 +109,10 @@ def upgrade(
                f"the state has version {STATE_VERSION} now, it had {before}{as_it_was}")
 
 # %% ../../nbs/commands/database.ipynb #748b7cd1
+NOT_IN_A_BACKUP = ("Not in it: scrapeopt.toml, prices/, archive/, inbox/ and quarantine/. They are plain files: copy "
+                   "the folder as well.")
+
+
 @db_app.command()
 def backup(
     context: typer.Context,
@@ -116,12 +120,13 @@ def backup(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Copy the state into a file, whole or not at all, while others go on writing."
+    """Copy the state into a file, whole or not at all, while others go on writing. Settings and price files are not in
+    it: copy those as files."""
     from scrapeopt.storage.backup import write_backup
     from scrapeopt.storage.home import home_at
     made = write_backup(home_at(workspace_folder(context, workspace)), file)
     if as_json: typer.echo(json.dumps(asdict(made), indent=1, default=str))
-    else: typer.echo(f"wrote {how_many(made.rows, 'row')} of version {made.version} to {file}")
+    else: typer.echo(f"wrote {how_many(made.rows, 'row')} of version {made.version} to {file}\n{NOT_IN_A_BACKUP}")
 
 # %% ../../nbs/commands/database.ipynb #bee87bf9
 def restore_rows(done: "Restored") -> dict[str, Any]:

@@ -28,15 +28,21 @@ if TYPE_CHECKING:
 @app.command()
 def groups(
     context: typer.Context,
+    group: Annotated[str | None, typer.Argument(
+        metavar="[NAME]", help="Who is in this one, e.g. Shop-Perth.", show_default="all, a line each")] = None,
     company: CompanyOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Dissolved groups too.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "List the groups: who stands for whom."
-    from scrapeopt.analysis.status import group_rows
+    """List the groups: who stands for whom.
+
+    Example: scrapeopt groups Shop-Perth, or with --json who is in each"""
+    from scrapeopt.analysis.status import group_rows, member_rows, named_groups
     rows = group_rows(find_home(context, workspace), company, not everything)
-    show(rows, as_json, "no groups yet: they are formed when every store of a cluster has been scraped")
+    if group is not None: rows = named_groups(rows, group)
+    nobody = "no groups yet: they are formed when every store of a cluster has been scraped"
+    show(rows if as_json or group is None else member_rows(rows), as_json, nobody)
 
 
 @app.command()
@@ -214,6 +220,25 @@ def history_row(span: "PriceSpan") -> dict[str, Any]:
     price = "not sold" if span.price is None else span.price
     return shown | {"price": price, "until": span.until or "now", "times": span.times, "source": span.source,
                     "source_store": span.source_store, "group": span.group}
+
+# %% ../../nbs/commands/inspect.ipynb #e98866c9
+@app.command()
+def panel(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .parquet or .csv.")],
+    company: CompanyOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all that was scraped as a panel for tune and backtest: store, product, date, price.
+
+    Example: scrapeopt panel panel.parquet --company Shop, then scrapeopt tune --panel panel.parquet"""
+    from scrapeopt.analysis.own_panel import write_panel
+    done = write_panel(open_workspace(context, workspace), out, company)
+    if as_json: show({"rows": done.rows, "snapshots": done.snapshots, "stores": done.stores, "file": str(out)}, True)
+    else: typer.echo(f"{out}: {how_many(done.rows, 'price')} of {how_many(done.snapshots, 'scrape')} of "
+                     f"{how_many(done.stores, 'store')}")
+    for sentence in done.unread: typer.echo(f"scrapeopt: {sentence}", err=True)
 
 # %% ../../nbs/commands/inspect.ipynb #dad8a6be
 @app.command()

@@ -90,8 +90,8 @@ def dashboard(
 TwinOption = Annotated[str, typer.Option(
     "--twin", metavar="ARCHETYPE", help="A twin: uniform, state_zones, autonomy, dominicks or algorithmic.")]
 PanelOption = Annotated[Path | None, typer.Option(
-    "--panel", metavar="FILE", help="Recorded prices instead: .parquet or .csv with store, product, date, price.",
-    show_default="a twin")]
+    "--panel", metavar="FILE", show_default="a twin",
+    help="Recorded prices instead: store, product, date, price, as scrapeopt panel writes them.")]
 PlacesOption = Annotated[Path | None, typer.Option(
     "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon.", show_default="unknown")]
 StoresOption = Annotated[int, typer.Option(min=2, max=100_000, help="Stores of the twin.")]

@@ -65,7 +65,7 @@ class Fault:
 
     def words(self, stores: pd.DataFrame) -> str:
         "The fault in one sentence."
-        return f"stores: {self.what} in {_name_rows(stores, self.rows, self.values)}; {self.todo}"
+        return f"{self.what} in {_name_rows(stores, self.rows, self.values)}; {self.todo}"
 
     def reason(self, stores: pd.DataFrame, row: int) -> str:
         "The fault as it concerns one row."
@@ -144,16 +144,16 @@ def check_stores(
     stores: pd.DataFrame,  # company, store_id, name, lat, lon in degrees; further columns are kept
     need_coordinates: bool = True,  # False: a store may have none
 ) -> pd.DataFrame:  # the same rows, ids as text, coordinates as floats
-    """Check a stores table at the door.
+    """Check a stores table at the door; all that is wrong with it is told at once, a line for each kind of fault.
 
     Raises `InputError` for missing columns, no rows, a company or id that is empty, too long or unprintable, an id
     twice in a company, and coordinates that are missing, no numbers, off the globe or 0, 0; the message names the rows
     (1-based, without the header).
     """
     table = as_read(stores)
-    for faults in (id_faults(table), coordinate_faults(table, need_coordinates)):
-        for fault in faults:
-            if len(fault.rows): raise InputError(fault.words(table))
+    faults = [*id_faults(table), *coordinate_faults(table, need_coordinates)]
+    if told := [fault.words(table) for fault in faults if len(fault.rows)]:
+        raise InputError("stores: " + "\n  and ".join(told))
     return with_degrees(table)
 
 # %% ../../nbs/core/stores.ipynb #0a213bda

@@ -7,6 +7,7 @@ __all__ = ['FINGERPRINTS_PAY', 'DocumentContext', 'is_outlier', 'new_name', 'hom
            'place_outlier', 'run_checks', 'category_round']
 
 # %% ../../nbs/grouping/checks.ipynb #7ed13539
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,8 +21,8 @@ from .events import HEALTHY, AmbassadorChanged, CandidateConfirmed, CandidatesCl
 from .events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState
 from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, StoreJoined, StoreLeft
 from .events import StoreOutcast
-from .linkage import Comparison, alike_sets, compare, largest_agreeing_set, match_matrix
-from .linkage import most_alike, positions_by_label, suppliers
+from .linkage import Comparison, alike_sets, compare, compare_rows, largest_agreeing_set
+from .linkage import match_matrix, most_alike, positions_by_label, supplying_rows
 from ..overlap import MatchRule, PriceMatrix
 
 # %% ../../nbs/grouping/checks.ipynb #cee43e0e
@@ -38,7 +39,8 @@ class DocumentContext:
     category: str | None = None
     events: list[Event] = field(default_factory=list)
     propose: bool = False  # whether fingerprints name the groups worth trying
-    _ordered: dict[frozenset[str], list[str]] = field(default_factory=dict, init=False)  # outliers put in order
+    _ordered: dict[frozenset[str], tuple[list[str], np.ndarray]] = field(default_factory=dict, init=False)
+    _places: "Places | None" = field(default=None, init=False)  # those of the last state that was asked about
 
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
         "Let an event happen."
@@ -56,15 +58,47 @@ class DocumentContext:
         times = self.prices.times[np.array([self.prices.row(s) for s in known], int)]
         return [known[i] for i in np.argsort(-times.astype(np.int64), kind="stable")]
 
-    def outliers_newest_first(self) -> list[str]:
-        "The outliers that may be grouped, in a group by now or not, the most recently scraped first."
+    def outliers_newest_first(self) -> tuple[list[str], np.ndarray]:
+        "The outliers that may be grouped, in a group by now or not, the most recently scraped first; their rows."
         if self.outliers_allowed not in self._ordered:
-            self._ordered[self.outliers_allowed] = self.newest_first(self.outliers_allowed)
+            names = self.newest_first(self.outliers_allowed)
+            self._ordered[self.outliers_allowed] = names, self.prices.rows(names)
         return self._ordered[self.outliers_allowed]
+
+    @property
+    def places(self) -> "Places":
+        "Where a store without a group may go now; found again only after an event that changed the groups."
+        if self._places is None or self._places.state is not self.state: self._places = places_of(self)
+        return self._places
 
     def time(self, store: str) -> np.datetime64:
         "When `store` was scraped."
         return self.prices.times[self.prices.row(store)]
+
+# %% ../../nbs/grouping/checks.ipynb #4a6d4e21
+@dataclass(frozen=True, eq=False)
+class Places:
+    "Where a store without a group may go in one state of the groups."
+    state: GroupState
+    grouped: frozenset[str]  # stores in a group of the run's category, or in a full one
+    groups: list[StoreGroup]  # those whose Ambassador has prices, by name
+    leads: np.ndarray  # (groups,) int64, the rows of their Ambassadors
+    outliers: np.ndarray  # (k,) int64, the rows of outliers that may be grouped, the most recently scraped first
+
+    def open_to(self, row: int, origin: str | None) -> np.ndarray:  # int64 positions among `groups`
+        "The groups that the store in a row may join, without the one that cast it out."
+        others = self.leads != row
+        if origin is not None: others &= np.array([g.name != origin for g in self.groups], bool)
+        return others.nonzero()[0]
+
+
+def places_of(ctx: DocumentContext) -> Places:
+    "Where a store without a group may go as things stand."
+    grouped = ctx.state.grouped(ctx.category)
+    groups = [g for g in ctx.state.active(ctx.category) if g.ambassador is not None and g.ambassador in ctx.prices]
+    names, rows = ctx.outliers_newest_first()
+    free = rows[np.array([s not in grouped for s in names], bool)]
+    return Places(ctx.state, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
 
 # %% ../../nbs/grouping/checks.ipynb #a8adc2c0
 def _hand_over(ctx: DocumentContext, name: str, store: str | None) -> None:
@@ -75,8 +109,9 @@ def _hand_over(ctx: DocumentContext, name: str, store: str | None) -> None:
 
 def _outcast(ctx: DocumentContext, name: str, rogues: Iterable[str], against: str | None) -> None:
     "Cast out `rogues`, with their overlap with `against`."
+    rogues = [*rogues]
     seen = ctx.compare(against, rogues)
-    for store, told, overlap, shared in zip(seen.others, seen.comparable, seen.true, seen.shared, strict=True):
+    for store, told, overlap, shared in zip(rogues, seen.comparable, seen.true, seen.shared, strict=True):
         if told: ctx.emit(StoreOutcast, name, store=store, against=against, overlap=float(overlap), shared=int(shared),
                           match_threshold=ctx.rule.match_threshold)
         else: ctx.emit(StoreOutcast, name, store=store, against=against, overlap=float("nan"))  # too far apart in time
@@ -89,7 +124,7 @@ def _dissolve(ctx: DocumentContext, name: str, why: str) -> None:
 
 def is_outlier(ctx: DocumentContext, store: str) -> bool:
     "Whether `store` is in no full group, nor in one of this run's category."
-    return all(ctx.state.group_of(store, category) is None for category in {None, ctx.category})
+    return store not in ctx.places.grouped
 
 # %% ../../nbs/grouping/checks.ipynb #c86db4a3
 def new_name(
@@ -106,7 +141,8 @@ def new_name(
 # %% ../../nbs/grouping/checks.ipynb #2bcf4eca
 def home_cluster(ctx: DocumentContext, members: Collection[str]) -> str:
     "The cluster that most of some stores lie in, the first by name on a tie."
-    return str(pd.Series([ctx.place.get(s, "") for s in sorted(members)]).mode()[0])
+    stores_of = Counter(ctx.place.get(s, "") for s in members)
+    return min(stores_of, key=lambda place: (-stores_of[place], place))
 
 # %% ../../nbs/grouping/checks.ipynb #9963849b
 def first_ambassador(
@@ -284,20 +320,19 @@ def check_group(
     ctx.emit(CandidatesCleared, name, judged=len(ctx.events) > before)
 
 # %% ../../nbs/grouping/checks.ipynb #3f6f98af
-def other_groups(ctx: DocumentContext, store: str, origin: str | None) -> list[StoreGroup]:
-    "The active groups that `store` may join, without the one that cast it out."
-    return [g for g in ctx.state.active(ctx.category) if g.name != origin and g.ambassador not in (store, None)]
-
-
-def best_home(ctx: DocumentContext, store: str, groups: list[StoreGroup]) -> tuple[StoreGroup | None, float]:
-    "The best of some groups for `store` (R7), or None, and the True Overlap with its Ambassador."
-    able = set(suppliers(ctx.prices, store, [str(g.ambassador) for g in groups], ctx.rule, ctx.window))
-    groups = [g for g in groups if g.ambassador in able]
-    verdict = ctx.compare(store, [str(g.ambassador) for g in groups])
-    fits = np.flatnonzero(verdict.match)
-    if not len(fits): return None, float("nan")
-    best = fits[np.argmax(verdict.true[fits])]
-    return groups[best], float(verdict.true[best])
+def best_home(
+    ctx: DocumentContext,
+    row: int,  # of the store
+    rows: np.ndarray,  # (k,) int64, of the Ambassadors to try
+) -> tuple[int | None, float]:
+    "The row of the Ambassador that a store matches best (R7), or None, and the True Overlap with it."
+    able = supplying_rows(ctx.prices, row, rows, ctx.rule, ctx.window)
+    if not len(able): return None, float("nan")
+    seen = compare_rows(ctx.prices, row, able, ctx.rule, ctx.window)
+    match = seen.match
+    if not match.any(): return None, float("nan")
+    best = int(np.argmax(np.where(match, seen.true, -1)))
+    return int(able[best]), float(seen.true[best])
 
 
 def find_home(
@@ -306,13 +341,15 @@ def find_home(
     origin: str | None = None,  # the group that cast it out, not tried again
 ) -> tuple[StoreGroup | None, float]:
     "The best group for `store` (R7), or None, and the True Overlap with its Ambassador."
-    groups = other_groups(ctx, store, origin)
+    row, places = ctx.prices.row(store), ctx.places
+    groups = places.open_to(row, origin)
+    leads, home = places.leads[groups], None
     if ctx.propose:
-        rows = ctx.prices.sketches.propose(ctx.prices.prices[ctx.prices.row(store)], ctx.rule.match_threshold)
-        likely = set(ctx.prices.stores[rows].tolist())
-        home, overlap = best_home(ctx, store, [g for g in groups if g.ambassador in likely])
-        if home is not None: return home, overlap
-    return best_home(ctx, store, groups)
+        likely = ctx.prices.sketches.propose(ctx.prices.prices[row], ctx.rule.match_threshold)
+        home, overlap = best_home(ctx, row, leads[np.isin(leads, likely)])
+    if home is None: home, overlap = best_home(ctx, row, leads)
+    if home is None: return None, overlap
+    return places.groups[groups[np.flatnonzero(leads == home)[0]]], overlap
 
 # %% ../../nbs/grouping/checks.ipynb #946a897f
 def match_outliers(
@@ -320,11 +357,14 @@ def match_outliers(
     store: str,  # a store in no group
 ) -> tuple[list[str], int]:
     "Outliers that match `store` and each other, `store` included, and how many were tried (R7)."
-    taken = ctx.state.grouped(ctx.category) | {store}
-    verdict = ctx.compare(store, [s for s in ctx.outliers_newest_first() if s not in taken])
-    matching = [store, *(verdict.others[i] for i in np.flatnonzero(verdict.match))]
+    row, free = ctx.prices.row(store), ctx.places.outliers
+    others = free[free != row]
+    verdict = compare_rows(ctx.prices, row, others, ctx.rule, ctx.window)
+    tried = int(np.count_nonzero(verdict.comparable))
+    matching = [store, *ctx.prices.stores[others[verdict.match]].tolist()]
+    if len(matching) < 2: return matching, tried
     table = match_matrix(ctx.prices, matching, ctx.rule, ctx.window)
-    return [matching[i] for i in largest_agreeing_set(table)], int(verdict.comparable.sum())
+    return [matching[i] for i in largest_agreeing_set(table)], tried
 
 # %% ../../nbs/grouping/checks.ipynb #ced541f3
 def leave_categories(ctx: DocumentContext, stores: Iterable[str]) -> None:
@@ -337,25 +377,27 @@ def leave_categories(ctx: DocumentContext, stores: Iterable[str]) -> None:
             elif left.ambassador is None: _hand_over(ctx, group.name, next(iter(ctx.newest_first(left.members)), None))
 
 # %% ../../nbs/grouping/checks.ipynb #77adf8cc
-def missed_by_h(ctx: DocumentContext, store: str, groups: list[StoreGroup]) -> float | None:
+def missed_by_h(ctx: DocumentContext, row: int, leads: np.ndarray) -> float | None:
     "Hours that the nearest Ambassador's snapshot misses the window by; below 0: it is of another price week."
-    known = [s for g in groups if (s := str(g.ambassador)) in ctx.prices]
-    times = np.array([ctx.time(s) for s in known], "datetime64[ns]")
-    if not len(times) or ctx.window.comparable(ctx.time(store), times).any(): return None
-    return float((abs(times - ctx.time(store)).min() - ctx.window.span) / np.timedelta64(1, "h"))
+    if not len(leads) or ctx.prices.timely(row, leads, ctx.window).any(): return None
+    gap = abs(ctx.prices.times[leads] - ctx.prices.times[row]).min()
+    return float((gap - ctx.window.span) / np.timedelta64(1, "h"))
 
 
 def nearest_home(ctx: DocumentContext, store: str, origin: str | None = None) -> dict[str, Any]:
     "What `OutlierKept` tells of the groups: how many could be compared, the nearest of them, and its numbers."
-    groups = other_groups(ctx, store, origin)
-    seen = ctx.compare(store, [str(g.ambassador) for g in groups])
-    if not seen.enough.any():
-        return {"groups_tried": int(seen.comparable.sum()), "gap_h": missed_by_h(ctx, store, groups)}
-    best = int(np.argmax(np.where(seen.enough, seen.match + seen.true, -1)))  # a match before all others
-    return {"groups_tried": int(seen.comparable.sum()), "nearest": groups[best].name,
-            "against": groups[best].ambassador, "true": float(seen.true[best]), "range": float(seen.range[best]),
-            "shared": int(seen.shared[best]), "match_threshold": ctx.rule.match_threshold,
-            "range_threshold": ctx.rule.range_threshold}
+    row, places = ctx.prices.row(store), ctx.places
+    groups = places.open_to(row, origin)
+    leads = places.leads[groups]
+    seen = compare_rows(ctx.prices, row, leads, ctx.rule, ctx.window)
+    tried = int(np.count_nonzero(seen.comparable))
+    enough, true = seen.enough, seen.true
+    if not enough.any(): return {"groups_tried": tried, "gap_h": missed_by_h(ctx, row, leads)}
+    best = int(np.argmax(np.where(enough, seen.match + true, -1)))  # a match before all others
+    nearest = places.groups[groups[best]]
+    return {"groups_tried": tried, "nearest": nearest.name, "against": nearest.ambassador,
+            "true": float(true[best]), "range": float(seen.range[best]), "shared": int(seen.shared[best]),
+            "match_threshold": ctx.rule.match_threshold, "range_threshold": ctx.rule.range_threshold}
 
 # %% ../../nbs/grouping/checks.ipynb #1e81a282
 def join_home(

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import reduce
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core.errors import how_many
@@ -65,16 +65,28 @@ class GroupState:
         return event.applied_to(self)
 
     def replay(self, events: Iterable[Event]) -> GroupState:
-        "The state after all `events`, in their order."
-        return reduce(GroupState.apply, events, self)
+        "The state after all `events`, in their order; events that change one group share one copy of the groups."
+        state, groups = self, dict(self.groups)
+        for event in events:
+            if not event.changes_one_group: groups = dict((state := replace(state, groups=groups).apply(event)).groups)
+            elif event.group: groups[event.group] = event.change(groups[event.group])
+        return replace(state, groups=groups)
 
     def put(self, group: StoreGroup) -> GroupState:
         "The state with `group` in the place of the one of that name."
         return replace(self, groups={**self.groups, group.name: group})
 
+    @cached_property
+    def _by_category(self) -> dict[str | None, list[StoreGroup]]:
+        "The active groups by category, each list by name; put in order when first asked for."
+        found: dict[str | None, list[StoreGroup]] = {}
+        for group in by_name(g for g in self.groups.values() if g.is_active):
+            found.setdefault(group.category, []).append(group)
+        return found
+
     def active(self, category: str | None = None) -> list[StoreGroup]:
         "The active full groups, or those of one `category`, by name."
-        return by_name(g for g in self.groups.values() if g.is_active and g.category == category)
+        return [*self._by_category.get(category, ())]
 
     def group_of(self, store: str, category: str | None = None) -> StoreGroup | None:
         "The active group that `store` belongs to, or None: an outlier."
@@ -101,6 +113,11 @@ class Event:
     def applied_to(self, state: GroupState) -> GroupState:
         "What the event makes of the whole state."
         return state.put(self.change(state.groups[self.group])) if self.group else state
+
+    @property
+    def changes_one_group(self) -> bool:
+        "Whether what it makes of its group is all that it does."
+        return type(self).applied_to is Event.applied_to
 
     def stores(self) -> tuple[str, ...]:
         "The stores that the event is about."
