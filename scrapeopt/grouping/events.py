@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
-           'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
-           'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
-           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
-           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'SpotChecked', 'CurrencyChanged',
-           'event_record', 'event_from_record']
+__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'FEWEST_PROVE', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event',
+           'ThresholdLearned', 'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded',
+           'CandidatesStamped', 'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers',
+           'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored',
+           'GroupDissolved', 'StoreRetired', 'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen',
+           'SpotChecked', 'CurrencyChanged', 'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -463,6 +463,9 @@ class ChangesSeen(Event):
         return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
 
 # %% ../../nbs/grouping/events.ipynb #e7670766
+FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85 % of the lines
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpotChecked(Event):
     "A store was asked for a few products: whether it still matches, and what those drawn by lot prove of its prices."
@@ -477,9 +480,9 @@ class SpotChecked(Event):
     def applied_to(self, state: GroupState) -> GroupState: return state
 
     @property
-    def proof(self) -> str:  # empty without a certificate
+    def proof(self) -> str:  # empty without a certificate that says something
         "The certificate in words."
-        if self.share is None or self.risk is None: return ""
+        if self.share is None or self.risk is None or self.drawn < FEWEST_PROVE: return ""
         least = math.floor(self.share * 1000 + 1e-6) / 10
         return (f"its inferred prices are right on at least {least:.1f} % of lines (risk {100 * self.risk:.3g} %), "
                 f"after {how_many(self.drawn, 'line')} drawn by lot, {self.agreeing:,} of them right")

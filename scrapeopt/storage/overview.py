@@ -262,12 +262,12 @@ def story_lines(
 
 # %% ../../nbs/storage/overview.ipynb #0aa366c7
 def newest_certificates(session: Session, company: Company) -> dict[str, SpotChecked]:  # by store
-    "The newest spot check of each store, where it issued a certificate."
+    "The newest spot check of each store, where it issued a certificate that says something."
     of_spots = GroupEvent.company_id == company.id, GroupEvent.kind == SpotChecked.__name__
     newest = select(func.max(GroupEvent.id)).where(*of_spots).group_by(GroupEvent.store_id)
     query = select(plain_time(GroupEvent.at), GroupEvent.record).where(GroupEvent.id.in_(newest))
     found = (event_from_record(SpotChecked.__name__, record, at) for at, record in session.execute(query))
-    return {e.store: e for e in found if isinstance(e, SpotChecked) and e.share is not None}
+    return {e.store: e for e in found if isinstance(e, SpotChecked) and e.proof}
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class Certified:
 
     def words(self) -> str:
         "A line of `status`."
-        if not self.certified: return f"certificates: none of {how_many(self.members, 'member')}"
+        if not self.certified: return f"certificates: none of {how_many(self.members, 'member')} yet"
         return f"certificates: {self.certified:,} of {how_many(self.members, 'member')}, {self.proof}"
 
 
