@@ -258,12 +258,11 @@ def group_view(
     name: str,  # of the group
     day: int,  # today
     reading: Reading,
-) -> tuple[SpotView, np.ndarray] | None:  # and (products,) the chance that its prices are stale
+) -> SpotView | None:
     "What a group charges, None if nobody speaks for it."
     if not (speakers := reading.speakers(beliefs, name)): return None
     members = believed.of(np.array([beliefs.latest.row[s] for s in speakers]))
-    view = voted_view(beliefs.latest, members, moves, name, speakers, day)
-    return view, view.stale
+    return voted_view(beliefs.latest, members, moves, name, speakers, day)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #b602ca99
 def joined(views: Sequence[SpotView]) -> SpotView:

@@ -126,9 +126,9 @@ def group_gains(
     latest, week, members = beliefs.latest, beliefs.latest.week, sorted(group.members)
     rows = np.array([latest.row[s] for s in members])
     own, strays = believed.of(rows), stray_share(known.moves)
-    found = group_view(beliefs, believed, known.moves, group.name, day, reading)
-    if found is None: return rows, np.where(own.prices != NOT_SOLD, own.stale, 0)
-    told, settled = found[0].prices, stands(latest, rows, own, found[0].prices, day)
+    view = group_view(beliefs, believed, known.moves, group.name, day, reading)
+    if view is None: return rows, np.where(own.prices != NOT_SOLD, own.stale, 0)
+    told, settled = view.prices, stands(latest, rows, own, view.prices, day)
     gain = own_doubt(beliefs, rows, own, told, strays, day)
     last = np.array([max(latest.day(s), known.matched.get(s, NEVER)) for s in members])
     worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, beliefs.departure_prob.get(group.name, 0.0),
@@ -137,7 +137,7 @@ def group_gains(
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
     gain = gain + departure_share(own, told, telling, worth, daily_lot(latest.products, day))
     if (lead := lead_of(own, latest.days[rows], day)) is not None:
-        shared = shared_gain(own, settled, found[1], strays)
+        shared = shared_gain(own, settled, view.stale, strays)
         gain[lead] += np.where(own.prices[lead] != NOT_SOLD, shared, 0)
     return rows, gain
 
