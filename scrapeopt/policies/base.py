@@ -18,7 +18,7 @@ from ..core.calendar import SyncWindow, local_day, utc_times
 from ..core.errors import InputError
 from ..core.price_week import PriceWeek, expected_week
 from ..discovery import asleep, complete_clusters
-from ..grouping.belief_state import BY_VOTE, Batch, BeliefState, PriceAudit, Reading, ServedPrices
+from ..grouping.belief_state import BY_VOTE, Batch, BeliefState, PriceAudit, Reading, ServedPrices, Serving
 from ..grouping.belief_state import departure_probs, learn, serve, serve_parts
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import ClusterFormed, Event, GroupState, StoreGroup
@@ -202,9 +202,15 @@ class Policy:
     judged: Callable[[BeliefState, str, Rules], list[str]] = judge_nobody  # the members that `regroup` can compare
     asks_spot_checks: bool = False  # where the settings allow it, `spot_queue` chooses instead of `queue`
 
-    def learn(self, beliefs: BeliefState, batch: Batch, rules: Rules) -> tuple[list[Event], list[PriceAudit]]:
+    def learn(
+        self,
+        beliefs: BeliefState,  # brought up to date
+        batch: Batch,
+        rules: Rules,
+        serving: Serving | None = None,  # how prices were served until now; None: from scrapes alone
+    ) -> tuple[list[Event], list[PriceAudit]]:
         "Take in a batch: `beliefs` are brought up to date; what happened, and what was found of the prices served."
-        return learn(beliefs, batch, lambda known, new: self.judge(known, new, rules), self.reading)
+        return learn(beliefs, batch, lambda known, new: self.judge(known, new, rules), self.reading, serving)
 
     def serve(self, beliefs: BeliefState, stores: Sequence[str], now: pd.Timestamp) -> ServedPrices:
         "The prices of some stores at a UTC time, how sure they are, and where they come from."

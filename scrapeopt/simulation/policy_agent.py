@@ -16,7 +16,7 @@ from ..clustering import cluster_stores
 from ..core.price_week import expected_week, sync_window
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import UsualSizes
-from ..grouping.belief_state import Batch, BeliefState
+from ..grouping.belief_state import Batch, BeliefState, Serving
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import Event, GroupState, Reanalysed
 from ..grouping.evidence_context import LatestSnapshots
@@ -57,6 +57,7 @@ class CompanyReplay:
     seen: list[tuple[str, int]] = field(default_factory=list)  # store and local day of each whole snapshot, lately
     stores_scraped: list[str] = field(default_factory=list)  # the store of each whole snapshot ever ...
     scrape_times: list[pd.Timestamp] = field(default_factory=list)  # ... and its time (UTC)
+    serving: Serving | None = None  # how its prices are served; None: from scrapes alone
 
 # %% ../../nbs/simulation/policy_agent.ipynb #cbd8a90f
 def new_company(policy: Policy, s: Setting, stores: pd.DataFrame, products: np.ndarray) -> CompanyReplay:
@@ -115,7 +116,7 @@ def take_round(
     c.scrape_times += [now] * len(whole)
     day = c.beliefs.latest.local_day(now)
     c.seen = [pair for pair in c.seen if pair[1] >= day - COMPARED_WITHIN] + [(s, day) for s in whole]
-    events, audits = c.policy.learn(c.beliefs, Batch(whole, now, c.table), c.settings.rules)
+    events, audits = c.policy.learn(c.beliefs, Batch(whole, now, c.table), c.settings.rules, c.serving)
     c.audits += [Audit(a.group, a.prices, a.right, a.timely) for a in audits]
     return events + analyse_weak(c, now)
 

@@ -16,8 +16,8 @@ from ..core.prices import NOT_SOLD
 from ..grouping.spot_prices import serve_spotted
 from ..policies.base import Policy, Situation
 from ..policies.scrape_value import TokenBucket
-from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, no_spot_checks, note_scraped, note_scrapes
-from ..policies.spot_beliefs import take_spot_checks
+from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, as_served, no_spot_checks, note_scraped
+from ..policies.spot_beliefs import note_scrapes, take_spot_checks
 from ..policies.spot_queue import SpotPick, by_cost, spot_queue
 from ..scheduler import joint_queue, round_size
 from .agents import Probe, Setting, Today
@@ -71,6 +71,7 @@ class SpotCheckAgent(PolicyAgent):
             shown = {s: np.asarray(scraped[s])[self.order] for s in latest.row if s in scraped}
             whole = {s: prices for s, prices in shown.items()
                      if c.sizes.is_whole(s, int((prices != NOT_SOLD).sum()), c.settings.min_size_share)}
+            c.serving = as_served(self.known[k], c.beliefs, self.policy.reading)
             self.known[k] = note_scrapes(self.known[k], latest, whole, day)
         super().take_in(now, scraped)
         for k, c in enumerate(self.companies):

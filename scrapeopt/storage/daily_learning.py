@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from ..grouping.belief_state import Batch, BeliefState, PriceAudit
 from ..grouping.events import ClusterFormed, Event
 from ..grouping.evidence_context import LatestSnapshots
+from ..grouping.vote import NEVER
 from ..policies.base import Policy, Rules
-from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, note_scraped, note_scrapes, take_spot_checks
+from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, as_served, note_scraped, note_scrapes
+from ..policies.spot_beliefs import take_spot_checks
 from .audits import save_audits
 from .belief_tables import save_belief_state
 from .spot_tables import save_spot_beliefs
@@ -68,14 +70,14 @@ def learn_scrapes(
     rules: Rules,
 ) -> tuple[SpotBeliefs | None, list[Event], list[PriceAudit]]:
     "Take in the scrapes of a day."
+    if known is None: return None, *policy.learn(beliefs, batch, rules)
     latest, day = beliefs.latest, beliefs.latest.local_day(batch.at)
-    if known is not None:
-        newest = known.spots.days.max(1, initial=latest.local_day(pd.Timestamp(0, tz="UTC")))
-        current = {s: prices for s, prices in batch.scraped.items() if newest[latest.row[s]] <= day >= latest.day(s)}
-        known = note_scrapes(known, latest, current, day)
-    events, audits = policy.learn(beliefs, batch, rules)
+    newest = known.spots.days.max(1, initial=NEVER)
+    current = {s: prices for s, prices in batch.scraped.items() if newest[latest.row[s]] <= day >= latest.day(s)}
+    seen = note_scrapes(known, latest, current, day)
+    events, audits = policy.learn(beliefs, batch, rules, as_served(known, beliefs, policy.reading))
     taken = [s for s in batch.scraped if latest.time(s) == batch.time(s).to_datetime64()]
-    return None if known is None else note_scraped(known, beliefs, taken), events, audits
+    return note_scraped(seen, beliefs, taken), events, audits
 
 # %% ../../nbs/storage/daily_learning.ipynb #e2b6d641
 def newest_times(beliefs: BeliefState) -> dict[str, pd.Timestamp]:
