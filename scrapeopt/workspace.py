@@ -33,6 +33,8 @@ from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests
 from .policies.scrape_value import TokenBucket
 from .scheduler import ScrapeScheduler, joint_queue, round_size
+
+# %% ../nbs/06_workspace.ipynb #69d88a7b
 from .storage.belief_tables import read_groups_never_compared, read_store_facts
 from .storage.currencies import in_currency
 from .storage.event_log import learned_week
