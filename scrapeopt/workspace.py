@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
@@ -47,9 +46,8 @@ from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, check_categories, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
-from .storage.repository import close_and_open, company_rule, company_window, count_failures, event_table
-from .storage.repository import every_store, newest_prices, read_groups, save_clusters, store_table
-from .storage.repository import upsert_stores
+from .storage.repository import close_and_open, company_window, count_failures, newest_prices, save_clusters
+from .storage.repository import company_rule, event_table, every_store, read_groups, store_table, upsert_stores
 from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
@@ -467,14 +465,14 @@ class Workspace(Home):
         self,
         outcomes: Mapping[tuple[str, str], bool],  # (company, store_id) -> whether its scrape succeeded
         now: pd.Timestamp | None = None,  # UTC, when they were tried; None: the present
-        costs: Mapping[tuple[str, str], float] = MappingProxyType({}),  # of those that were no scrapes: spot checks
+        costs: Mapping[tuple[str, str], float] | None = None,  # what spot checks have cost, in scrapes
     ) -> None:
         "Count failed scrapes in a row, and pay for them; what is taken in of a store sets its count back."
         at = now or pd.Timestamp.now("UTC")
         with self.lock(), self.begin() as session:
             for (name, store), succeeded in outcomes.items():
                 count_failures(session, self.company(session, name), store, succeeded, at)
-            failed = sum(costs.get(of, 1.0) for of, succeeded in outcomes.items() if not succeeded)
+            failed = sum((costs or {}).get(of, 1.0) for of, succeeded in outcomes.items() if not succeeded)
             pay_scrapes(session, self.settings, failed, budget_day(session, at))
 
     def differed(self, company: str, a: str, b: str) -> bool:

@@ -10,6 +10,7 @@ from typed import typed
 
 from scrapeopt.analysis.status import status_rows, store_story
 from scrapeopt.discovery import ScrapeTask
+from scrapeopt.policies import spot_lots
 from scrapeopt.storage.token_store import load_bucket
 from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
@@ -130,7 +131,9 @@ def test_requests_are_counted_where_the_settings_count_them(ws):
     assert before - tokens(ws) == pytest.approx(sum(t.cost for t in tasks))
 
 
-def test_what_was_asked_is_told(ws):
+def test_what_was_asked_is_told(ws, monkeypatch):
+    "Some thirty lines by lot, so that certificates of small stores say something."
+    monkeypatch.setattr(spot_lots, "LOT_SHARE", 0.15)
     for task in (tasks := checks(ws.next_round(LATE, company=W))): answer(ws, task, LATE)
     update_db(ws, now=LATE + DAY)
     [row] = status_rows(ws, now=LATE.to_pydatetime())
