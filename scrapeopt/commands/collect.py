@@ -143,7 +143,7 @@ def scrape(
     in_rounds = update and n is None and own.budget is not None and mode == "auto" and not retry_failed
     idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
     ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    if retry_failed: ask, idle = partial(_failed_tasks, ws, company, cluster), lambda: "No store has failed."
+    if retry_failed: ask, idle = partial(_failed_tasks, ws, company, cluster), partial(str, "No store has failed.")
     first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
     if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
     counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)
