@@ -10,6 +10,7 @@ __all__ = ['ScrapeTask', 'asleep', 'retry_queue', 'discovery_queue', 'discovery_
 # %% ../nbs/01_discovery.ipynb #acd9f3ca
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,9 @@ def retry_queue(
 ) -> list[ScrapeTask]:
     "The stores whose last scrape failed, whether they rest or not, those that failed least often first."
     failed = stores[stores["failures"].fillna(0) > 0].sort_values(["failures", "company", "store_id"], kind="stable")
-    return [ScrapeTask(row.company, row.store_id, "discovery" if pd.isna(row.last_scraped) else "optimization",
-                       "retry", row.cluster_name) for row in failed.head(n).itertuples()]
+    modes = np.where(failed["last_scraped"].isna(), "discovery", "optimization")
+    rows = zip(failed["company"], failed["store_id"], modes.tolist(), failed["cluster_name"], strict=True)
+    return [ScrapeTask(company, store, mode, "retry", cluster) for company, store, mode, cluster in islice(rows, n)]
 
 # %% ../nbs/01_discovery.ipynb #9992ff8c
 def _orders(

@@ -192,6 +192,7 @@ def test_stores_that_the_budget_does_not_reach_are_counted(scraped):
     update_db(scraped, now=LATER)
     (old,) = [p for p in find_problems(scraped, "Woolworths", NOW + 2 * WEEK) if p.kind == "old_prices"]
     assert {"0005", "0006", "0007"} <= set(old.which) and "0001" not in old.which and not old.needs_person
+    assert "more than 8 days old" in old.what  # in days, as it is counted; a report counts price weeks
     assert "14 days old" in old.what or "15 days old" in old.what
 
 

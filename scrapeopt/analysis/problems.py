@@ -206,7 +206,7 @@ def out_of_reach(view: View, since: Mapping[str, datetime]) -> Iterator[Problem]
     old = {store: at for store, at in since.items() if at < view.now - timedelta(days=STALE_DAYS)}
     if old: yield view.problem(
         "old_prices", f"{len(old)} of {len(since)} stores are served prices more than {STALE_DAYS:g} days old, the "
-        f"oldest {(view.now - min(old.values())).days}", sorted(old),
+        f"oldest {(view.now - min(old.values())).days} days old", sorted(old),
         "Scrape more stores a day: budget in scrapeopt.toml, or scrapeopt scrape -n.")
 
 

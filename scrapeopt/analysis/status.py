@@ -227,8 +227,11 @@ def member_rows(
     def role(row: dict[str, Any], store: str) -> str:
         if store == row["ambassador"]: return "Ambassador"
         return "Candidate" if store in row["candidates"] else "member"
+    def in_order(row: dict[str, Any]) -> list[str]:
+        lead = [row["ambassador"]] if row["ambassador"] else []
+        return [*lead, *(store for store in row["members"] if store not in lead)]
     return [{"company": row["company"], "group": row["name"], "store_id": store, "role": role(row, store)}
-            for row in rows for store in sorted(row["members"], key=lambda s, row=row: s != row["ambassador"])]
+            for row in rows for store in in_order(row)]
 
 # %% ../../nbs/analysis/status.ipynb #ae92506d
 @dataclass(frozen=True)

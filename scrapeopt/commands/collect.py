@@ -117,6 +117,21 @@ def _failed_tasks(ws: "Workspace", company: str | None, clusters: list[str] | No
     from scrapeopt.discovery import pilot, retry_queue
     return retry_queue(pilot(ws.stores(company), clusters or None), n)
 
+
+Asked = tuple["Callable[[int | None], list[ScrapeTask]]", Callable[[], str]]  # for so many stores; why there are none
+
+
+def _failed(ws: "Workspace", company: str | None, clusters: list[str] | None) -> Asked:
+    "Whom to scrape where those are asked for that failed."
+    return partial(_failed_tasks, ws, company, clusters), partial(str, "No store has failed.")
+
+
+def _next(ws: "Workspace", n: int | None, company: str | None, clusters: list[str] | None, mode: str,
+          policy: str | None, at: Any) -> Asked:
+    "Whom to scrape as the policy has it."
+    return (partial(ws.queue, company=company, mode=mode, policy=policy, clusters=clusters or None, now=at),
+            partial(_why_idle, ws, n, company, clusters or None, at, policy))
+
 # %% ../../nbs/commands/collect.ipynb #e9c22a26
 @app.command()
 def scrape(
@@ -142,9 +157,7 @@ def scrape(
     ws, at = open_workspace(context, workspace), utc_moment(now)
     own, scraper = ws.settings, _scraper(command, spider, ws.settings)
     in_rounds = update and n is None and own.budget is not None and mode == "auto" and not retry_failed
-    idle = partial(_why_idle, ws, n, company, cluster or None, at, policy)
-    ask = partial(ws.queue, company=company, mode=mode, policy=policy, clusters=cluster or None, now=at)
-    if retry_failed: ask, idle = partial(_failed_tasks, ws, company, cluster), lambda: "No store has failed."
+    ask, idle = _failed(ws, company, cluster) if retry_failed else _next(ws, n, company, cluster, mode, policy, at)
     first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
     if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
     counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)

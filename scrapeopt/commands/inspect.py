@@ -235,7 +235,8 @@ def panel(
     Example: scrapeopt panel panel.parquet --company Shop, then scrapeopt tune --panel panel.parquet"""
     from scrapeopt.analysis.own_panel import write_panel
     done = write_panel(open_workspace(context, workspace), out, company)
-    if as_json: show({"rows": done.rows, "snapshots": done.snapshots, "stores": done.stores, "file": str(out)}, True)
+    told = {"rows": done.rows, "snapshots": done.snapshots, "stores": done.stores, "file": str(out)}
+    if as_json: typer.echo(json.dumps(told, indent=1))
     else: typer.echo(f"{out}: {how_many(done.rows, 'price')} of {how_many(done.snapshots, 'scrape')} of "
                      f"{how_many(done.stores, 'store')}")
     for sentence in done.unread: typer.echo(f"scrapeopt: {sentence}", err=True)
