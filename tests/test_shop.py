@@ -16,6 +16,7 @@ from pathlib import Path
 import browser
 import pandas as pd
 import pytest
+from effort import drilled
 
 from scrapeopt.commands.twin_server import ShopRules, read_visits, serving
 from scrapeopt.core.errors import InputError
@@ -384,9 +385,10 @@ def test_a_log_that_cannot_take_more_costs_no_answer(folder):
 @pytest.mark.parametrize("target", ["/", "/Coles/", "/Coles/C001/", "/Coles/C001/browse/", "/Coles/C001/browse/pantry/",
                                     "/Coles/C001/product/C100001", "/Coles/search?q=oil&store=C001",
                                     "/Coles/nowhere/", "/trolley/"])
-def test_pages_are_fine(target, port, tmp_path, chromium):
+@pytest.mark.parametrize("ways", [browser.WAYS[::3], drilled(browser.WAYS)], ids=["two", "all"])
+def test_pages_are_fine(target, ways, port, tmp_path, chromium):
     (tmp_path / "page.html").write_bytes(get(port, target)[2])
-    browser.assert_page_is_fine(Path(tmp_path / "page.html"), chromium, ways=browser.WAYS[::3])
+    browser.assert_page_is_fine(Path(tmp_path / "page.html"), chromium, ways=ways)
 
 
 @pytest.fixture(scope="module")
