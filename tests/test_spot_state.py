@@ -4,10 +4,11 @@ import json
 
 import pandas as pd
 import pytest
-from small_chain import LATER, PRODUCTS, THURSDAY, land, land_spot_check, lines, scraped_once, shelf
+from small_chain import LATER, PRODUCTS, THURSDAY, ZONES, land, land_spot_check, lines, scraped_once, shelf
 from sqlalchemy import select
 from typed import typed
 
+from scrapeopt.analysis.problems import find_problems
 from scrapeopt.storage.backup import restore_backup, write_backup
 from scrapeopt.storage.tables import CompanySpotBeliefs, Store, StoreSpotCheck
 from scrapeopt.storage.token_store import load_bucket
@@ -166,3 +167,12 @@ def test_their_files_are_packed_and_go_like_those_of_scrapes(ws):
     assert [p.name for p in (ws.path / "archive").rglob("*.spot.*")] == [f"{NOON:%Y%m%dT%H%M%SZ}.spot.jsonl.gz"]
     assert tidied(NOON + 500 * DAY) == 0 and not list((ws.path / "archive").rglob("*.spot.*"))
     assert len(kept(ws)) == 1
+
+
+def test_whose_spot_checks_are_answered_has_no_stale_prices(ws):
+    "A spot check is a look at the store; where nobody makes use of it, it is none."
+    later = THURSDAY + 20 * DAY
+    for store in ZONES[W]: spot(ws, store, later - HOUR, some(store))
+    update_db(ws, now=later)
+    def kinds(ws): return {p.kind for p in find_problems(ws, W, later.to_pydatetime())} & {"stale", "old_prices"}
+    assert kinds(ws) == {"stale"} and kinds(asking(ws)) == set()

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'FEWEST_PROVE', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event',
-           'ThresholdLearned', 'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded',
-           'CandidatesStamped', 'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers',
-           'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored',
-           'GroupDissolved', 'StoreRetired', 'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen',
-           'SpotChecked', 'CurrencyChanged', 'event_record', 'event_from_record']
+__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
+           'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
+           'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
+           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
+           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'SpotChecked', 'CurrencyChanged',
+           'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -465,7 +465,7 @@ class ChangesSeen(Event):
 # %% ../../nbs/grouping/events.ipynb #e7670766
 FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85 % of the lines
 
-
+# %% ../../nbs/grouping/events.ipynb #6de6e75f
 @dataclass(frozen=True, kw_only=True)
 class SpotChecked(Event):
     "A store was asked for a few products: whether it still matches, and what those drawn by lot prove of its prices."

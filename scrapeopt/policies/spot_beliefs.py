@@ -23,7 +23,7 @@ from ..grouping.events import ChangesSeen, Event, SpotChecked
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.price_moves import PriceMoves, Sightings, no_moves, note_sightings, note_strays, stray_share
 from ..grouping.price_moves import surprises
-from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, serve_spotted, serve_spotted_parts
+from ..grouping.spot_prices import Seen, SpotPrices, last_seen, nothing_seen, serve_spotted_parts
 from ..grouping.spot_prices import vote_by_product, with_before, with_spot_checks
 from ..grouping.vote import DIFFERS
 from ..grouping.wealth import Draws
@@ -160,26 +160,26 @@ def draws_so_far(
     return known.drawn.get(store) if latest.local_day(pd.Timestamp(last.at)) >= since else None
 
 
-def group_served(served: ServedPrices, i: int) -> str | None:
+def group_served(served: ServedPrices) -> str | None:
     "The group that most of a store's inferred prices come from; None without one."
-    views = served.group[i][served.inferred[i]]
+    views = served.group[served.inferred]
     return served.views[int(np.bincount(views).argmax())].name if len(views) else None
 
 
 def prove(
     known: SpotBeliefs,
     beliefs: BeliefState,
-    served: ServedPrices,  # for all stores, before the answer
+    served: ServedPrices,  # for this store alone, before the answer
     answer: SpotAnswer,
     at: pd.Timestamp,  # UTC, now
 ) -> tuple[Draws, Certificate] | None:
     "What the lines drawn by lot prove of a store; None where nothing was drawn, or nothing is inferred."
-    latest, store, i = beliefs.latest, answer.store, beliefs.latest.row[answer.store]
-    if (group := group_served(served, i)) is None: return None
-    day, prices = latest.local_day(at), served.prices[i]
-    lot = lot_of(served, i, latest.products, store, day)
+    latest, store = beliefs.latest, answer.store
+    if (group := group_served(served)) is None: return None
+    day, prices = latest.local_day(at), served.prices[0]
+    lot = lot_of(served, 0, latest.products, store, day)
     right = drawn_lines(lot, prices, answer.products, answer.prices)
-    draws = more_draws(draws_so_far(known, latest, store, group, day), right, int(served.inferred[i].sum()))
+    draws = more_draws(draws_so_far(known, latest, store, group, day), right, int(served.inferred.sum()))
     if not len(draws.size): return None
     return draws, certify(draws, beliefs.state.company, store, group, at.to_pydatetime())
 
@@ -214,7 +214,7 @@ def learn_week(
 def judge_answer(
     known: SpotBeliefs,
     beliefs: BeliefState,
-    before: tuple[Seen, ServedPrices],  # of all stores, before these spot checks: last seen, and served
+    before: tuple[Seen, ServedPrices],  # what all stores showed last, and what this one was served, until now
     answer: SpotAnswer,
     at: pd.Timestamp,  # UTC, now
 ) -> tuple[SpotBeliefs, SpotChecked]:
@@ -242,14 +242,14 @@ def take_round(
     "With one spot check more of some stores; what happened."
     latest, day, seen = beliefs.latest, beliefs.latest.local_day(at), last_seen(beliefs.latest, known.spots)
     answers = [in_order(answer) for answer in answers]
-    served = serve_spotted(beliefs, known.spots, known.moves, at, reading)
+    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[a.store] for a in answers], at, reading)
     after, found, events = known, list[tuple[int, Sightings]](), list[Event]()
-    for answer in answers:
+    for answer, own in zip(answers, served, strict=True):
         i, products = latest.row[answer.store], answer.products
         was = (table[i, products] for table in (seen.prices, seen.days, known.spots.before))
         found.append((i, Sightings(products, answer.prices, *was)))
         after = replace(after, moves=note_sightings(after.moves, found[-1][1], latest.week, day))
-        after, event = judge_answer(after, beliefs, (seen, served), answer, at)
+        after, event = judge_answer(after, beliefs, (seen, own), answer, at)
         events.append(event)
     changes = changes_shown(known, beliefs, found, at)
     learn_week(latest, changes)

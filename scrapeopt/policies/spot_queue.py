@@ -15,7 +15,7 @@ from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, Reading
 from ..grouping.events import DIVERGENCE_DETECTED
-from ..grouping.spot_prices import last_seen, serve_spotted
+from ..grouping.spot_prices import last_seen, serve_spotted_parts
 from ..grouping.vote import NEVER
 from .base import Situation
 from .delegated import store_features
@@ -187,16 +187,15 @@ def with_lots(
     reading: Reading,
 ) -> list[SpotPick]:
     "Spot checks with the lines that are drawn by lot, which come first."
-    latest, sizes = beliefs.latest, scrape_sizes(beliefs.latest.sizes)
-    served, found = serve_spotted(beliefs, known.spots, known.moves, at.now, reading), list[SpotPick]()
-    for pick in picks:
+    latest, sizes, found = beliefs.latest, scrape_sizes(beliefs.latest.sizes), list[SpotPick]()
+    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in picks], at.now, reading)
+    for pick, own in zip(picks, served, strict=True):
         if not len(pick.products):
             found.append(pick)
             continue
-        i = latest.row[pick.store]
-        lot = lot_of(served, i, latest.products, pick.store, at.today)
+        lot = lot_of(own, 0, latest.products, pick.store, at.today)
         products = np.append(lot, pick.products[~np.isin(pick.products, lot)])
-        cost = float(spot_cost(len(products), sizes[i], at.learned.site))
+        cost = float(spot_cost(len(products), sizes[latest.row[pick.store]], at.learned.site))
         found.append(replace(pick, products=products, cost=cost))
     return found
 
