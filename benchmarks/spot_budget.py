@@ -32,7 +32,9 @@ A budget is counted in store scrapes a day, and a spot check costs its share of 
 400 products costs a twentieth of a scrape. Each twin has {stores} stores and {products} products, all scraped once at \
 the start; the score is the mean over days {warmup} to {days}. Zones and changeover are unknown. The last column is \
 what counts: of the requests that scrapes alone need for a score, the share that `delegated` needs with spot checks \
-for the same one, read off the curve between the measured budgets; *not reached* where none of them gave it.
+for the same one, read off the curve between the measured budgets; *not reached* where none of them gave it. \
+A twin is made anew for each of {seeds} seeds; the columns are means, and behind the last one stands its span over \
+the seeds.
 
 ![Score over the budget with and without spot checks, a picture for each chain](_static/bench_spot_budget.svg)
 
@@ -53,16 +55,18 @@ def scores(
 
 
 def measured(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    "All rows: archetypes, then recorded panels at budgets that fit their stores."
-    worlds = [(name, archetype_twin(name, STORES, PRODUCTS, seed=given.seed), DAYS, WARMUP) for name in given.worlds]
+    "All rows: archetypes, one for each seed, then recorded panels at budgets that fit their stores."
+    worlds = [(name, seed, archetype_twin(name, STORES, PRODUCTS, seed=seed), DAYS, WARMUP)
+              for name in given.worlds for seed in given.seeds]
     for recorded in given.panels:
         panel = Panel(recorded.file, recorded.stores)
         days = min(int((panel.end - panel.now) / pd.Timedelta(days=1)) + 1, 2 * DAYS)
-        worlds.append((recorded.name, panel, days, days // 3))
-    for name, world, days, warmup in track(worlds, description="worlds"):
+        worlds.append((recorded.name, 0, panel, days, days // 3))
+    for name, seed, world, days, warmup in track(worlds, description="worlds"):
         scale = len(world.stores) / STORES
         for budgets, spots in ((WITHOUT, False), (WITH, True)):
-            yield from scores(name, world, tuple(b * scale for b in budgets), spots, days, warmup)
+            found = scores(name, world, tuple(b * scale for b in budgets), spots, days, warmup)
+            yield from (row | {"seed": seed} for row in found)
 
 
 def budget_for(
@@ -76,13 +80,13 @@ def budget_for(
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    "For each world and each budget of scrapes alone: the share of it that spot checks need for the same score."
+    "For each world, seed and budget of scrapes alone: the share of it that spot checks need for the same score."
     found = []
-    for world, part in rows.groupby("world", sort=False):
+    for (world, seed), part in rows.groupby(["world", "seed"], sort=False):
         own = part[part["spots"]].sort_values("budget")
         for r in part[~part["spots"]].sort_values("budget").itertuples():
             same = own[np.isclose(own["budget"], r.budget)]["score"]
-            found.append({"world": world, "budget": r.budget, "without": r.score,
+            found.append({"world": world, "seed": seed, "budget": r.budget, "without": r.score,
                           "with": float(same.iloc[0]) if len(same) else float("nan"),
                           "share": budget_for(own, r.score) / r.budget})
     return pd.DataFrame(found)
@@ -94,7 +98,9 @@ def chart(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(2.2 * len(worlds) + 0.4, 2.5), layout="constrained")
     for ax, world in zip(figure.subplots(1, len(worlds), squeeze=False)[0], worlds, strict=True):
         for spots, part in rows[rows["world"] == world].groupby("spots"):
-            ax.plot(part["budget"], part["score"], marker="o", ms=3, color=COLOURS[bool(spots)],
+            score = part.groupby("budget")["score"].agg(["min", "mean", "max"])
+            ax.fill_between(score.index, score["min"], score["max"], color=COLOURS[bool(spots)], alpha=0.2, lw=0)
+            ax.plot(score.index, score["mean"], marker="o", ms=3, color=COLOURS[bool(spots)],
                     label="with spot checks" if spots else "scrapes alone")
         ax.set(xscale="log", title=world, xlabel="scrapes a day")
     figure.axes[0].set_ylabel("score")
@@ -102,20 +108,27 @@ def chart(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def share_words(share: pd.Series) -> str:  # over the seeds
+    "The share of the requests in words: its mean, and its span where there are several seeds."
+    if share.isna().any(): return "not reached"
+    span = f" ({share.min():.0%} to {share.max():.0%})" if len(share) > 1 else ""
+    return f"{share.mean():.0%}{span}"
+
+
 def page(rows: pd.DataFrame) -> str:
     "The page of the documentation."
-    found = ratios(rows)
-    told = found.dropna(subset=["share"])
-    good = int((told["share"] <= 0.5).sum())
-    caption = (f"Score over store scrapes a day. At {good} of {len(told)} measured points half of the requests or "
-               "fewer give the score of scrapes alone.")
+    points = ratios(rows).groupby(["world", "budget"], sort=False)
+    told = points["share"].apply(lambda share: share.mean(skipna=False)).dropna()
+    caption = (f"Score over store scrapes a day, mean and span over the seeds. At {int((told <= 0.5).sum())} of "
+               f"{len(told)} measured points half of the requests or fewer give the score of scrapes alone.")
     lines = ["| chain | scrapes a day | score, scrapes alone | with spot checks | requests for the same score |",
              "| --- | --: | --: | --: | --: |"]
-    for r in found.to_dict("records"):
-        share = f"{r['share']:.0%}" if r["share"] == r["share"] else "not reached"
-        both = "" if r["with"] != r["with"] else f"{100 * r['with']:.1f}"
-        lines.append(f"| {r['world']} | {r['budget']:g} | {100 * r['without']:.1f} | {both} | {share} |")
-    about = {"stores": STORES, "products": PRODUCTS, "days": DAYS, "warmup": WARMUP, "caption": caption}
+    for (world, budget), part in points:
+        both = part["with"].mean()
+        lines.append(f"| {world} | {budget:g} | {100 * part['without'].mean():.1f} | "
+                     f"{'' if np.isnan(both) else f'{100 * both:.1f}'} | {share_words(part['share'])} |")
+    about = {"stores": STORES, "products": PRODUCTS, "days": DAYS, "warmup": WARMUP, "caption": caption,
+             "seeds": rows["seed"].nunique()}
     return INTRO.format(**about) + "\n".join(lines) + "\n\n" + ENDING
 
 
@@ -156,7 +169,7 @@ if __name__ == "__main__":
     ap.add_argument("--worlds", nargs="*", default=list(ARCHETYPES), choices=list(ARCHETYPES))
     ap.add_argument("--panels", nargs="*", type=panel_of, default=[], metavar="NAME=FILE",
                     help="recorded prices: store, product, date, price")
-    ap.add_argument("--seed", type=int, default=3)
+    ap.add_argument("--seeds", nargs="*", type=int, default=[3, 4])
     ap.add_argument("--add", action="store_true", help="keep what other worlds gave")
     ap.add_argument("--page", action="store_true", help="write the page from what was kept, measure nothing")
     run(ap.parse_args())

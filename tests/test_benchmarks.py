@@ -187,7 +187,7 @@ spot_budget = pytest.importorskip("benchmarks.spot_budget", reason="benchmarks/ 
 def spot_rows():
     "Two curves: with spot checks half of the budget gives the same score, up to the highest, which they do not reach."
     scores = {1.0: .80, 2.0: .90, 4.0: .96, 8.0: .99}
-    kept = {"world": "a chain", "ece": .01, "scrapes": 1.0, "probes": 0.0}
+    kept = {"world": "a chain", "seed": 0, "ece": .01, "scrapes": 1.0, "probes": 0.0}
     return pd.DataFrame([kept | {"spots": False, "budget": b, "score": s} for b, s in scores.items()]
                         + [kept | {"spots": True, "budget": b / 2, "score": s} for b, s in scores.items() if b < 8])
 
@@ -203,4 +203,6 @@ def test_the_requests_for_the_same_score_are_read_off_the_curve():
 def test_the_page_of_spot_checks_says_what_was_measured():
     page = spot_budget.page(spot_rows())
     assert "| a chain | 2 | 90.0 | 96.0 | 50% |" in page and "not reached" in page
+    luckier = spot_rows().assign(seed=1, budget=lambda d: d["budget"] * np.where(d["spots"], 0.8, 1))
+    assert "| a chain | 2 | 90.0 | 96.0 | 45% (40% to 50%) |" in spot_budget.page(pd.concat([spot_rows(), luckier]))
     assert "At 3 of 3 measured points" in page
