@@ -27,7 +27,7 @@ class Calendar(NamedTuple):
 def inferred_by_day(
     members: int,  # of the group
     scrapes: Mapping[int, Collection[str]],  # local day -> members scraped on it
-    days: range,  # local days, those before the first one that counts included
+    days: Sequence[int],  # local days, those before the first one that counts included
     calendar: Calendar,
     found_old: Collection[int] = (),  # local days on which an audit found the group's prices old
 ) -> Iterator[tuple[int, bool, int]]:  # day, whether the group is timely, how many members are served from it
@@ -49,7 +49,7 @@ BEFORE_DAYS = 21  # looked at before the first day that counts, so that it is kn
 def served_days(
     members: Mapping[str, Collection[str]],  # group -> its stores
     scrapes: Iterable[tuple[str, int]],  # store and local day, those of `BEFORE_DAYS` before included
-    days: range,  # local days that count
+    days: Sequence[int],  # local days that count, one after the other
     calendar: Calendar,
     found_old: Iterable[tuple[str, int]] = (),  # group and local day of each audit that found old prices
 ) -> dict[Stratum, int]:  # store-days on which inferred prices were served
@@ -62,10 +62,10 @@ def served_days(
         for group in homes.get(store, ()): seen[group][day].add(store)
     old = defaultdict[str, set[int]](set)
     for group, day in found_old: old[group].add(day)
-    found, longer = Counter[Stratum](), range(days.start - BEFORE_DAYS, days.stop)
+    found, longer = Counter[Stratum](), range(days[0] - BEFORE_DAYS, days[-1] + 1)
     for group, stores in members.items():
         for day, timely, n in inferred_by_day(len(stores), seen[group], longer, calendar, old[group]):
-            if day >= days.start and n > 0: found[group, timely] += n
+            if day >= days[0] and n > 0: found[group, timely] += n
     return dict(found)
 
 # %% ../../nbs/grouping/audited_accuracy.ipynb #c5831a95

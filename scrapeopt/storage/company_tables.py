@@ -36,7 +36,8 @@ ASLEEP = (
     KeyLine("changeover", '"wednesday"', "the weekday at whose midnight prices change; without it, it is learned"),
     KeyLine("number_format", '"1234.56"', 'how prices are written: or "1.234,56", "1,234.56", "1234,56", "1 234,56"'),
     KeyLine("zero_is_a_price", "false", 'true: 0 is a price; false: it means "not on sale", as null and "" do'),
-    KeyLine("not_a_price", "[99999.99]", "other prices that mean that it is not on sale"))
+    KeyLine("not_a_price", "[99999.99]", "other prices that mean that it is not on sale"),
+    KeyLine("spot_checks", "true", "stores may be asked for a few products instead of all, if your scraper can"))
 
 
 def key_lines(lines: Sequence[KeyLine]) -> list[str]:
