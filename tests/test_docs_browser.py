@@ -26,7 +26,7 @@ def visits() -> dict[str, Sequence[tuple[int, str]]]:
     one in three in one or the other; of the source code one page in 24, which is only opened. `make drills` looks at
     all pages in all ways."""
     one = {page: [TWO[k % 2]] for k, page in enumerate(READ[::3])}
-    two = dict.fromkeys([*READ[::12], *ONE_OF_A_KIND.intersection(READ)], TWO)
+    two = dict.fromkeys([*READ[::12], *sorted(ONE_OF_A_KIND.intersection(READ))], TWO)
     return one | two | {"index.html": WAYS} | dict.fromkeys(CODE[::24], ())
 
 
