@@ -260,8 +260,7 @@ def step_back(ws: Workspace, version: str) -> None:
     "Make the state of a workspace what it was at an older version, without what was learned."
     with ws.engine.begin() as c:
         for table in ("company_beliefs", "snapshot_agreement", "token_bucket"): c.exec_driver_sql(f"DROP TABLE {table}")
-        c.exec_driver_sql("DROP TABLE lease")
-        c.exec_driver_sql("DROP TABLE run")
+        for table in small_chain.NEWER_TABLES: c.exec_driver_sql(f"DROP TABLE {table}")
         c.exec_driver_sql("ALTER TABLE company DROP COLUMN range_threshold")
         for column in ("tried_at", "retired_at"): c.exec_driver_sql(f"ALTER TABLE store DROP COLUMN {column}")
         if version == "0001": c.exec_driver_sql("DROP TABLE inference_audit")
@@ -331,7 +330,7 @@ def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
                         for name, lines in (("a", ()), ("b", ['changeover = "friday"'])))
     judges = []
-    monkeypatch.setattr("scrapeopt.update.save_belief_state",
+    monkeypatch.setattr("scrapeopt.storage.daily_learning.save_belief_state",
                         lambda session, company, known, judged, at: judges.append(known))
     world = twin()
     for _ in range(10):

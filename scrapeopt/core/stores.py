@@ -82,9 +82,12 @@ def id_faults(
         faults = stores[column].map(name_fault)
         for fault in faults[(faults != "") & (stores[column] != "")].unique():
             yield Fault(np.flatnonzero(faults == fault), f"{column} {fault}", "give the store a short, printable one")
-    groups = stores.groupby(["company", "store_id"], sort=False)
-    rows = np.flatnonzero((groups.store_id.transform("size") > 1) & (stores["store_id"] != ""))
-    side_by_side = rows[np.argsort(groups.ngroup().to_numpy()[rows], kind="stable")]
+    seen = dict[tuple[str, str], int]()  # no groupby: pandas stumbles over half an emoji
+    pairs = zip(stores["company"], stores["store_id"], strict=True)
+    first = np.array([seen.setdefault(pair, k) for k, pair in enumerate(pairs)], np.int64)
+    twice = np.bincount(first, minlength=len(stores))[first] > 1
+    rows = np.flatnonzero(twice & (stores["store_id"] != "").to_numpy(bool))
+    side_by_side = rows[np.argsort(first[rows], kind="stable")]
     yield Fault(side_by_side, "duplicate store_id", "keep one row per store", ("company",))
 
 # %% ../../nbs/core/stores.ipynb #1d3accb3
@@ -153,7 +156,7 @@ def check_stores(
     table = as_read(stores)
     faults = [*id_faults(table), *coordinate_faults(table, need_coordinates)]
     if told := [fault.words(table) for fault in faults if len(fault.rows)]:
-        raise InputError("stores: " + "\n  and ".join(told))
+        raise InputError("stores: " + "; and ".join(told))
     return with_degrees(table)
 
 # %% ../../nbs/core/stores.ipynb #0a213bda
