@@ -32,9 +32,7 @@ A budget is counted in store scrapes a day, and a spot check costs its share of 
 400 products costs a twentieth of a scrape. Each twin has {stores} stores and {products} products, all scraped once at \
 the start; the score is the mean over days {warmup} to {days}. Zones and changeover are unknown. The last column is \
 what counts: of the requests that scrapes alone need for a score, the share that `delegated` needs with spot checks \
-for the same one, read off the curve between the measured budgets; *not reached* where none of them gave it. \
-A twin is made anew for each of {seeds} seeds; the columns are means, and behind the last one stands its span over \
-the seeds.
+for the same one, read off the curve between the measured budgets; *not reached* where none of them gave it.{seeds}
 
 ![Score over the budget with and without spot checks, a picture for each chain](_static/bench_spot_budget.svg)
 
@@ -108,6 +106,10 @@ def chart(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+SEVERAL = (" A twin is made anew for each of {} seeds; the columns are means, and behind the last one stands its span "
+           "over the seeds.")
+
+
 def share_words(share: pd.Series) -> str:  # over the seeds
     "The share of the requests in words: its mean, and its span where there are several seeds."
     if share.isna().any(): return "not reached"
@@ -119,8 +121,10 @@ def page(rows: pd.DataFrame) -> str:
     "The page of the documentation."
     points = ratios(rows).groupby(["world", "budget"], sort=False)
     told = points["share"].apply(lambda share: share.mean(skipna=False)).dropna()
-    caption = (f"Score over store scrapes a day, mean and span over the seeds. At {int((told <= 0.5).sum())} of "
-               f"{len(told)} measured points half of the requests or fewer give the score of scrapes alone.")
+    seeds = rows["seed"].nunique()
+    caption = (f"Score over store scrapes a day{', mean and span over the seeds' * (seeds > 1)}. At "
+               f"{int((told <= 0.5).sum())} of {len(told)} measured points half of the requests or fewer give the "
+               "score of scrapes alone.")
     lines = ["| chain | scrapes a day | score, scrapes alone | with spot checks | requests for the same score |",
              "| --- | --: | --: | --: | --: |"]
     for (world, budget), part in points:
@@ -128,7 +132,7 @@ def page(rows: pd.DataFrame) -> str:
         lines.append(f"| {world} | {budget:g} | {100 * part['without'].mean():.1f} | "
                      f"{'' if np.isnan(both) else f'{100 * both:.1f}'} | {share_words(part['share'])} |")
     about = {"stores": STORES, "products": PRODUCTS, "days": DAYS, "warmup": WARMUP, "caption": caption,
-             "seeds": rows["seed"].nunique()}
+             "seeds": SEVERAL.format(seeds) * (seeds > 1)}
     return INTRO.format(**about) + "\n".join(lines) + "\n\n" + ENDING
 
 
