@@ -177,7 +177,7 @@ def prove(
     latest, store = beliefs.latest, answer.store
     if (group := group_served(served)) is None: return None
     day, prices = latest.local_day(at), served.prices[0]
-    lot = lot_of(served, 0, latest.products, store, day)
+    lot = lot_of(served, latest.products, store, day)
     right = drawn_lines(lot, prices, answer.products, answer.prices)
     draws = more_draws(draws_so_far(known, latest, store, group, day), right, int(served.inferred.sum()))
     if not len(draws.size): return None

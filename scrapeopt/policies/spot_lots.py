@@ -42,15 +42,14 @@ def by_lot(
 
 # %% ../../nbs/policies/spot_lots.ipynb #6dca44a0
 def lot_of(
-    served: ServedPrices,
-    i: int,  # row of the store
+    served: ServedPrices,  # for this store alone
     products: np.ndarray,  # (products,) str ids
     store: str,  # its id
     day: int,  # today, local
 ) -> np.ndarray:  # (k,) int64 positions, in the order of the lot
     "The lines that a spot check of a store draws by lot today."
-    order = by_lot(served.inferred[i], products, store, day)
-    return order[:lot_size(int((served.prices[i] != NOT_SOLD).sum()))]
+    order = by_lot(served.inferred[0], products, store, day)
+    return order[:lot_size(int((served.prices != NOT_SOLD).sum()))]
 
 
 def drawn_lines(

@@ -193,7 +193,7 @@ def with_lots(
         if not len(pick.products):
             found.append(pick)
             continue
-        lot = lot_of(own, 0, latest.products, pick.store, at.today)
+        lot = lot_of(own, latest.products, pick.store, at.today)
         products = np.append(lot, pick.products[~np.isin(pick.products, lot)])
         cost = float(spot_cost(len(products), sizes[latest.row[pick.store]], at.learned.site))
         found.append(replace(pick, products=products, cost=cost))
