@@ -8,6 +8,7 @@ __all__ = ['UpdateReport', 'update_db']
 # %% ../nbs/07_update.ipynb #fd5cda33
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,11 +35,12 @@ from .storage.ingest import check_time, find_files, put_aside, read_ahead, read_
 from .storage.ingest import record_snapshots, refuse_retired, stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
+from .storage.overview import newest_spot_checks
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
-from .storage.spot_files import answers_of, known_spot_checks, newest_spot_checks, record_spot_checks
+from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
 from .storage.spot_tables import load_spot_beliefs
 from .storage.tables import Company, GroupEvent, Snapshot, Store
@@ -143,7 +145,7 @@ def judge_new(
     session: Session,
     company: Company,
     fresh: Mapping[str, pd.Timestamp | None],  # stores with a new newest snapshot -> the time of the one before
-    asked: Mapping[str, pd.Timestamp],  # stores -> their newest spot check before this update, UTC
+    asked: Mapping[str, datetime],  # stores -> their newest spot check before this update, UTC
     spots: Sequence[Taken],  # files of spot checks
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read; the others are judged without them
 ) -> list[Event]:

@@ -34,10 +34,10 @@ from ..storage.home import Home, company_threshold
 from ..storage.inbox import shown_path, shown_text, strays
 from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
-from ..storage.overview import known_changeover, read_learned_days, weak_now
+from ..storage.overview import known_changeover, newest_spot_checks, read_learned_days, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, silence
 from ..storage.settings import FILE, WEEKDAYS
-from ..storage.tables import Cluster, Company, Run, Snapshot, Store, StoreSpotCheck
+from ..storage.tables import Cluster, Company, Run, Snapshot, Store
 
 # %% ../../nbs/analysis/problems.ipynb #d1d9209b
 PROBLEM_KINDS = {  # kind -> whether it waits for a person; the worst first
@@ -150,16 +150,10 @@ def allowed_days(days: Sequence[date]) -> float:  # from one day with scrapes to
     return STALE_DAYS if len(pauses) < FEWEST_PAUSES else min(max(pauses) + 1.0, STALE_DAYS)
 
 # %% ../../nbs/analysis/problems.ipynb #455cf9a2
-def asked_last(view: View) -> dict[str, datetime]:  # store -> UTC
-    "When each store answered a spot check last."
-    query = (select(Store.store_id, func.max(plain_time(StoreSpotCheck.at))).where(Store.company_id == view.company.id)
-             .join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id).group_by(Store.store_id))
-    return {store: at.replace(tzinfo=UTC) for store, at in view.session.execute(query)}
-
-
 def served_since(view: View) -> dict[str, datetime]:  # store -> UTC
     "When the prices of each store with prices were last looked at: by itself, or by its Ambassador."
-    asked = asked_last(view) if view.home.settings.company(view.company.name).spot_checks else {}
+    counts = view.home.settings.company(view.company.name).spot_checks
+    asked = newest_spot_checks(view.session, view.company) if counts else {}
     own = {row.store_id: max(row.scraped, asked.get(row.store_id, row.scraped)) for row in view.stores
            if row.scraped is not None}
     groups = [g for g in view.groups.active() if g.category is None and g.ambassador in own]

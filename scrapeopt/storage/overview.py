@@ -6,7 +6,7 @@
 __all__ = ['PERIODIC', 'LEARNED_DAYS', 'StoreCounts', 'count_stores', 'Synchrony', 'price_week_of', 'comparable_runs',
            'PairCounts', 'count_pairs', 'cluster_synchrony', 'group_overview', 'ScrapeTotals', 'scrape_totals',
            'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'story_lines',
-           'newest_certificates', 'Certified', 'certified']
+           'newest_spot_checks', 'newest_certificates', 'Certified', 'certified']
 
 # %% ../../nbs/storage/overview.ipynb #389a0e1d
 from collections import defaultdict
@@ -26,7 +26,7 @@ from ..core.errors import how_many
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, SpotChecked, StoreGroup, event_from_record
 from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
-from .tables import StoreGroupMembership, StoreGroupRow
+from .tables import StoreGroupMembership, StoreGroupRow, StoreSpotCheck
 from .tables import candidate_link
 
 # %% ../../nbs/storage/overview.ipynb #99de1cce
@@ -259,6 +259,13 @@ def story_lines(
         GroupEvent.company_id == company.id).order_by(GroupEvent.id)
     events = (event_from_record(kind, record, at) for at, kind, record in session.execute(query))
     return [f"{event.at:%Y-%m-%d %H:%M} {event.words()}" for event in events if store in event.stores()]
+
+# %% ../../nbs/storage/overview.ipynb #268d46bd
+def newest_spot_checks(session: Session, company: Company) -> dict[str, datetime]:  # store -> UTC
+    "When each store answered a spot check last."
+    query = (select(Store.store_id, func.max(plain_time(StoreSpotCheck.at))).where(Store.company_id == company.id)
+             .join(StoreSpotCheck, StoreSpotCheck.store_pk == Store.id).group_by(Store.store_id))
+    return {store: at.replace(tzinfo=UTC) for store, at in session.execute(query)}
 
 # %% ../../nbs/storage/overview.ipynb #0aa366c7
 def newest_certificates(session: Session, company: Company) -> dict[str, SpotChecked]:  # by store
