@@ -1,6 +1,7 @@
 """What the tests need to know about the notebooks."""
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,10 @@ EXPORT = re.compile(r"^\s*#\|\s*(export|exporti|exports)\b", re.M)
 def name(path: Path) -> str: return path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
 
 
-def cells(path: Path) -> list[nbformat.NotebookNode]: return nbformat.read(path, as_version=4).cells
+@cache
+def cells(path: Path) -> list[nbformat.NotebookNode]:
+    "Its cells, read once, since hundreds of tests look at them; nobody changes them."
+    return nbformat.read(path, as_version=4).cells
 
 
 def code(path: Path) -> list[nbformat.NotebookNode]: return [c for c in cells(path) if c.cell_type == "code"]

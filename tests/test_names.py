@@ -174,6 +174,7 @@ def timed_names(body: list[ast.stmt]) -> set[str]:
 
 def timed_comparisons(body: list[ast.stmt], within: type[ast.AST]) -> list[str]:
     "What compares, inside nodes of a kind, what a clock said; the condition of a waiting loop does not count."
+    if not any(map(reads_clock, body)): return []
     timed, found = timed_names(body), []
     waits = {id(n) for s in body for loop in ast.walk(s) if isinstance(loop, ast.While) for n in ast.walk(loop.test)}
     for node in (n for statement in body for n in ast.walk(statement) if isinstance(n, within)):
