@@ -338,12 +338,12 @@ def count_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, edge
                 top: int, bottom: int, shared: np.ndarray, equal: np.ndarray) -> None:
     "Add the counts of stores `top` to `bottom` with all stores after them to (parts, bottom - top, n)."
     for t in prange(len(tiles)):
-        sums, coded = np.empty(2 * ROWS * COLUMNS, np.int32), np.empty((ROWS, planes.size * VECTOR), np.uint64)
+        sums, coded = np.empty(2 * ROWS * COLUMNS, np.int32), np.empty((TILE, planes.size * VECTOR), np.uint64)
         i0, j0 = tiles[t]
-        for i in range(i0, min(i0 + TILE, bottom), ROWS):
-            _write_coded(records, i, planes, starts, coded)
-            for j in range(max(j0, i // COLUMNS * COLUMNS), min(j0 + TILE, shared.shape[2]), COLUMNS):
-                _add_tile(records, coded, planes, starts, edges, i, j, top, bottom, sums, shared, equal)
+        _write_coded(records, i0, planes, starts, coded)
+        for j in range(j0, min(j0 + TILE, shared.shape[2]), COLUMNS):
+            for i in range(i0, min(i0 + TILE, bottom, j + COLUMNS), ROWS):  # no further than the diagonal
+                _add_tile(records, coded[i - i0:], planes, starts, edges, i, j, top, bottom, sums, shared, equal)
 
 # %% ../../nbs/core/bitplane_kernels.ipynb #b15e6842
 @njit(parallel=True, cache=True)
@@ -433,12 +433,13 @@ def match_band(records: np.ndarray, planes: np.ndarray, starts: np.ndarray, sold
     "Fill a band (rows, n) with the pairs that match, shared stays 0 elsewhere; equal holds the leftovers before."
     bottom = top + len(shared)
     for t in prange(len(tiles)):
-        sums, coded = np.zeros(2 * ROWS * COLUMNS, np.int32), np.empty((ROWS, planes.size * VECTOR), np.uint64)
+        sums, coded = np.zeros(2 * ROWS * COLUMNS, np.int32), np.empty((TILE, planes.size * VECTOR), np.uint64)
         i0, j0 = tiles[t]
-        for i in range(i0, min(i0 + TILE, bottom), ROWS):
-            _write_coded(records, i, planes, starts, coded)
-            for j in range(max(j0, i // COLUMNS * COLUMNS), min(j0 + TILE, sold.size), COLUMNS):
-                _match_tile(records, coded, planes, starts, sold, i, j, top, bottom, at_least, sums, shared, equal)
+        _write_coded(records, i0, planes, starts, coded)
+        for j in range(j0, min(j0 + TILE, sold.size), COLUMNS):
+            for i in range(i0, min(i0 + TILE, bottom, j + COLUMNS), ROWS):
+                _match_tile(records, coded[i - i0:], planes, starts, sold, i, j, top, bottom, at_least, sums, shared,
+                            equal)
 
 # %% ../../nbs/core/bitplane_kernels.ipynb #170533bb
 MANY = 10_000  # stores; from here on a second core helps more than its start costs
