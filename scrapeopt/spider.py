@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .core.errors import InputError
+from .core.extras import absence
 
 if TYPE_CHECKING:
     from scrapy import Spider
@@ -154,7 +155,7 @@ def spider_command(
     "The command that runs a spider for one store; `InputError` when Scrapy or the spider's file is missing."
     where, cls = spider_parts(name)
     if importlib.util.find_spec("scrapy") is None:
-        raise InputError("Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder, or use --command")
+        raise InputError(f"{absence(ModuleNotFoundError(name='scrapy'))}; or use --command")
     where = str(Path(where).resolve()) if where.endswith(".py") else where
     asked = [f"--delay={rules.delay_s:g}", f"--per-host={rules.per_host}", f"--patience={rules.patience_s:g}",
              "--robots" if rules.robots else "--no-robots"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from effort import drilled
 
-pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder")
+pytest.importorskip("scrapy", reason="needs Scrapy: pip install -e '.[scrape]' in scrapeopt's folder")
 from scrapeopt.commands.example_spiders import API_SPIDER, SHELF_SPIDER
 from scrapeopt.commands.twin_server import ShopRules, read_visits, serving
 from scrapeopt.core.errors import InputError

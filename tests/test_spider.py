@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-pytest.importorskip("scrapy", reason="Scrapy is not installed: pip install -e '.[scrape]' in scrapeopt's folder")
+pytest.importorskip("scrapy", reason="needs Scrapy: pip install -e '.[scrape]' in scrapeopt's folder")
 from scrapeopt.core.errors import InputError
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import scrape_queue

@@ -21,7 +21,8 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, half m
     "$python" -m venv --clear .venv
 fi
 
-extra=${1:-scrape}  # the demo scrapes a web shop, too
+extras=${1:+all,$1}
+extras=${extras:-maps,scrape}  # what the demo shows
 echo "== .venv: installing what settings.ini names${1:+ (with the $1 tools)}; the first time takes a few minutes"
-.venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --use-pep517 -e ".[$extra]"
+.venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --use-pep517 -e ".[$extras]"
 touch .venv/installed-run ${1:+".venv/installed-$1"}

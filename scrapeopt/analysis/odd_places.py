@@ -106,7 +106,8 @@ def home_countries(
     "The countries in which most stores of some islands lie."
     cells = cells_of({store: places[store] for island in larger for store in island})
     fullest = sorted(cells.values(), key=len, reverse=True)[:HOME_CELLS]
-    return {nearest_town(places[stores[0]]).country for stores in fullest}
+    towns = (nearest_town(places[stores[0]]) for stores in fullest)
+    return {town.country for town in towns if town}
 
 # %% ../../nbs/analysis/odd_places.ipynb #e7200f85
 @dataclass(frozen=True)
@@ -114,14 +115,15 @@ class Misplaced:
     "A store that lies where it can hardly be."
     store_id: str
     meant: str | None  # the reading that puts it among the others; None: none does
-    town: Town  # the nearest to where it lies
+    town: Town | None  # the nearest to where it lies; None: no list of towns is installed
     km: float  # to the nearest store of a larger island
 
     def words(self) -> str:
         "What is odd, in a clause."
-        where = f"near {self.town.name}, {self.town.country}" if self.town.km <= LAND_KM else "far from any town"
+        where, town = "", self.town
+        if town: where = f"near {town.name}, {town.country}, " if town.km <= LAND_KM else "far from any town, "
         among = f"; with {self.meant} it lies among them" if self.meant else ""
-        return f"{self.store_id} ({where}, {self.km:,.0f} km from the others{among})"
+        return f"{self.store_id} ({where}{self.km:,.0f} km from the others{among})"
 
 # %% ../../nbs/analysis/odd_places.ipynb #1e55b7f6
 def misplaced(
@@ -154,7 +156,7 @@ def _abroad(
     towns = {store: nearest_town(places[store]) for store in island if not inside(places[store], others)}
     home = home_countries(places, larger) if towns else set()
     return [store for store, town in towns.items()
-            if (town.km <= LAND_KM and town.country not in home) or town.km > SEA_KM]
+            if town and (town.country not in home if town.km <= LAND_KM else town.km > SEA_KM)]
 
 # %% ../../nbs/analysis/odd_places.ipynb #7e5b5467
 WIDE_KM = 250.0  # see above

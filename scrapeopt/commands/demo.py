@@ -26,6 +26,7 @@ from ..backtest import PriceCounts, count_right
 from .example_spiders import SHELF_SPIDER
 from .twin_server import serving
 from ..core.errors import InputError
+from ..core.extras import absence
 from ..core.spreadsheets import with_safe_cells
 from ..core.whereabouts import find_whereabouts
 from ..discovery import ScrapeTask
@@ -260,7 +261,7 @@ def scrape_web(
 ) -> ScrapeReport | None:  # None: Scrapy is not installed
     "Scrape the first stores of a discovery over HTTP, from the web shop of the twins."
     if importlib.util.find_spec("scrapy") is None:
-        tell("  left out: Scrapy is not installed (pip install -e '.[scrape]')")
+        tell(f"  left out: {absence(ModuleNotFoundError(name='scrapy'))}")
         return None
     workspace, now = make_workspace(folder / "web", twins), next(iter(twins.values())).now
     with serving(folder / "twin", at=now.to_pydatetime()) as url:

