@@ -48,7 +48,7 @@ def regrouped(view: CompanyView, rules: Rules) -> tuple[GroupState, list[Event]]
     names = [g.name for g in view.state.active()]
     _ = view.prices.overlaps  # counted here at the first move, and read at all others
     events = find_policy(view.settings.policy).reanalyse(beliefs, names, view.stores, rules) if names else []
-    return view.state.replay(events), events
+    return beliefs.state, events
 
 # %% ../../nbs/analysis/what_if.ipynb #7b2b1cbd
 @lru_cache(2)

@@ -236,8 +236,10 @@ def pair_overlap(ctx: EvidenceContext, a: str, b: str | None) -> tuple[float, in
     "True Overlap of two stores' newest snapshots and the products they share; NaN and None if of two price weeks."
     if b is None or NEVER in (ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
     if not ctx.latest.week.comparable(ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
-    found = match_prices(ctx.rule, ctx.prices(a), ctx.prices(b)[None])
-    return float(found.true[0]), int(found.shared[0])
+    own, other = ctx.prices(a), ctx.prices(b)
+    both = (own != NOT_SOLD) & (other != NOT_SOLD)
+    shared, equal = np.count_nonzero(both), np.count_nonzero(both & (own == other))
+    return equal / shared if shared else float("nan"), shared
 
 
 def nearest_group(ctx: EvidenceContext, store: str) -> dict[str, Any]:

@@ -97,12 +97,14 @@ def weighted_vote(
     voters = count_voters(days, week)
     if voters < 2: return filled
     voting, weight = prices[:voters], log_odds(MEMBER_AGREEMENT * week.survival(days[:voters], day))
-    older = newest_of_each(prices[voters:], days[voters:])
-    older_weight = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day))
-    older_weight = np.where(older.prices == NOT_SOLD, 0, older_weight)
+    if voters < len(prices):
+        older = newest_of_each(prices[voters:], days[voters:])
+        older_weight = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day))
+        older_weight = np.where(older.prices == NOT_SOLD, 0, older_weight)
     best, chosen = np.zeros(prices.shape[1]), filled.prices.copy()
     for candidate in voting:
-        score = older_weight * (older.prices == candidate) + weight @ (voting == candidate)
+        score = weight @ (voting == candidate)
+        if voters < len(prices): score += older_weight * (older.prices == candidate)
         better = (candidate != NOT_SOLD) & (score > best + 1e-9)  # more than a tie, which the newer price wins
         best, chosen = np.where(better, score, best), np.where(better, candidate, chosen)
     return GroupPrices(chosen, filled.seen)
