@@ -155,9 +155,12 @@ def new_name(
     return name
 
 # %% ../../nbs/grouping/checks.ipynb #2bcf4eca
-def home_cluster(ctx: DocumentContext, members: Collection[str]) -> str:
+def home_cluster(
+    place: Mapping[str, str],  # name of each store's cluster
+    members: Collection[str],
+) -> str:
     "The cluster that most of some stores lie in, the first by name on a tie."
-    stores_of = Counter(ctx.place.get(s, "") for s in members)
+    stores_of = Counter(place.get(s, "") for s in members)
     return min(stores_of, key=lambda place: (-stores_of[place], place))
 
 # %% ../../nbs/grouping/checks.ipynb #9963849b
@@ -181,7 +184,7 @@ def found_group(
     **facts: object,
 ) -> str:
     "Found a group of `members` at the place that most of them share; its name."
-    name = new_name(ctx.state, home_cluster(ctx, members), ctx.category)
+    name = new_name(ctx.state, home_cluster(ctx.place, members), ctx.category)
     ambassador, overlap = first_ambassador(ctx, members)
     ctx.emit(kind, name, members=tuple(sorted(members)), ambassador=ambassador, overlap=overlap,
              category=ctx.category, **facts)

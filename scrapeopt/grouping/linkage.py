@@ -9,6 +9,7 @@ __all__ = ['Comparison', 'compare_rows', 'compare', 'match_matrix', 'supplying_r
 # %% ../../nbs/grouping/linkage.ipynb #8db172f3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -27,27 +28,27 @@ class Comparison:
     own_sold: int  # products that the store sells
     rule: MatchRule
 
-    @property
+    @cached_property
     def comparable(self) -> np.ndarray:  # bool
         "Timely, and something is shared."
         return self.timely & (self.shared > 0)
 
-    @property
+    @cached_property
     def enough(self) -> np.ndarray:  # bool
         "Comparable, and enough is shared for a verdict."
         return self.comparable & (self.shared >= self.rule.needed(self.own_sold, self.sold))
 
-    @property
+    @cached_property
     def true(self) -> np.ndarray:  # float
         "True Overlap, NaN where nothing is shared."
         return np.where(self.shared > 0, self.equal / np.maximum(self.shared, 1), np.nan)
 
-    @property
+    @cached_property
     def range(self) -> np.ndarray:  # float
         "Of the store's catalogue, the share that the other sells too."
         return np.where(self.sold >= 0, self.shared / self.own_sold if self.own_sold else np.nan, np.nan)
 
-    @property
+    @cached_property
     def match(self) -> np.ndarray:  # bool
         "Comparable, and R4 holds."
         near = self.comparable & self.rule.equal_enough(self.shared, self.equal)
