@@ -302,8 +302,9 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     typer.echo(f"scraped {len(report.done)} of {how_many(total, 'store')} in {report.seconds:.0f} s"
                f"{report.amounts()}{left}{there}")
     for odd in report.odd: typer.echo(f"  {odd.task.company} {odd.task.store_id}: {odd.why}")
-    columns = ("company", "store_id", "attempts", "why", "detail")
-    if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
+    rows = [{"company": f.task.company, "store_id": f.task.store_id, "attempts": f.attempts, "why": f.reason,
+             "detail": f.words} for f in report.failed]
+    if rows: show(rows, as_json=False)
 
 # %% ../../nbs/commands/collect.ipynb #ff15556b
 MOST_EVENTS = 40  # lines; chosen by hand, so that they fit a screen

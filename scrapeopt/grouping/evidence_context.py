@@ -239,7 +239,7 @@ def pair_overlap(ctx: EvidenceContext, a: str, b: str | None) -> tuple[float, in
     if days[0] != days[1] and not ctx.latest.week.comparable(*days): return float("nan"), None
     own, other = ctx.prices(a), ctx.prices(b)
     both = (own != NOT_SOLD) & (other != NOT_SOLD)
-    shared, equal = np.count_nonzero(both), np.count_nonzero(both & (own == other))
+    shared, equal = int(both.sum()), int((both & (own == other)).sum())
     return equal / shared if shared else float("nan"), shared
 
 
