@@ -159,7 +159,10 @@ def test_the_past_answers_where_it_can(workspace, monkeypatch):
     effect = effect_on_score(view, change, lambda done, steps, what: told.append(done))
     assert effect.source == "past" and effect.scrapes >= few and told == list(range(WEEKS))
     assert effect.low <= effect.then - effect.now <= effect.high and effect.then < effect.now
-    assert f"of the past {WEEKS} weeks" in effect.words() and f"{effect.scrapes} of them" in effect.words()
+    newest = pd.Timestamp(view.prices.times.max())
+    days = f"{newest - pd.Timedelta(weeks=WEEKS):%Y-%m-%d} to {newest:%Y-%m-%d}"
+    assert f"of the past {WEEKS} weeks of Woolworths ({days})" in effect.words()
+    assert f"{effect.scrapes} of them" in effect.words()
 
 
 def test_the_settings_in_force_would_have_served_the_same(workspace):
@@ -175,7 +178,8 @@ def test_a_twin_answers_where_the_past_cannot_and_says_so(workspace, monkeypatch
     monkeypatch.setattr(effect_module, "SEEDS", 1)
     effect = effect_on_score(view_of_workspace(workspace, "Woolworths"), Change())
     assert effect.source == "twin" and effect.now == effect.then
-    assert "from a twin fitted to this workspace" in effect.words() and "too few scrapes" in effect.words()
+    assert "from a twin fitted to Woolworths, 1 runs of 3 days, the first 1 not counted" in effect.words()
+    assert "too few scrapes" in effect.words()
     assert set(effect.fitted.columns) == {"figure", "company", "twin"}
 
 
