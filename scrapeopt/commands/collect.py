@@ -313,11 +313,15 @@ QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCl
 
 
 def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
-    "What happened, in lines; of very much, what moved a store, and how much else there is."
-    if len(events) <= MOST_EVENTS: return [str(event["words"]) for event in events]
-    shown = [event for event in events if event["kind"] not in QUIET][-MOST_EVENTS:]
-    return [*(str(event["words"]) for event in shown),
-            f"... and {len(events) - len(shown):,} more: --json has them all, scrapeopt explain STORE those of a store"]
+    "What moved a store, in lines; and how much else there is."
+    moving = [event for event in events if event["kind"] not in QUIET]
+    shown, quiet = moving[-MOST_EVENTS:], len(events) - len(moving)
+    more = f"{len(moving) - len(shown):,} more" if len(moving) > len(shown) else ""
+    rest = f"{how_many(quiet, 'event')} that moved no store" if quiet else ""
+    told = " and ".join(filter(None, [more, rest]))
+    where = "--json has them all, scrapeopt explain STORE those of a store"
+    return [*(str(event["words"]) for event in shown), *([f"... and {told}: {where}"] if told else [])]
+
 
 # %% ../../nbs/commands/collect.ipynb #fc0c2aaf
 def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str]) -> None:

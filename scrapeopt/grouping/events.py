@@ -362,8 +362,8 @@ class OutlierKept(Numbers, Event):
     gap_h: float | None = None  # hours that the nearest snapshot of a group misses the window by; below 0: other week
 
     def words(self) -> str:
-        others = how_many(self.outliers_tried, "outlier")
-        return f"{self.store} is an outlier: {why_no_home(self)}; none of {others} matches it"
+        others = f"; none of {how_many(self.outliers_tried, 'outlier')} matches it" if self.outliers_tried else ""
+        return f"{self.store} is an outlier: {why_no_home(self)}{others}"
 
 # %% ../../nbs/grouping/events.ipynb #ca463f4a
 @dataclass(frozen=True, kw_only=True)
@@ -465,7 +465,7 @@ class ChangesSeen(Event):
     def words(self) -> str:
         whom = "" if self.against == self.store else f" against {self.against}"
         days = self.until - self.since
-        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
+        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {how_many(days, 'day')}"
 
 # %% ../../nbs/grouping/events.ipynb #e7670766
 FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85 % of the lines
