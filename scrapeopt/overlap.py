@@ -397,7 +397,7 @@ def auto_range_threshold(
 def timely_stretches(
     times: np.ndarray,  # (n,) datetime64[ns], UTC; NaT = none
     window: SyncWindow,
-) -> np.ndarray:  # (3, n) int64: the place of each in the order of time, and from which place to which it can be compared
+) -> np.ndarray:  # (3, n) int64: the place of each in the order of time, and where its stretch begins and ends
     "What each snapshot may be compared with (R3): in the order of time that is a stretch, whatever the window."
     clock, weeks = times.astype("datetime64[ns]").astype(np.int64), window.price_week(times)  # NaT: week -1
     order = np.lexsort((clock, weeks))
@@ -442,7 +442,7 @@ class PriceMatrix:
 
     def counts(self, row: int, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: (m,) int64
         "What the store in a row has in common with those in others."
-        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others], self.overlaps.equal[row, others]
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row][others], self.overlaps.equal[row][others]
         shared, equal = np.zeros((2, len(others)), int)
         for planes in self.planes:
             found = row_counts(planes, row, planes, others)
@@ -462,7 +462,7 @@ class PriceMatrix:
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."
-        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others]
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row][others]
         return sum((row_shared(planes, row, planes, others) for planes in self.planes), np.zeros(len(others), int))
 
     @cached_property

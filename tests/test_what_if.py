@@ -7,6 +7,7 @@ from effort import drilled
 import small_chain
 
 from scrapeopt.analysis import effect_on_score as effect_module
+from scrapeopt.analysis import view_model as view_module
 from scrapeopt.analysis.comparability import comparability
 from scrapeopt.analysis.effect_on_score import WEEKS, Steps, Stopped, effect_on_score, replay_past
 from scrapeopt.analysis.fitted_twin import fit_twin
@@ -70,6 +71,19 @@ def test_comparability_has_the_numbers_of_status(workspace):
             assert (found.stores, found.scraped) == (kept["stores"], kept["scraped"])
             assert (found.counts.largest, found.share) == (kept["comparable"], kept["pairs"])
             assert f"{kept['comparable']} of {kept['stores']} stores of {kept['cluster']}" in found.words()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_desk_compares_by_the_changeover_that_was_learned_where_none_is_told(workspace, monkeypatch, told):
+    "As the policies do; otherwise a member scraped before the changeover strays from one scraped after it."
+    if told:
+        own = '\n[companies."Woolworths"]\nchangeover = "sunday"\n'
+        with (workspace.path / "scrapeopt.toml").open("a") as f: f.write(own)
+    monkeypatch.setattr(view_module, "learned_days", lambda latest: [2, 3])
+    view = view_of_workspace(Workspace.open(workspace.path), "Woolworths")
+    assert (view.window.changeover, view.learned_day) == ((6, None) if told else (2, 2))
+    assert ("is read off the data" in comparability(view).words()) != told
+    assert view.window.hours == workspace.settings.window_hours
 
 
 @pytest.mark.parametrize("workspace", ["document", "delegated"], indirect=True)

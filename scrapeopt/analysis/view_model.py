@@ -22,7 +22,7 @@ from .charts import heat_image
 from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from ..clustering import cluster_stores
 from ..core.calendar import SyncWindow, local_day
-from ..core.price_week import expected_week, sync_window
+from ..core.price_week import expected_week
 from ..grouping.belief_state import BeliefState
 from ..grouping.events import GroupState, StoreGroup
 from ..grouping.evidence_context import LatestSnapshots
@@ -33,6 +33,7 @@ from ..overlap import MatchRule, OverlapMatrix, PriceMatrix, Threshold, auto_thr
 from ..policies.base import Rules
 from ..policies.document import comparable_snapshots
 from ..simulation.panel import World
+from ..storage.belief_tables import learned_days
 from ..storage.currencies import in_currency
 from ..storage.latest_snapshots import load_beliefs
 from ..storage.lost_snapshots import LostSnapshot, tell_lost
@@ -159,8 +160,8 @@ def view_of_workspace(
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
         scraped, others = scrape_times(session, row), other_companies(session, row, as_of)
         told = company_window(settings, row)
-    window = sync_window(known.latest.week, told)  # as the policies compare
-    learned = window.changeover if told.changeover is None else None
+    learned = None if told.changeover is not None else next(iter(learned_days(known.latest)), None)
+    window = told if learned is None else replace(told, changeover=learned)  # as status counts
     begun = None if scraped.empty else scraped.min()
     if as_of is not None: events = events[events["at"] <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,

@@ -388,6 +388,8 @@ def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report:
     "A changeover that was learned, and what to type next while a company is being taken on; an update comes first."
     from scrapeopt.analysis.next_steps import changeover_proposals, next_command
     if report is None: return [next_line(context, workspace, "update-db")]
+    if report.files and report.partial == report.files:
+        return [next_line(context, workspace, "status: why nothing that came counts, and what to do")]
     formed = any(event["kind"] == "ClusterFormed" for event in report.events)
     known = "prices: what every store charges; scrapeopt status says how far it is"
     then = next_command(ws) or (known if formed else None)

@@ -47,8 +47,8 @@ class DocumentContext:
         "Let an event happen."
         event = kind(company=self.state.company, at=self.at, group=group, **facts)  # type: ignore[arg-type]
         before, self.state = self.state, self.state.apply(event)
-        known = self._places is not None and self._places.state is before
-        if known and self.state is not before: self._places = places_after(self._places, event, self)
+        if self._places is not None and before is self._places.state is not self.state:
+            self._places = places_after(self._places, event, self)
         self.events.append(event)
 
     def compare(self, store: str | None, others: Iterable[str]) -> Comparison:
@@ -70,7 +70,7 @@ class DocumentContext:
 
     @property
     def places(self) -> "Places":
-        "Where a store without a group may go now; found again only where the last event moved more than its own stores."
+        "Where a store without a group may go now; found again where the last event moved others, too."
         if self._places is None or self._places.state is not self.state: self._places = places_of(self)
         return self._places
 
@@ -108,10 +108,11 @@ def places_of(ctx: DocumentContext) -> Places:
 def places_after(before: Places, event: Event, ctx: DocumentContext) -> Places | None:
     "The places after an event that led to the state of `ctx`; None: they are found anew when they are asked for."
     home = ctx.state.groups.get(str(event.group))
-    if home is None or home.category != ctx.category or home.ambassador not in ctx.prices: return None
+    if home is None or home.category != ctx.category: return None
+    if home.ambassador is None or home.ambassador not in ctx.prices: return None
     at, leads = bisect_left(before.groups, name_order(home), key=name_order), before.leads
     groups = [*before.groups[:at], home, *before.groups[at + isinstance(event, StoreJoined):]]
-    if isinstance(event, GroupFounded): leads = np.insert(leads, at, ctx.prices.row(str(home.ambassador)))
+    if isinstance(event, GroupFounded): leads = np.insert(leads, at, ctx.prices.row(home.ambassador))
     elif not isinstance(event, StoreJoined): return None
     free = before.outliers[~np.isin(before.outliers, ctx.prices.rows(event.stores()))]
     return Places(ctx.state, before.grouped.union(event.stores()), groups, leads, free)

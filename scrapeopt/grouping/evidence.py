@@ -297,7 +297,8 @@ def merge_alike(
     known = [g for g in ctx.state.active() if any(ctx.latest.day(s) > NEVER for s in g.members)]
     names = [g.name for g in known if everywhere or ctx.witnesses(g.name)]
     at, seen = {name: i for i, name in enumerate(names)}, [seen_of(name) for name in names]
-    days, lists = np.array([day for day, _ in seen]), stack_prices([p for _, p in seen], len(ctx.latest.products)).prices
+    days = np.array([day for day, _ in seen])
+    lists = stack_prices([prices for _, prices in seen], len(ctx.latest.products)).prices
     for name in sorted(changed):
         while name in at:
             near = ctx.latest.week.comparable(days, days[at[name]]) & (np.arange(len(names)) != at[name])

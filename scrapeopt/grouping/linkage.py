@@ -156,8 +156,10 @@ def unlikeness(
     rule: MatchRule,  # of which `min_shared` counts
 ) -> np.ndarray:  # (n, n) float64, 0..1
     "1 - True Overlap of every pair; 1 for a pair that shares too few products to be judged."
-    enough = overlaps.shared >= rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
-    return 1 - np.where(enough, np.nan_to_num(overlaps.true), 0).astype(float)
+    least = overlaps.sold.min(initial=np.iinfo(np.int32).max)
+    needed = rule.needed(least, least)  # of the two smallest; where that is all that is ever asked, of every pair
+    if needed < rule.min_shared: needed = rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
+    return 1 - np.where(overlaps.shared >= needed, overlaps.true, 0).astype(float)
 
 # %% ../../nbs/grouping/linkage.ipynb #cd318d90
 SLACK = 1e-6  # of a mean True Overlap: more than float32 rounds off (6e-8), less than one price in 100,000 makes (1e-5)
