@@ -79,11 +79,13 @@ def companies_of(
 
 # %% ../nbs/11_dashboard.ipynb #71cef583
 def problems_of(source: "str | Path | Workspace | World") -> str:  # HTML, "" for a world
-    "What is odd in a workspace at present, in a box that scrolls."
+    "What is odd in a workspace at present: the worst of it, and the rest behind a line to click."
     if not isinstance(source, str | Path | Workspace): return ""
     found = find_problems(Workspace.open(source.path if isinstance(source, Workspace) else source))
     count = f"<p class='heading'>{how_many(len(found), 'problem')}</p>" if found else ""
-    return f'{count}<div class="odd" tabindex="0" role="region" aria-label="problems">{problems_html(found)}</div>'
+    first, rest = problems_html(found[:1]), problems_html(found[1:])
+    more = f"<details><summary>and {len(found) - 1} more</summary>{rest}</details>" if len(found) > 1 else ""
+    return f'{count}<div class="odd" role="region" aria-label="problems">{first}{more}</div>'
 
 # %% ../nbs/11_dashboard.ipynb #862f4a4c
 TITLES = tuple(panel.title for panel in (ClusterPanel, OverlapPanel, GroupPanel, BudgetPanel))

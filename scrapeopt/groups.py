@@ -140,7 +140,7 @@ def join_met(
     fresh: Collection[str],  # stores with a new snapshot
 ) -> None:
     "Join groups of one cluster that match, now that both were seen in one window (R3)."
-    place = {g.name: home_cluster(ctx, g.members) for g in ctx.state.active()}
+    place = {g.name: home_cluster(ctx.place, g.members) for g in ctx.state.active()}
     for group in ctx.state.active():
         near = [name for name, there in place.items() if there == place[group.name]]
         if group.members.intersection(fresh): join_alike(ctx, group.name, near)

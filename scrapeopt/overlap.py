@@ -393,6 +393,26 @@ def auto_range_threshold(
     if values.size < HILL_PAIRS or foot < LOWEST_FOOT: return default
     return round(min(default, foot - THRESHOLD_MARGIN), 4)
 
+# %% ../nbs/02_overlap.ipynb #fed5a571
+def timely_stretches(
+    times: np.ndarray,  # (n,) datetime64[ns], UTC; NaT = none
+    window: SyncWindow,
+) -> np.ndarray:  # (3, n) int64: the place of each in the order of time, and where its stretch begins and ends
+    "What each snapshot may be compared with (R3): in the order of time that is a stretch, whatever the window."
+    clock, weeks = times.astype("datetime64[ns]").astype(np.int64), window.price_week(times)  # NaT: week -1
+    order = np.lexsort((clock, weeks))
+    week, hour = weeks[order], clock[order]
+    place = np.empty(len(times), np.int64)
+    place[order] = np.arange(len(times))
+    bounds = np.empty((2, len(times)), np.int64)
+    for w in np.unique(week):
+        at = np.flatnonzero(week == w)
+        span = window.span.astype(np.int64)
+        bounds[0, order[at]] = at[0] + np.searchsorted(hour[at], hour[at] - span, "left")
+        bounds[1, order[at]] = at[0] + np.searchsorted(hour[at], hour[at] + span, "right")
+    bounds[1, weeks < 0] = bounds[0, weeks < 0] = -1  # never scraped: comparable with nobody
+    return np.vstack([place, bounds])
+
 # %% ../nbs/02_overlap.ipynb #72d6a020
 @dataclass(frozen=True, eq=False)
 class PriceMatrix:
@@ -422,7 +442,7 @@ class PriceMatrix:
 
     def counts(self, row: int, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # shared, equal: (m,) int64
         "What the store in a row has in common with those in others."
-        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others], self.overlaps.equal[row, others]
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row][others], self.overlaps.equal[row][others]
         shared, equal = np.zeros((2, len(others)), int)
         for planes in self.planes:
             found = row_counts(planes, row, planes, others)
@@ -430,21 +450,19 @@ class PriceMatrix:
         return shared, np.where(others == row, shared, equal)
 
     @cached_property
-    def _clock(self) -> np.ndarray: return self.times.astype("datetime64[ns]").astype(np.int64)  # NaT: the smallest
-
-    @cached_property
-    def _weeks(self) -> dict[SyncWindow, np.ndarray]: return {}  # of the windows that were asked about
+    def _stretches(self) -> dict[SyncWindow, np.ndarray]: return {}  # of the windows that were asked about
 
     def timely(self, row: int, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
-        "Which snapshots in other rows may be compared with the one in a row (R3); price weeks are counted once."
-        if (weeks := self._weeks.get(window)) is None: weeks = self._weeks[window] = window.price_week(self.times)
-        if weeks[row] < 0: return np.zeros(len(others), bool)  # it was never scraped
-        near = abs(self._clock[others] - self._clock[row]) <= window.span.astype(np.int64)
-        return near & (weeks[others] == weeks[row])
+        "Which snapshots in other rows may be compared with the one in a row (R3); where they stand is found out once."
+        if (found := self._stretches.get(window)) is None:
+            found = self._stretches[window] = timely_stretches(self.times, window)
+        place, first, end = found
+        places = place[others]
+        return (places >= first[row]) & (places < end[row])
 
     def shared(self, row: int, others: np.ndarray) -> np.ndarray:  # (m,) int64
         "How many products the store in a row shares with those in others."
-        if "overlaps" in self.__dict__: return self.overlaps.shared[row, others]
+        if "overlaps" in self.__dict__: return self.overlaps.shared[row][others]
         return sum((row_shared(planes, row, planes, others) for planes in self.planes), np.zeros(len(others), int))
 
     @cached_property

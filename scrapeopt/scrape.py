@@ -33,6 +33,7 @@ import pandas as pd
 
 from .core.errors import InputError, how_many
 from .core.logger import log_event
+from .core.tracebacks import in_a_line
 from .discovery import ScrapeTask
 from .storage.faults import fault_sentence
 from .storage.folders import inbox_name
@@ -267,13 +268,18 @@ def _end(
         process.wait()
 
 # %% ../nbs/08_scrape.ipynb #0852089e
-TAIL_LINES, TAIL_BYTES = 5, 4096  # what is kept of a scraper's error output
+TAIL_LINES, TAIL_BYTES = 5, 16_384  # of a scraper's error output: what is kept, and what is looked at
 
 
-def _last_lines(log: IO[bytes]) -> str:
-    "The last lines of an error output."
+def _tail(log: IO[bytes]) -> str:
+    "The end of an error output."
     log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-    return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-TAIL_LINES:])
+    return log.read().decode(errors="replace").strip()
+
+
+def _last_lines(said: str) -> str:
+    "The last lines of an error output."
+    return "\n".join(said.splitlines()[-TAIL_LINES:])
 
 # %% ../nbs/08_scrape.ipynb #71f749fd
 LOOK_S = 0.5  # between two looks at a scraper that is at work
@@ -314,7 +320,7 @@ class Processes:
             return process
 
     def run(self, words: list[str], timeout_s: float, waited_s: Callable[[], float] = float) -> tuple[str, str]:
-        "Run a command to its end or its timeout: what went wrong (empty = nothing) and its last words."
+        "Run a command to its end or its timeout: what went wrong (empty = nothing) and the end of what it said."
         with tempfile.TemporaryFile() as log:
             if (process := self._start(words, log)) is None: return INTERRUPTED, ""
             problem = ""
@@ -324,7 +330,7 @@ class Processes:
             finally:
                 _end([process])
                 with self._lock: self._running.discard(process)
-            return INTERRUPTED if problem and self.stopped.is_set() else problem, _last_lines(log)
+            return INTERRUPTED if problem and self.stopped.is_set() else problem, _tail(log)
 
     def stop(self) -> None:
         "End all that run, and start no more."
@@ -537,7 +543,7 @@ def _attempt(
     task: ScrapeTask,
     plan: _Plan,
     processes: Processes,
-) -> tuple[Verdict, str]:  # and the scraper's last words, where it failed
+) -> tuple[Verdict, str]:  # and the end of what the scraper said, where it failed
     "Scrape `task` once."
     if plan.now is None: final = free_path(plan.folder, task, pd.Timestamp.now("UTC"))
     else: final = output_path(plan.folder, task, format(plan.now, TIME_NAME))
@@ -565,6 +571,7 @@ class ScrapeFailure:
     reason: str  # of the last attempt: exit code, timeout, wrote nothing, ...
     attempts: int
     detail: str  # the scraper's last words
+    words: str = ""  # what went wrong and where in the scraper it was, in a line
 
 
 @dataclass(frozen=True)
@@ -585,16 +592,16 @@ def _scrape(
     "Scrape `task`, again and again if need be."
     requests = 0
     for attempt in range(1, plan.retries + 2):
-        verdict, detail = _attempt(task, plan, processes)
+        verdict, said = _attempt(task, plan, processes)
         problem, progress = verdict.problem, plan.at_work.pop(task, ScrapeProgress())
         requests += progress.requests
         log_event("store failed" if problem else "store scraped", company=task.company, store=task.store_id,
-                  attempt=attempt, why=problem or None)
+                  attempt=attempt, why=problem or None, said=said if problem and said else None)
         if not problem: return _Result(None, verdict.rows or progress.rows, requests, verdict.odd)
         pause_s = plan.pause_s * 2 ** (attempt - 1)
         if attempt <= plan.retries and processes.stopped.wait(pause_s): problem = INTERRUPTED
         if problem == INTERRUPTED: break
-    return _Result(ScrapeFailure(task, problem, attempt, detail), requests=requests)
+    return _Result(ScrapeFailure(task, problem, attempt, _last_lines(said), in_a_line(said)), requests=requests)
 
 # %% ../nbs/08_scrape.ipynb #2aa344d9
 @dataclass(frozen=True)
@@ -643,7 +650,7 @@ class ScrapeReport:
         lines = [f"{len(self.done)} of {total} stores scraped in {self.seconds:.1f} s{self.amounts()}"]
         for f in self.failed:
             times = f"{f.attempts} attempts" if f.attempts > 1 else "1 attempt"
-            said = f": {f.detail.splitlines()[-1]}" if f.detail else ""
+            said = f": {words}" if (words := f.words or in_a_line(f.detail)) else ""
             lines.append(f"  {f.task.company} {f.task.store_id}: {f.reason}, {times}{said}")
         lines += [f"  {o.task.company} {o.task.store_id}: {o.why}" for o in self.odd]
         if self.resumed: lines.append(f"  in the inbox already, of a run that was cut short: {len(self.resumed)}")

@@ -68,7 +68,7 @@ def crawl_problem(
     if (reason := stats.get("finish_reason")) != "finished": return f"the crawl ended early: {reason or 'not started'}"
     forbidden = stats.get("robotstxt/forbidden", 0)
     if forbidden and not stats.get("item_scraped_count"): return "robots.txt forbids what the spider asked for"
-    return ", ".join(f"{stats[key]} {what}" for key, what in FAILED.items() if stats.get(key))
+    return ", ".join(f"{what}: {stats[key]}" for key, what in FAILED.items() if stats.get(key))
 
 # %% ../nbs/08a_spider.ipynb #59f8735f
 @dataclass(frozen=True)

@@ -115,6 +115,25 @@ def test_the_map_jumps_to_a_cluster_without_distortion(maps, chromium):
         assert x == pytest.approx(y, rel=0.02)
 
 
+AWAY = """away => {  // a map that is off the page for a moment has no size
+    const box = Bokeh.index.roots[0].el.parentElement
+    box.style.display = away ? "none" : ""
+    if (away) Object.defineProperty(Bokeh.documents[0].roots()[0], "inner_width", {value: 0, configurable: true})
+    else delete Bokeh.documents[0].roots()[0].inner_width
+    dispatchEvent(new Event("resize")) }"""
+
+
+def test_a_map_that_has_no_size_for_a_moment_is_drawn_as_before(maps, chromium):
+    with browser.opened(chromium, maps[-1], browser.NARROW) as page:
+        page.wait_for_function(READY)
+        before = page.evaluate(RANGES)
+        page.evaluate(AWAY, True)
+        page.wait_for_timeout(400)
+        page.evaluate(AWAY, False)
+        page.wait_for_timeout(400)
+        assert page.evaluate(RANGES) == pytest.approx(before, rel=0.01)  # and nothing was said in the console
+
+
 WHERE = """() => {  // a store of a group, in pixels of the window
     const f = Bokeh.documents[0].roots()[0], view = Bokeh.index.roots[0], box = view.frame.bbox
     const at = view.el.getBoundingClientRect(), part = (v, range) => (v - range.start) / (range.end - range.start)

@@ -7,6 +7,7 @@ from effort import drilled
 import small_chain
 
 from scrapeopt.analysis import effect_on_score as effect_module
+from scrapeopt.analysis import view_model as view_module
 from scrapeopt.analysis.comparability import comparability
 from scrapeopt.analysis.effect_on_score import WEEKS, Steps, Stopped, effect_on_score, replay_past
 from scrapeopt.analysis.fitted_twin import fit_twin
@@ -70,6 +71,19 @@ def test_comparability_has_the_numbers_of_status(workspace):
             assert (found.stores, found.scraped) == (kept["stores"], kept["scraped"])
             assert (found.counts.largest, found.share) == (kept["comparable"], kept["pairs"])
             assert f"{kept['comparable']} of {kept['stores']} stores of {kept['cluster']}" in found.words()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_desk_compares_by_the_changeover_that_was_learned_where_none_is_told(workspace, monkeypatch, told):
+    "As the policies do; otherwise a member scraped before the changeover strays from one scraped after it."
+    if told:
+        own = '\n[companies."Woolworths"]\nchangeover = "sunday"\n'
+        with (workspace.path / "scrapeopt.toml").open("a") as f: f.write(own)
+    monkeypatch.setattr(view_module, "learned_days", lambda latest: [2, 3])
+    view = view_of_workspace(Workspace.open(workspace.path), "Woolworths")
+    assert (view.window.changeover, view.learned_day) == ((6, None) if told else (2, 2))
+    assert ("is read off the data" in comparability(view).words()) != told
+    assert view.window.hours == workspace.settings.window_hours
 
 
 @pytest.mark.parametrize("workspace", ["document", "delegated"], indirect=True)
@@ -159,7 +173,10 @@ def test_the_past_answers_where_it_can(workspace, monkeypatch):
     effect = effect_on_score(view, change, lambda done, steps, what: told.append(done))
     assert effect.source == "past" and effect.scrapes >= few and told == list(range(WEEKS))
     assert effect.low <= effect.then - effect.now <= effect.high and effect.then < effect.now
-    assert f"of the past {WEEKS} weeks" in effect.words() and f"{effect.scrapes} of them" in effect.words()
+    newest = pd.Timestamp(view.prices.times.max())
+    days = f"{newest - pd.Timedelta(weeks=WEEKS):%Y-%m-%d} to {newest:%Y-%m-%d}"
+    assert f"of the past {WEEKS} weeks of Woolworths ({days})" in effect.words()
+    assert f"{effect.scrapes} of them" in effect.words()
 
 
 def test_the_settings_in_force_would_have_served_the_same(workspace):
@@ -175,7 +192,8 @@ def test_a_twin_answers_where_the_past_cannot_and_says_so(workspace, monkeypatch
     monkeypatch.setattr(effect_module, "SEEDS", 1)
     effect = effect_on_score(view_of_workspace(workspace, "Woolworths"), Change())
     assert effect.source == "twin" and effect.now == effect.then
-    assert "from a twin fitted to this workspace" in effect.words() and "too few scrapes" in effect.words()
+    assert "from a twin fitted to Woolworths, 1 runs of 3 days, the first 1 not counted" in effect.words()
+    assert "too few scrapes" in effect.words()
     assert set(effect.fitted.columns) == {"figure", "company", "twin"}
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BARS', 'LOWEST_THRESHOLD', 'EVENT_MARKS', 'TIMELINE_GROUPS', 'SHOWN_MEMBERS', 'set_caption', 'pairs_caption',
            'plot_pairs', 'heat_image', 'group_squares', 'plot_heat', 'timeline_caption', 'plot_timeline',
-           'members_caption', 'plot_members', 'budget_caption', 'plot_budget']
+           'members_caption', 'plot_members', 'budget_caption', 'spread_words', 'today_words', 'plot_budget']
 
 # %% ../../nbs/analysis/charts.ipynb #f66cc4da
 from collections.abc import Sequence
@@ -276,6 +276,17 @@ def plot_members(
 # %% ../../nbs/analysis/charts.ipynb #ddec5a8e
 def budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
     "What today's setting gets, and what the best one for the same or less money would."
+    return f"{today_words(found, today)} {spread_words(found)}"
+
+
+def spread_words(found: pd.DataFrame) -> str:
+    "What the bands are."
+    if (found["high"] > found["low"]).any(): return "A band is the worst and the best of the runs with other seeds."
+    return "One run of each setting: how far chance moves a score is not known."
+
+
+def today_words(found: pd.DataFrame, today: pd.Series | None) -> str:
+    "How today's setting stands among those that were measured."
     fair = found[found["policy"] != "oracle"]
     best = fair.iloc[int(fair["score"].argmax())]
     top = f"{best['policy']} scores {best['score']:.1%} with {best['scrapes']:.3g} scrapes a day"

@@ -95,7 +95,7 @@ class Comparability:
     window: SyncWindow
     wider: WiderWindow | None
     open: OpenWindow
-    data_changeover: int | None = None  # weekday that the data show while no changeover is set, 0 = Monday
+    learned_day: int | None = None  # weekday of the changeover, 0 = Monday, where only the data tell it
 
     @property
     def share(self) -> float | None:
@@ -140,9 +140,9 @@ def limit_words(c: Comparability) -> list[str]:
     ranks = ("the", "the other")  # at most two
     told = [f"The {what.replace('#', f' is {rank} limit')}."
             for rank, (_, what) in zip(ranks, sorted(limits, reverse=True), strict=False)]
-    if c.data_changeover is not None:
-        told.append(f"No changeover is set, and the data show one on {weekday(c.data_changeover)}: pairs on either "
-                    "side of it are compared as if prices had not changed.")
+    if c.learned_day is not None:
+        told.append(f"That prices change on {weekday(c.learned_day)} is read off the data: the settings name no "
+                    "changeover.")
     return told
 
 # %% ../../nbs/analysis/comparability.ipynb #815a3942
@@ -172,7 +172,6 @@ def comparability(
     times, window = [t.to_pydatetime() for t in scraped], view.window
     if hours is not None: window = replace(window, hours=hours)
     at = now or view.as_of or pd.Timestamp.now("UTC")
-    seen = view.beliefs.latest.week.changeover if window.changeover is None else None
     whole = pairs_within(times, replace(window, hours=EVER_H)).comparable
     return Comparability(place or view.company, len(stores), len(times), pairs_within(times, window), whole, window,
-                         wider_window(times, window), open_window(times, len(stores), window, at), seen)
+                         wider_window(times, window), open_window(times, len(stores), window, at), view.learned_day)

@@ -193,6 +193,14 @@ def replay_past(workspace: Workspace, view: CompanyView, change: Change, steps: 
     if not parts: return Replayed(np.empty((0, 2)), np.empty((0, 2)), np.empty(0, bool))
     return Replayed(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("now", "then", "touched")))
 
+
+def past_words(view: CompanyView) -> str:
+    "Whose past is replayed, and which days of it."
+    end = pd.Timestamp(view.prices.times.max(), tz="UTC")
+    begin = end - pd.Timedelta(weeks=WEEKS)
+    return f"the past {WEEKS} weeks of {view.company} ({begin:%Y-%m-%d} to {end:%Y-%m-%d})"
+
+
 # %% ../../nbs/analysis/effect_on_score.ipynb #305d32cc
 RESAMPLES = 2000  # of the bootstrap: the ends of a 95 % interval then rest on fifty of them each
 
@@ -206,12 +214,12 @@ def difference_span(found: Replayed, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def past_effect(found: Replayed, seed: int) -> Effect:
+def past_effect(found: Replayed, seed: int, whose: str) -> Effect:  # whose past, and which days of it, in words
     "The effect on the score of the scrapes that were replayed."
     n = int(found.touched.sum())
     now, then = (side[:, 0].sum() / side[:, 1].sum() for side in (found.now, found.then))
-    why = (f"from {len(found.now):,} scrapes of the past {WEEKS} weeks, {n} of them of groups that the setting "
-           "touches, each held against what would have been served")
+    why = (f"from {len(found.now):,} scrapes of {whose}, {n} of them of groups that the setting touches, each held "
+           "against what would have been served")
     return Effect("past", float(now), float(then), *difference_span(found, seed), why, n)
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #fdfbceac
@@ -262,14 +270,18 @@ def twin_effect(view: CompanyView, change: Change, why: str, steps: Steps) -> Ef
     scores = run_both(view, change, fitted, SEEDS, steps)
     gain, (now, then) = scores[:, 1] - scores[:, 0], scores.mean(0).tolist()
     return Effect("twin", now, then, float(gain.min()), float(gain.max()),
-                  f"from a twin fitted to this workspace, {SEEDS} runs of {DAYS} days: {why}", 0, fitted_table(fitted))
+                  f"from a twin fitted to {view.company}, {SEEDS} runs of {DAYS} days, the first {WARMUP} not counted: "
+                  f"{why}", 0, fitted_table(fitted))
 
 
 def world_effect(view: CompanyView, change: Change, steps: Steps) -> Effect:
     "The effect on the score of the world that a view was taken of."
     assert view.world is not None
     now, then = run_both(view, change, Recorded(view.world), 1, steps)[0].tolist()  # type: ignore[arg-type]
-    return Effect("world", now, then, then - now, then - now, "from a replay of the world itself")
+    days, what = days_of(view), "recorded prices" if hasattr(view.world, "end") else "twin"
+    return Effect("world", now, then, then - now, then - now,
+                  f"from a replay of the {what} of {view.company}, {days['days']} days, the first "
+                  f"{days['warmup_days']} not counted")
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #da2560f0
 def effect_on_score(
@@ -284,7 +296,7 @@ def effect_on_score(
     steps = Steps(WEEKS + 2 * SEEDS * (DAYS - 1), progress, stopped)
     if view.file is None: return twin_effect(view, change, "there is no past", steps)
     found = replay_past(Workspace.open(view.file.parent), view, change, steps)
-    if (n := int(found.touched.sum())) >= FEWEST: return past_effect(found, view.settings.seed)
-    few = (f"too few scrapes of the past {WEEKS} weeks are of groups that the setting touches "
+    if (n := int(found.touched.sum())) >= FEWEST: return past_effect(found, view.settings.seed, past_words(view))
+    few = (f"too few scrapes of {past_words(view)} are of groups that the setting touches "
            f"({n} of {len(found.touched):,}, {FEWEST} are needed)")
     return twin_effect(view, change, few, steps)

@@ -232,7 +232,8 @@ def budget_frame(
         fig.varea("scrapes", "low", "high", source=source, color=colour, alpha=0.2)
         fig.line("scrapes", "score", source=source, color=colour, line_width=2, legend_label=str(policy))
         dots = fig.scatter("scrapes", "score", source=source, color=colour, size=7, legend_label=str(policy))
-        tell(fig, [("policy", "@policy"), ("scrapes a day", "@scrapes{0.0}"), ("score", "@score{0.0%}")], dots)
+        tell(fig, [("policy", "@policy"), ("scrapes a day", "@scrapes{0.0}"), ("score", "@score{0.0%}"),
+                   ("worst and best", "@low{0.0%} to @high{0.0%}")], dots)
     if today is not None:
         star = fig.scatter([today["scrapes"]], [today["score"]], size=18, marker="star", color=ORANGE, line_width=1.5,
                            legend_label="today's setting")

@@ -39,7 +39,8 @@ class PriceSpan:
     since: pd.Timestamp  # UTC, first seen
     last_seen: pd.Timestamp  # UTC
     until: pd.Timestamp | None = None  # UTC, another one first seen; None: it is the last that is known
-    times: int = 1  # seen
+    times: int = 1  # seen, by whatever source
+    own: int = 0  # of these, in the store itself
 
     def to_json(self) -> dict[str, Any]:
         "The span as plain values."
@@ -47,24 +48,29 @@ class PriceSpan:
         return asdict(self) | at | {"price": None if self.price is None else str(self.price)}
 
 # %% ../../nbs/analysis/price_history.ipynb #96374cee
+def together(a: PriceSpan, b: PriceSpan) -> PriceSpan:
+    "Two spans of one price as one; where the store itself showed it, that is where it is known from."
+    from_ = a if a.own > 0 and not b.own else b
+    return replace(from_, since=a.since, last_seen=max(a.last_seen, b.last_seen), times=a.times + b.times,
+                   own=a.own + b.own)
+
+
 def joined(
     seen: Iterable[PriceSpan],  # one a sighting, of one store and product, oldest first
 ) -> Iterator[PriceSpan]:
-    "Sightings of the same price from the same source, put together."
-    def what(span: PriceSpan) -> tuple[Any, ...]: return span.price, span.currency, span.source, span.group
-
+    "Sightings one after the other of the same price, put together; each until another price was seen."
     last: PriceSpan | None = None
     for span in seen:
-        if last is not None and what(last) == what(span):
-            last = replace(last, last_seen=max(last.last_seen, span.last_seen), times=last.times + 1,
-                           source_store=span.source_store)
-            continue
-        if last is not None: yield replace(last, until=span.since)
-        last = span
+        if last is None: last = span
+        elif (last.price, last.currency) == (span.price, span.currency): last = together(last, span)
+        else:
+            yield replace(last, until=span.since)
+            last = span
     if last is not None: yield last
 
+
 # %% ../../nbs/analysis/price_history.ipynb #03a9241a
-def own_spans(
+def own_sightings(
     workspace: Workspace,
     session: Session,
     company: Company,
@@ -77,10 +83,10 @@ def own_spans(
     for path, at in zip(found["path"], found["scraped_at"], strict=True):
         try: seen.append((at, *read_one_price(workspace.path / path, product)))
         except InputError as e: unread.append(str(e))
-    spans = list(joined(PriceSpan(company.name, store, product, price, money.currency or company.currency,
-                                  "direct_scrape", store, None, at, at)
-                        for at, price, money in sorted(seen, key=lambda sight: sight[0])))
+    spans = [PriceSpan(company.name, store, product, price, money.currency or company.currency, "direct_scrape", store,
+                       None, at, at, own=1) for at, price, money in sorted(seen, key=lambda sight: sight[0])]
     return spans if any(span.price is not None for span in spans) else []
+
 
 # %% ../../nbs/analysis/price_history.ipynb #c36c8ece
 DAYS = 60  # newest days with scrapes or spot checks whose served prices are looked at
@@ -94,7 +100,7 @@ def known_moments(session: Session, company: Company) -> list[pd.Timestamp]:  # 
     return [pd.Timestamp(at) for at in last[-DAYS:]]
 
 
-def served_spans(
+def served_sightings(
     workspace: Workspace,
     company: Company,
     product: str,
@@ -103,9 +109,8 @@ def served_spans(
     unread: list[str],  # gets a sentence for each moment whose snapshots cannot be read
 ) -> list[PriceSpan]:
     "What was served of a product for some stores, by what was known at each moment, but for what they showed."
-    seen: dict[str, list[PriceSpan]] = {store: [] for store in stores}
+    seen, one = list[PriceSpan](), stores[0] if len(stores) == 1 else None
     for at in moments:
-        one = stores[0] if len(stores) == 1 else None
         try: table = workspace.prices(company.name, one, product, now=at, as_of=at)
         except InputError as e:
             unread.append(str(e))
@@ -113,8 +118,8 @@ def served_spans(
         for row in table[(table["source"] != "direct_scrape") & table["store_id"].isin(stores)].to_dict("records"):
             about = {k: row[k] for k in ("company", "store_id", "product_id", "price", "currency", "source",
                                          "source_store", "group")}
-            seen[row["store_id"]].append(PriceSpan(**about, since=at, last_seen=row["scraped_at"]))
-    return [span for store in stores for span in joined(seen[store])]
+            seen.append(PriceSpan(**about, since=at, last_seen=row["scraped_at"]))
+    return seen
 
 # %% ../../nbs/analysis/price_history.ipynb #d7ad9355
 @dataclass(frozen=True)
@@ -122,15 +127,6 @@ class PriceHistory:
     "What a product cost, and which snapshots could not be asked."
     spans: tuple[PriceSpan, ...]  # by company, store and time
     unread: tuple[str, ...] = ()  # a sentence each
-
-# %% ../../nbs/analysis/price_history.ipynb #976fd3de
-def ended(
-    spans: Sequence[PriceSpan],  # of one store, by time
-) -> Iterator[PriceSpan]:
-    "The spans, each until another price was seen, by whatever source."
-    for k, span in enumerate(spans):
-        later = (other.since for other in spans[k + 1:] if other.price != span.price)
-        yield span if span.until is not None else replace(span, until=next(later, None))
 
 # %% ../../nbs/analysis/price_history.ipynb #8c29dc02
 def price_history(
@@ -145,19 +141,19 @@ def price_history(
         companies = asked_companies(workspace, session, company)
         if store is not None: companies = with_store(session, companies, store)
         for row in with_product(session, companies, product):
-            spans += _company_spans(workspace, session, row, product, store, unread)
+            spans += _company_sightings(workspace, session, row, product, store, unread)
     stores = groupby(sorted(spans, key=lambda s: (s.company, s.store_id, s.since)), lambda s: (s.company, s.store_id))
-    return PriceHistory(tuple(span for _, own in stores for span in ended(list(own))), tuple(dict.fromkeys(unread)))
+    return PriceHistory(tuple(span for _, seen in stores for span in joined(seen)), tuple(dict.fromkeys(unread)))
 
 
-def _company_spans(
+def _company_sightings(
     workspace: Workspace, session: Session, company: Company, product: str, store: str | None, unread: list[str],
 ) -> list[PriceSpan]:
-    "The history of a product in one company."
+    "Where and when a product was seen in one company, by whatever source."
     scraped = newest_snapshots(session, company)["store_id"].tolist()
     wanted = [s for s in scraped if store is None or s == store.strip()]
-    spans = [span for s in wanted for span in own_spans(workspace, session, company, s, product, unread)]
+    seen = [span for s in wanted for span in own_sightings(workspace, session, company, s, product, unread)]
     if store is not None: inferred = [store.strip()]
     else: inferred = sorted(set(workspace.stores(company.name)["store_id"]) - set(scraped))
     moments = known_moments(session, company) if inferred else []
-    return spans + served_spans(workspace, company, product, inferred, moments, unread)
+    return seen + served_sightings(workspace, company, product, inferred, moments, unread)

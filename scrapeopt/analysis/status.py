@@ -25,7 +25,7 @@ from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
 from ..storage.overview import Certified, Synchrony, audited_prices, certified, cluster_synchrony, count_stores
 from ..storage.overview import group_overview, last_analysis, newest_certificates, plain_time, scrape_totals
-from ..storage.overview import story_lines, weak_now
+from ..storage.overview import known_changeover, story_lines, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, run_words
 from ..storage.tables import Company, Store
 
@@ -48,7 +48,7 @@ def _status_row(home: Home, name: str, now: datetime) -> dict[str, Any]:
                 "weak": sorted(weak_now(session, company, home.settings.accuracy_floor)),
                 "reanalysed": last_analysis(session, company),
                 "synchronised": [asdict(found) for found in cluster_synchrony(
-                    session, company, home.settings.window_hours, company.changeover)],
+                    session, company, home.settings.window_hours, known_changeover(session, company))],
                 "retired": counts.retired, **_worth(home, session, company, max(now, counts.last_scrape or now)),
                 "certificates": _certificates(home, session, company, state)}
 
@@ -76,7 +76,7 @@ def status_rows(
     """How far each company is, a row each: company, stores, scraped, unreachable, mode, groups, diverged, outliers, the
     threshold in force, last_scrape (UTC); of the inferred prices how many were audited and which share of them was
     right; the groups that are weak by the audits (R10); when all groups were last analysed again (R11); how
-    synchronised the baseline of each cluster is (R3, by the changeover of the settings), a dict of `Synchrony` each;
+    synchronised the baseline of each cluster is (R3, by the changeover told or learned), a dict of `Synchrony` each;
     what is odd (R17), a dict of `Problem` each; the last run of each command, a dict of `PastRun` each. What belongs to
     the whole workspace stands in every row. accuracy is the share of the inferred prices of the last `accuracy_days`
     days that was right, as the report has it (`storage/audit_sample`), where `right` counts all audits alike;

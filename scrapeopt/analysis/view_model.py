@@ -33,6 +33,7 @@ from ..overlap import MatchRule, OverlapMatrix, PriceMatrix, Threshold, auto_thr
 from ..policies.base import Rules
 from ..policies.document import comparable_snapshots
 from ..simulation.panel import World
+from ..storage.belief_tables import learned_days
 from ..storage.currencies import in_currency
 from ..storage.latest_snapshots import load_beliefs
 from ..storage.lost_snapshots import LostSnapshot, tell_lost
@@ -51,7 +52,7 @@ class CompanyView:
     prices: PriceMatrix  # newest usable snapshots
     settings: Settings  # in force
     rule: MatchRule  # in force
-    window: SyncWindow  # in force
+    window: SyncWindow  # in force, with the changeover that was learned where the settings name none
     state: GroupState
     events: pd.DataFrame  # at (UTC), kind, group, store, overlap, words
     a_day: float  # stores scraped a day, lately; NaN: not known
@@ -61,6 +62,7 @@ class CompanyView:
     as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
     others: Mapping[str, float] = field(default_factory=dict)  # other company -> its scrapes a day, as `a_day`
     begun: pd.Timestamp | None = None  # UTC, the first scrape of all; None: there is none
+    learned_day: int | None = None  # weekday of the changeover, 0 = Monday, where only the data tell it
 
     @property
     def before_all(self) -> str:
@@ -157,12 +159,14 @@ def view_of_workspace(
         known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
         scraped, others = scrape_times(session, row), other_companies(session, row, as_of)
-        window = company_window(settings, row)
+        told = company_window(settings, row)
+    learned = None if told.changeover is not None else next(iter(learned_days(known.latest)), None)
+    window = told if learned is None else replace(told, changeover=learned)  # as status counts
     begun = None if scraped.empty else scraped.min()
     if as_of is not None: events = events[events["at"] <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
                        window, known.state, events, scrapes_a_day(until(scraped, as_of)), workspace.path / FILE, world,
-                       known, as_of, others, begun)
+                       known, as_of, others, begun, learned)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)

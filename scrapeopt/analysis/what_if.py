@@ -48,7 +48,7 @@ def regrouped(view: CompanyView, rules: Rules) -> tuple[GroupState, list[Event]]
     names = [g.name for g in view.state.active()]
     _ = view.prices.overlaps  # counted here at the first move, and read at all others
     events = find_policy(view.settings.policy).reanalyse(beliefs, names, view.stores, rules) if names else []
-    return view.state.replay(events), events
+    return beliefs.state, events
 
 # %% ../../nbs/analysis/what_if.ipynb #7b2b1cbd
 @lru_cache(2)
@@ -100,12 +100,15 @@ def with_ambassador(
     threshold: float,  # True Overlap of a match, then
 ) -> dict[str, tuple[float, str]]:
     "The reasons; where a group ends, its members are held against the Ambassador that they had."
+    followers = dict[str, list[str]]()
     for store in moved:
         lead = view.state.groups[before[store]].ambassador if store in before else None
         if lead in (None, store) or not math.isnan(told.get(store, (0.0, ""))[0]): continue
-        seen = compare(view.prices, store, [str(lead)], view.rule, view.window)
-        if seen.comparable[0] and seen.true[0] < threshold:
-            told[store] = float(seen.true[0]), f"{short(seen.true[0])} < {short(threshold)} with {lead}, its Ambassador"
+        followers.setdefault(str(lead), []).append(store)
+    for lead, stores in followers.items():
+        seen = compare(view.prices, lead, stores, view.rule, view.window)
+        for store, true in zip(stores, np.where(seen.comparable, seen.true, math.inf).tolist(), strict=True):
+            if true < threshold: told[store] = true, f"{short(true)} < {short(threshold)} with {lead}, its Ambassador"
     return told
 
 

@@ -302,8 +302,9 @@ def _tell_scrapes(report: "ScrapeReport", updated: "UpdateReport | None", as_jso
     typer.echo(f"scraped {len(report.done)} of {how_many(total, 'store')} in {report.seconds:.0f} s"
                f"{report.amounts()}{left}{there}")
     for odd in report.odd: typer.echo(f"  {odd.task.company} {odd.task.store_id}: {odd.why}")
-    columns = ("company", "store_id", "attempts", "why", "detail")
-    if failures: show([{k: f[k] for k in columns} for f in failures], as_json=False)
+    rows = [{"company": f.task.company, "store_id": f.task.store_id, "attempts": f.attempts, "why": f.reason,
+             "detail": f.words} for f in report.failed]
+    if rows: show(rows, as_json=False)
 
 # %% ../../nbs/commands/collect.ipynb #ff15556b
 MOST_EVENTS = 40  # lines; chosen by hand, so that they fit a screen
@@ -312,11 +313,15 @@ QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCl
 
 
 def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
-    "What happened, in lines; of very much, what moved a store, and how much else there is."
-    if len(events) <= MOST_EVENTS: return [str(event["words"]) for event in events]
-    shown = [event for event in events if event["kind"] not in QUIET][-MOST_EVENTS:]
-    return [*(str(event["words"]) for event in shown),
-            f"... and {len(events) - len(shown):,} more: --json has them all, scrapeopt explain STORE those of a store"]
+    "What moved a store, in lines; and how much else there is."
+    moving = [event for event in events if event["kind"] not in QUIET]
+    shown, quiet = moving[-MOST_EVENTS:], len(events) - len(moving)
+    more = f"{len(moving) - len(shown):,} more" if len(moving) > len(shown) else ""
+    rest = f"{how_many(quiet, 'event')} that moved no store" if quiet else ""
+    told = " and ".join(filter(None, [more, rest]))
+    where = "--json has them all, scrapeopt explain STORE those of a store"
+    return [*(str(event["words"]) for event in shown), *([f"... and {told}: {where}"] if told else [])]
+
 
 # %% ../../nbs/commands/collect.ipynb #fc0c2aaf
 def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str]) -> None:
@@ -383,6 +388,8 @@ def _next_lines(context: typer.Context, workspace: Any, ws: "Workspace", report:
     "A changeover that was learned, and what to type next while a company is being taken on; an update comes first."
     from scrapeopt.analysis.next_steps import changeover_proposals, next_command
     if report is None: return [next_line(context, workspace, "update-db")]
+    if report.files and report.partial == report.files:
+        return [next_line(context, workspace, "status: why nothing that came counts, and what to do")]
     formed = any(event["kind"] == "ClusterFormed" for event in report.events)
     known = "prices: what every store charges; scrapeopt status says how far it is"
     then = next_command(ws) or (known if formed else None)

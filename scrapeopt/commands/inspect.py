@@ -218,8 +218,8 @@ def history_row(span: "PriceSpan") -> dict[str, Any]:
     "A line of the table of a history."
     shown = {k: getattr(span, k) for k in ("company", "store_id", "price", "currency", "since", "last_seen", "until")}
     price = "not sold" if span.price is None else span.price
-    return shown | {"price": price, "until": span.until or "now", "times": span.times, "source": span.source,
-                    "source_store": span.source_store, "group": span.group}
+    return shown | {"price": price, "until": span.until or "now", "times": span.times, "own": span.own,
+                    "source": span.source, "source_store": span.source_store, "group": span.group}
 
 # %% ../../nbs/commands/inspect.ipynb #e98866c9
 @app.command()

@@ -316,4 +316,7 @@ def _tell_tuning(make: Any, policies: list[str], thresholds: list[str], options:
     else:
         show(rows, as_json)
         typer.echo(f"Recommended: {found.choice}. {found.choice.reason}")
+        runs = len(options["seeds"])
+        typer.echo(f"low and high: the worst and the best of {runs} runs" if runs > 1 else
+                   "One run of each setting: --seeds 3 shows how far chance moves a score")
     if plot: _save_plot(plot, lambda ax: plot_tuning(found.frontier, found.choice, ax))

@@ -7,6 +7,7 @@ __all__ = ['FINGERPRINTS_PAY', 'DocumentContext', 'is_outlier', 'new_name', 'hom
            'place_outlier', 'run_checks', 'category_round']
 
 # %% ../../nbs/grouping/checks.ipynb #7ed13539
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from ..discovery import sync_cohorts
 from .events import HEALTHY, AmbassadorChanged, CandidateConfirmed, CandidatesCleared
 from .events import DivergenceDetected, Event, GroupDissolved, GroupFounded, GroupState
 from .events import HealthRestored, MonolithSeeded, OutlierKept, StoreGroup, StoreJoined, StoreLeft
-from .events import StoreOutcast
+from .events import StoreOutcast, name_order
 from .linkage import Comparison, alike_sets, compare, compare_rows, largest_agreeing_set
 from .linkage import match_matrix, most_alike, positions_by_label, supplying_rows
 from ..overlap import MatchRule, PriceMatrix
@@ -45,7 +46,9 @@ class DocumentContext:
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
         "Let an event happen."
         event = kind(company=self.state.company, at=self.at, group=group, **facts)  # type: ignore[arg-type]
-        self.state = self.state.apply(event)
+        before, self.state = self.state, self.state.apply(event)
+        if self._places is not None and before is self._places.state is not self.state:
+            self._places = places_after(self._places, event, self)
         self.events.append(event)
 
     def compare(self, store: str | None, others: Iterable[str]) -> Comparison:
@@ -67,7 +70,7 @@ class DocumentContext:
 
     @property
     def places(self) -> "Places":
-        "Where a store without a group may go now; found again only after an event that changed the groups."
+        "Where a store without a group may go now; found again where the last event moved others, too."
         if self._places is None or self._places.state is not self.state: self._places = places_of(self)
         return self._places
 
@@ -92,6 +95,7 @@ class Places:
         return others.nonzero()[0]
 
 
+# %% ../../nbs/grouping/checks.ipynb #5e729f07
 def places_of(ctx: DocumentContext) -> Places:
     "Where a store without a group may go as things stand."
     grouped = ctx.state.grouped(ctx.category)
@@ -99,6 +103,19 @@ def places_of(ctx: DocumentContext) -> Places:
     names, rows = ctx.outliers_newest_first()
     free = rows[np.array([s not in grouped for s in names], bool)]
     return Places(ctx.state, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
+
+
+def places_after(before: Places, event: Event, ctx: DocumentContext) -> Places | None:
+    "The places after an event that led to the state of `ctx`; None: they are found anew when they are asked for."
+    home = ctx.state.groups.get(str(event.group))
+    if home is None or home.category != ctx.category: return None
+    if home.ambassador is None or home.ambassador not in ctx.prices: return None
+    at, leads = bisect_left(before.groups, name_order(home), key=name_order), before.leads
+    groups = [*before.groups[:at], home, *before.groups[at + isinstance(event, StoreJoined):]]
+    if isinstance(event, GroupFounded): leads = np.insert(leads, at, ctx.prices.row(home.ambassador))
+    elif not isinstance(event, StoreJoined): return None
+    free = before.outliers[~np.isin(before.outliers, ctx.prices.rows(event.stores()))]
+    return Places(ctx.state, before.grouped.union(event.stores()), groups, leads, free)
 
 # %% ../../nbs/grouping/checks.ipynb #a8adc2c0
 def _hand_over(ctx: DocumentContext, name: str, store: str | None) -> None:
@@ -139,9 +156,12 @@ def new_name(
     return name
 
 # %% ../../nbs/grouping/checks.ipynb #2bcf4eca
-def home_cluster(ctx: DocumentContext, members: Collection[str]) -> str:
+def home_cluster(
+    place: Mapping[str, str],  # name of each store's cluster
+    members: Collection[str],
+) -> str:
     "The cluster that most of some stores lie in, the first by name on a tie."
-    stores_of = Counter(ctx.place.get(s, "") for s in members)
+    stores_of = Counter(place.get(s, "") for s in members)
     return min(stores_of, key=lambda place: (-stores_of[place], place))
 
 # %% ../../nbs/grouping/checks.ipynb #9963849b
@@ -165,7 +185,7 @@ def found_group(
     **facts: object,
 ) -> str:
     "Found a group of `members` at the place that most of them share; its name."
-    name = new_name(ctx.state, home_cluster(ctx, members), ctx.category)
+    name = new_name(ctx.state, home_cluster(ctx.place, members), ctx.category)
     ambassador, overlap = first_ambassador(ctx, members)
     ctx.emit(kind, name, members=tuple(sorted(members)), ambassador=ambassador, overlap=overlap,
              category=ctx.category, **facts)

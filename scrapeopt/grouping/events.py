@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
-           'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
-           'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
-           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
-           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'SpotChecked', 'CurrencyChanged',
-           'event_record', 'event_from_record']
+__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'name_order', 'by_name', 'GroupState', 'Event',
+           'ThresholdLearned', 'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded',
+           'CandidatesStamped', 'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers',
+           'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored',
+           'GroupDissolved', 'StoreRetired', 'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen',
+           'SpotChecked', 'CurrencyChanged', 'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -45,9 +45,14 @@ class StoreGroup:
     checked_at: pd.Timestamp | None = None  # UTC, when its Candidates were last looked at
 
 # %% ../../nbs/grouping/events.ipynb #77d492f8
+def name_order(group: StoreGroup) -> tuple[str, str]:
+    "What groups are put in order by: full groups first, `[X-Perth]` before `[X-Perth-2]`."
+    return group.category or "", group.name[:-1]
+
+
 def by_name(groups: Iterable[StoreGroup]) -> list[StoreGroup]:
-    "Groups in the order of their names: full groups first, `[X-Perth]` before `[X-Perth-2]`."
-    return sorted(groups, key=lambda g: (g.category or "", g.name[:-1]))
+    "Groups in the order of their names."
+    return sorted(groups, key=name_order)
 
 
 @dataclass(frozen=True)
@@ -357,8 +362,8 @@ class OutlierKept(Numbers, Event):
     gap_h: float | None = None  # hours that the nearest snapshot of a group misses the window by; below 0: other week
 
     def words(self) -> str:
-        others = how_many(self.outliers_tried, "outlier")
-        return f"{self.store} is an outlier: {why_no_home(self)}; none of {others} matches it"
+        others = f"; none of {how_many(self.outliers_tried, 'outlier')} matches it" if self.outliers_tried else ""
+        return f"{self.store} is an outlier: {why_no_home(self)}{others}"
 
 # %% ../../nbs/grouping/events.ipynb #ca463f4a
 @dataclass(frozen=True, kw_only=True)
@@ -460,7 +465,7 @@ class ChangesSeen(Event):
     def words(self) -> str:
         whom = "" if self.against == self.store else f" against {self.against}"
         days = self.until - self.since
-        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {days} days"
+        return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {how_many(days, 'day')}"
 
 # %% ../../nbs/grouping/events.ipynb #e7670766
 FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85 % of the lines

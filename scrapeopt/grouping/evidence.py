@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.calendar import SyncWindow
 from ..core.price_week import known_week, learn_price_week, survival
 from ..core.prices import NOT_SOLD
-from .checks import new_name
+from .checks import home_cluster, new_name
 from .events import DIVERGENCE_DETECTED, HEALTHY, AmbassadorChanged, CandidateConfirmed
 from .events import CandidatesCleared, CandidatesStamped, ChangesSeen, DivergenceDetected, Event
 from .events import GroupDissolved, GroupFounded, GroupState, GroupsMerged, HealthRestored
@@ -256,7 +256,7 @@ def found_groups(
         if (positions := np.flatnonzero(labels == label)).size < 2: continue
         alike = true[np.ix_(positions, positions)]
         best, members = int(np.nanmean(alike, 1).argmax()), [stores[i] for i in positions]
-        place = pd.Series([ctx.place.get(s, "") for s in members]).mode()[0]
+        place = home_cluster(ctx.place, members)
         ctx.emit(GroupFounded, new_name(ctx.state, place), members=tuple(members), ambassador=members[best],
                  overlap=float(np.nanmean(np.delete(alike[best], best))))
 
@@ -295,18 +295,20 @@ def merge_alike(
     def seen_of(name: str) -> tuple[int, GroupPrices]:
         return prices_when_last_seen(ctx, name) if everywhere else (ctx.day, ctx.prices_now(name))
     known = [g for g in ctx.state.active() if any(ctx.latest.day(s) > NEVER for s in g.members)]
-    seen = {g.name: seen_of(g.name) for g in known if everywhere or ctx.witnesses(g.name)}
+    names = [g.name for g in known if everywhere or ctx.witnesses(g.name)]
+    at, seen = {name: i for i, name in enumerate(names)}, [seen_of(name) for name in names]
+    days = np.array([day for day, _ in seen])
+    lists = stack_prices([prices for _, prices in seen], len(ctx.latest.products)).prices
     for name in sorted(changed):
-        while name in seen:
-            day, own = seen[name]
-            near = ctx.latest.week.comparable(np.array([at for at, _ in seen.values()]), day)
-            others = [n for n, yes in zip(seen, near, strict=True) if yes and n != name]
-            if not others: break
-            found = match_prices(ctx.rule, own.prices, np.stack([seen[n][1].prices for n in others]))
+        while name in at:
+            near = ctx.latest.week.comparable(days, days[at[name]]) & (np.arange(len(names)) != at[name])
+            others = [i for i in at.values() if near[i]]
+            found = match_prices(ctx.rule, lists[at[name]], lists[others])
             if (best := found.best()) is None: break
-            small, name = merge_groups(ctx, name, others[best], float(found.true[best]))
-            seen.pop(small)
-            seen[name] = seen_of(name)
+            small, name = merge_groups(ctx, name, names[others[best]], float(found.true[best]))
+            del at[small]
+            days[at[name]], now = seen_of(name)
+            lists[at[name]] = now.prices
 
 # %% ../../nbs/grouping/evidence.ipynb #6673a7e6
 RELEARN_FACTOR = 4  # times as many comparable pairs as the threshold was learned from

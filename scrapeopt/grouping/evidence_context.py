@@ -190,8 +190,8 @@ def match_prices(
 ) -> PriceMatches:
     "Compare a store's prices with several price lists (R4)."
     both = (others != NOT_SOLD) & (own != NOT_SOLD)
-    shared, equal = both.sum(1), (both & (others == own)).sum(1)
-    sold = int((own != NOT_SOLD).sum()), (others != NOT_SOLD).sum(1)
+    shared, equal = both.sum(1, dtype=np.int32), (both & (others == own)).sum(1, dtype=np.int32)
+    sold = np.count_nonzero(own != NOT_SOLD), (others != NOT_SOLD).sum(1, dtype=np.int32)
     enough = (shared > 0) & (shared >= rule.needed(*sold))
     true = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
     return PriceMatches(true, shared, enough, enough & rule.match(shared, equal, *sold))
@@ -234,10 +234,13 @@ ANOTHER_WEEK_H = -1.0  # hours in `OutlierKept`: below 0, the groups were seen i
 # %% ../../nbs/grouping/evidence_context.ipynb #2eab26f9
 def pair_overlap(ctx: EvidenceContext, a: str, b: str | None) -> tuple[float, int | None]:
     "True Overlap of two stores' newest snapshots and the products they share; NaN and None if of two price weeks."
-    if b is None or NEVER in (ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
-    if not ctx.latest.week.comparable(ctx.latest.day(a), ctx.latest.day(b)): return float("nan"), None
-    found = match_prices(ctx.rule, ctx.prices(a), ctx.prices(b)[None])
-    return float(found.true[0]), int(found.shared[0])
+    days = ctx.latest.day(a), NEVER if b is None else ctx.latest.day(b)
+    if b is None or NEVER in days: return float("nan"), None
+    if days[0] != days[1] and not ctx.latest.week.comparable(*days): return float("nan"), None
+    own, other = ctx.prices(a), ctx.prices(b)
+    both = (own != NOT_SOLD) & (other != NOT_SOLD)
+    shared, equal = int(both.sum()), int((both & (own == other)).sum())
+    return equal / shared if shared else float("nan"), shared
 
 
 def nearest_group(ctx: EvidenceContext, store: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ __all__ = ['Comparison', 'compare_rows', 'compare', 'match_matrix', 'supplying_r
 # %% ../../nbs/grouping/linkage.ipynb #8db172f3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -27,27 +28,27 @@ class Comparison:
     own_sold: int  # products that the store sells
     rule: MatchRule
 
-    @property
+    @cached_property
     def comparable(self) -> np.ndarray:  # bool
         "Timely, and something is shared."
         return self.timely & (self.shared > 0)
 
-    @property
+    @cached_property
     def enough(self) -> np.ndarray:  # bool
         "Comparable, and enough is shared for a verdict."
         return self.comparable & (self.shared >= self.rule.needed(self.own_sold, self.sold))
 
-    @property
+    @cached_property
     def true(self) -> np.ndarray:  # float
         "True Overlap, NaN where nothing is shared."
         return np.where(self.shared > 0, self.equal / np.maximum(self.shared, 1), np.nan)
 
-    @property
+    @cached_property
     def range(self) -> np.ndarray:  # float
         "Of the store's catalogue, the share that the other sells too."
         return np.where(self.sold >= 0, self.shared / self.own_sold if self.own_sold else np.nan, np.nan)
 
-    @property
+    @cached_property
     def match(self) -> np.ndarray:  # bool
         "Comparable, and R4 holds."
         near = self.comparable & self.rule.equal_enough(self.shared, self.equal)
@@ -155,8 +156,10 @@ def unlikeness(
     rule: MatchRule,  # of which `min_shared` counts
 ) -> np.ndarray:  # (n, n) float64, 0..1
     "1 - True Overlap of every pair; 1 for a pair that shares too few products to be judged."
-    enough = overlaps.shared >= rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
-    return 1 - np.where(enough, np.nan_to_num(overlaps.true), 0).astype(float)
+    least = overlaps.sold.min(initial=np.iinfo(np.int32).max)
+    needed = rule.needed(least, least)  # of the two smallest; where that is all that is ever asked, of every pair
+    if needed < rule.min_shared: needed = rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
+    return 1 - np.where(overlaps.shared >= needed, overlaps.true, 0).astype(float)
 
 # %% ../../nbs/grouping/linkage.ipynb #cd318d90
 SLACK = 1e-6  # of a mean True Overlap: more than float32 rounds off (6e-8), less than one price in 100,000 makes (1e-5)

@@ -86,6 +86,27 @@ def count_voters(
     return min(MAX_VOTERS, int((week.survival(days, days[0]) >= VOTE_SURVIVAL).sum()))
 
 # %% ../../nbs/grouping/vote.ipynb #6c847992
+def vote_on(
+    prices: np.ndarray,  # (k, products) int32, -1 = not sold; newest snapshot first, the first `voters` of them vote
+    days: np.ndarray,  # (k,) local days on which they were taken
+    voters: int,
+    week: PriceWeek,
+    day: int,  # today
+) -> np.ndarray:  # (products,) int32, -1: no voter sells it
+    "What the voters' snapshots say of each product, the newest of the older ones beside them."
+    voting, weight = prices[:voters], log_odds(MEMBER_AGREEMENT * week.survival(days[:voters], day))
+    older = newest_of_each(prices[voters:], days[voters:])
+    older_weight = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day))
+    older_weight = np.where(older.prices == NOT_SOLD, 0, older_weight)
+    best, chosen = np.zeros(prices.shape[1]), np.full(prices.shape[1], NOT_SOLD, np.int32)
+    for candidate in voting:
+        score = older_weight * (older.prices == candidate) + weight @ (voting == candidate)
+        better = (candidate != NOT_SOLD) & (score > best + 1e-9)  # more than a tie, which the newer price wins
+        best, chosen = np.where(better, score, best), np.where(better, candidate, chosen)
+    return chosen
+
+
+# %% ../../nbs/grouping/vote.ipynb #09a5ca6b
 def weighted_vote(
     prices: np.ndarray,  # (k, products) int32, -1 = not sold; newest snapshot first
     days: np.ndarray,  # (k,) local days on which they were taken
@@ -95,16 +116,10 @@ def weighted_vote(
     "What a group charges, by the vote of its members' snapshots."
     filled = newest_of_each(prices, days)
     voters = count_voters(days, week)
-    if voters < 2: return filled
-    voting, weight = prices[:voters], log_odds(MEMBER_AGREEMENT * week.survival(days[:voters], day))
-    older = newest_of_each(prices[voters:], days[voters:])
-    older_weight = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day))
-    older_weight = np.where(older.prices == NOT_SOLD, 0, older_weight)
-    best, chosen = np.zeros(prices.shape[1]), filled.prices.copy()
-    for candidate in voting:
-        score = older_weight * (older.prices == candidate) + weight @ (voting == candidate)
-        better = (candidate != NOT_SOLD) & (score > best + 1e-9)  # more than a tie, which the newer price wins
-        best, chosen = np.where(better, score, best), np.where(better, candidate, chosen)
+    open_ = np.flatnonzero((prices[1:voters] != prices[0]).any(0)) if voters > 1 else np.empty(0, np.int64)
+    if not len(open_): return filled
+    chosen = filled.prices.copy()
+    chosen[open_] = vote_on(prices[:, open_], days, voters, week, day)
     return GroupPrices(chosen, filled.seen)
 
 # %% ../../nbs/grouping/vote.ipynb #1c083e36

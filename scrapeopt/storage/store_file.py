@@ -39,6 +39,10 @@ def filled_in(
         table = table.assign(company=company)
     return table if "name" in table else table.assign(name=table.get("address", ""))
 
+# %% ../../nbs/storage/store_file.ipynb #5dd4693c
+PAGES = {"cp1250": "Central European text (cp1250)", "cp1251": "Cyrillic text (cp1251)",
+         "cp1252": "Western European text (cp1252)"}
+
 # %% ../../nbs/storage/store_file.ipynb #385f6190
 def read_store_rows(
     path: str | Path,  # CSV, Parquet or GeoJSON (EPSG:4326)
@@ -48,6 +52,9 @@ def read_store_rows(
     table = read_table(path, STORE_NAMES)
     if used := table.attrs["renamed"]:
         log.info("%s: %s", path, ", ".join(f"{old} is read as {new}" for old, new in used.items()))
+    if page := table.attrs.get("code_page"):
+        log.warning("%s: it is no UTF-8, and is read as %s: where a name looks wrong, save the file as UTF-8", path,
+                    PAGES[page])
     try: table = filled_in(table, company)
     except InputError as e: raise InputError(f"{path}: {e}") from e
     if missing := missing_columns(table, STORE_COLUMNS):

@@ -62,8 +62,19 @@ def check_named_once(
             raise ValueError(f"it has two columns of one name, {both}: keep one of them")
         seen[name] = column
 
+# %% ../../nbs/storage/table_file.ipynb #6fd35d52
+SIGN_FOR_LETTER = re.compile(rb"(?<=[A-Za-z\xc0-\xff])[\xb3\xb9\xba\xbe\xbf](?=[A-Za-z\xc0-\xff])|"
+                             rb"(?<![0-9A-Za-z\x80-\xff])[\xa3\xaf](?=[a-z\xb9\xf3])")
+ACCENTS_ALONE = re.compile(rb"[\xc0-\xff]{4}")  # no language of Western or Central Europe has such a word
+
+
+def code_page(content: bytes) -> str:
+    "The code page of Windows that a text is in, by what it would look like in Western Europe's."
+    if len(ACCENTS_ALONE.findall(content)) > len(SIGN_FOR_LETTER.findall(content)): return "cp1251"
+    return "cp1250" if SIGN_FOR_LETTER.search(content) else "cp1252"
+
 # %% ../../nbs/storage/table_file.ipynb #cb56ab8c
-def as_utf8(content: bytes) -> bytes:
+def as_utf8(content: bytes) -> tuple[bytes, str]:  # with the code page that was guessed, "" where nothing was
     "Some text in UTF-8 without a mark, whatever wrote it; `ValueError` when it is none."
     wide = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
     if not wide and b"\0" in content[:200]:
@@ -73,8 +84,8 @@ def as_utf8(content: bytes) -> bytes:
     if b"\0" in content: raise ValueError("it is no text")
     content = content.removeprefix(codecs.BOM_UTF8)
     try: content.decode()
-    except UnicodeDecodeError: return content.decode("cp1252", errors="replace").encode()
-    return content
+    except UnicodeDecodeError: return content.decode(page := code_page(content), errors="replace").encode(), page
+    return content, ""
 
 # %% ../../nbs/storage/table_file.ipynb #f560d4e9
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}  # the commonest first, and what a complaint calls them
@@ -214,8 +225,10 @@ def parsed(
         except (ImportError, ValueError, KeyError, zipfile.BadZipFile):
             raise ValueError("no reader for this spreadsheet is installed: save it as CSV") from None
     content = path.read_bytes()
-    text = as_utf8(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)
-    return geojson(text) if kind in (".geojson", ".json") else delimited(text, names)
+    text, page = as_utf8(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)
+    table = geojson(text) if kind in (".geojson", ".json") else delimited(text, names)
+    table.attrs["code_page"] = page
+    return table
 
 
 def kind_of(path: Path, kinds: Collection[str]) -> str:

@@ -152,7 +152,7 @@ class BudgetPanel(TabPanel):
         self.hint.value = note(where_from(view))
         for part in (self.curve, self.use): part.layout.display = "none" if curve is None else ""
         self.table.value = "" if curve is None else table_html(curve_table(curve), name="backtests")
-        if curve is None: self.reason.value = note("Not measured yet: press Measure. It takes a minute or two.")
+        if curve is None: self.reason.value = note("Not measured yet: press Measure. It takes some minutes.")
         else:
             self.curve.show(curve, partial(budget_frame, curve.found, curve.today), {},
                             budget_caption(curve.found, curve.today))

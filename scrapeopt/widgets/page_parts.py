@@ -13,6 +13,10 @@ import pandas as pd
 
 # %% ../../nbs/widgets/page_parts.ipynb #560f72f0
 DASHBOARD_CSS = """<style>
+.scrapeopt-dashboard {--jp-widgets-dropdown-arrow: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
+viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%23888' stroke-width='2'/%3E%3C/svg%3E")}
+.bk-Tooltip {z-index: 900 !important}
+.bk-Menu {z-index: 1100 !important}
 .scrapeopt-dashboard {--ink: var(--jp-content-font-color1, currentColor); color: var(--ink); font-size: 13px}
 .scrapeopt-dashboard .widget-html-content, .scrapeopt-dashboard .widget-label {color: var(--ink); font-size: 13px}
 .scrapeopt-dashboard figcaption {line-height: 1.4; max-width: 62em; padding: 2px 4px 8px}
@@ -31,7 +35,8 @@ DASHBOARD_CSS = """<style>
 .scrapeopt-dashboard pre {white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere}
 .scrapeopt-dashboard .gone {background: rgba(213, 94, 0, .18)}
 .scrapeopt-dashboard .new {background: rgba(0, 114, 178, .18)}
-.scrapeopt-dashboard .odd {max-height: 125px; overflow: auto; line-height: 1.4; white-space: normal; max-width: 72em}
+.scrapeopt-dashboard .odd {line-height: 1.4; white-space: normal; max-width: 72em}
+.scrapeopt-dashboard .odd summary {cursor: pointer; font-size: 13px; color: var(--ink); margin: 0 0 6px}
 .scrapeopt-dashboard .problems {list-style: none; margin: 0; padding: 0}
 .scrapeopt-dashboard .problems li {border-left: 4px solid #E69F00; padding: 2px 10px; margin: 0 0 6px}
 .scrapeopt-dashboard .problems li.urgent {border-left-color: #D55E00; background: rgba(213, 94, 0, .1)}
