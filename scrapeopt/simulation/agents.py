@@ -144,7 +144,8 @@ POLICIES: dict[str, str | Factory] = {  # by name: the factory or the policy, or
     "round_robin": "scrapeopt.simulation.baselines:round_robin",
     "freshness": "scrapeopt.simulation.baselines:freshness",
     **{name: policy_path(name) for name in sorted(policy_names(), reverse=True)},
-    "oracle": "scrapeopt.simulation.baselines:oracle"}
+    "oracle": "scrapeopt.simulation.baselines:oracle",
+    "clairvoyant": "scrapeopt.simulation.clairvoyant:clairvoyant"}
 
 # %% ../../nbs/simulation/agents.ipynb #8ee929f2
 def policy(factory: Factory) -> Factory:
