@@ -19,6 +19,7 @@ from .tuning import Recommendation, plot_tuning
 from ..core.errors import InputError, how_many
 from ..core.map_drawing import PALETTE
 from ..overlap import BINS, Threshold
+from ..simulation.agents import YARDSTICKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -276,7 +277,7 @@ def plot_members(
 # %% ../../nbs/analysis/charts.ipynb #ddec5a8e
 def budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
     "What today's setting gets, and what the best one for the same or less money would."
-    fair = found[found["policy"] != "oracle"]
+    fair = found[~found["policy"].isin(YARDSTICKS)]
     best = fair.iloc[int(fair["score"].argmax())]
     top = f"{best['policy']} scores {best['score']:.1%} with {best['scrapes']:.3g} scrapes a day"
     if today is None: return f"The best: {top}. Up and to the left is better."

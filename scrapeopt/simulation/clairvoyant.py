@@ -57,7 +57,7 @@ class Clairvoyant(Memory):
         changeover = first_attribute(s.world, "chain.changeover", "changeover")
         self.window = replace(s.window, timezone=timezone, changeover=changeover)
         self.home: np.ndarray | None = None  # zone of each store when last looked
-        self.launched = np.full(len(s.products), NO_TIME)  # when a store was first seen to sell each product
+        self.own = self.prices.copy()  # the last price that each store showed of each product
         self.last_asked = np.full(len(self.ids), NO_TIME)
 
     def parts(self) -> PriceParts:
@@ -66,6 +66,7 @@ class Clairvoyant(Memory):
         for zone in dict.fromkeys(z for z in now.zone if z not in self.views.prices):
             came = None if self.home is None else pd.Series(self.home[now.zone == zone]).mode()[0]
             self.views.begin(zone, came)
+            self.views.begin((zone, "newest"), (came, "newest"))
         self.home = now.zone
         return now
 
@@ -75,16 +76,13 @@ class Clairvoyant(Memory):
         for store, prices in scraped.items():
             i = self.row[store]
             self.views.show(parts.zone[i], np.where(parts.from_list[i], prices, NOT_SOLD), instant(now))
-            self.launched[np.isnat(self.launched) & (prices >= 0)] = instant(now)
+            self.views.show((parts.zone[i], "newest"), prices, instant(now))
+            self.own[i] = np.where(prices >= 0, prices, self.own[i])
         super().take_in(now, scraped)
 
-    def sells(self) -> np.ndarray:  # (stores, products) bool
-        "What each store may sell: all but what it was last seen not to sell while others did."
-        return (self.prices >= 0) | (self.launched > self.times[:, None]) | np.isnat(self.times)[:, None]
-
     def served(self, now: pd.Timestamp) -> tuple[np.ndarray, np.ndarray | None]:
-        "The view of its zone for what a store charges from the list, its own last price for the rest."
-        return served_knowingly(self, self.parts()), None
+        "Of what a store and its zone have shown, what is right."
+        return served_knowingly(self, self.parts(), self.world.truth()), None  # type: ignore[union-attr]
 
     def plan(self, today: Today) -> list[str]:
         "The scrapes that correct most, as long as they are worth more than waiting for the changeover."
@@ -96,12 +94,18 @@ class Clairvoyant(Memory):
         self.last_asked[rows] = instant(today.now)
         return self.ask(rows)
 
-# %% ../../nbs/simulation/clairvoyant.ipynb #23a4087f
-def served_knowingly(agent: Clairvoyant, parts: PriceParts) -> np.ndarray:  # (stores, products) int32
-    "What to serve when one knows which prices are from the list; where either is unknown, the other stands in."
-    view = np.stack([agent.views.prices[z] for z in parts.zone])
-    first, second = np.where(parts.from_list, view, agent.prices), np.where(parts.from_list, agent.prices, view)
-    return np.where(agent.sells(), np.where(first >= 0, first, second), NOT_SOLD)
+# %% ../../nbs/simulation/clairvoyant.ipynb #c550f993
+def served_knowingly(
+    agent: Clairvoyant,
+    parts: PriceParts,
+    truth: np.ndarray,  # (stores, products) int32
+) -> np.ndarray:  # (stores, products) int32
+    "The right one of the zone's list, what somebody of the zone showed last, and what the store itself showed last."
+    listed, newest = (np.stack([agent.views.prices[key] for key in keys])
+                      for keys in (parts.zone, [(z, "newest") for z in parts.zone]))
+    served = np.where(listed >= 0, listed, newest)
+    for other in (newest, agent.own): served = np.where(other == truth, other, served)
+    return np.where(truth >= 0, served, NOT_SOLD)
 
 
 def clairvoyant_picks(
@@ -111,7 +115,7 @@ def clairvoyant_picks(
 ) -> list[tuple[int, float]]:  # store, rows corrected
     "The best scrapes for now, best first; a store that was asked today is not asked again."
     parts = agent.parts()
-    served, listed = served_knowingly(agent, parts), (truth >= 0) & parts.from_list
+    served, listed = served_knowingly(agent, parts, truth), (truth >= 0) & parts.from_list
     view = np.stack([agent.views.prices[z] for z in parts.zone])
     wrong = ((truth >= 0) | (served >= 0)) & (served != truth)
     stale = wrong & listed & (served >= 0) & (view != truth)
