@@ -14,10 +14,11 @@ from rich.progress import track
 from scrapeopt.analysis.tuning import Recorded, TwinWorld, world_settings
 from scrapeopt.backtest import COLOURS, PerStore, PerZone, sweep
 from scrapeopt.core.errors import InputError
+from scrapeopt.simulation.agents import YARDSTICKS
 from scrapeopt.simulation.panel import Panel
 
 ROOT = Path(__file__).parents[1]
-POLICIES = ("round_robin", "freshness", "document", "delegated", "oracle")
+POLICIES = ("round_robin", "freshness", "document", "delegated", *YARDSTICKS)
 WORLDS = {"uniform": "one price list for the country",
           "state_zones": "a price list a state, small and remote stores dearer on some lines",
           "dominicks": "zones inside each city, and lines that a store prices itself",
@@ -45,7 +46,7 @@ mean over days {warmup} to {days} of a backtest, then over {seeds} seeds; a seed
 
 Each twin has {stores} stores and {products:,} products; {fail_rate:.0%} of its scrapes fail and {partial_rate:.0%} \
 lack a part. All stores are scraped once at the start, for free; zones and changeover are unknown to every policy \
-except `oracle`, which knows both. A budget is a number of scrapes per true zone and week, so that chains with few \
+except `oracle`, which knows both, and `clairvoyant`, which knows of each price what it is made of. A budget is a number of scrapes per true zone and week, so that chains with few \
 zones get little money and chains with many much. The highest score of a policy without such knowledge is bold.
 
 {note}`make leaderboard` measures again and writes this page; `python -m benchmarks.leaderboard --help` tells how to \
@@ -56,7 +57,7 @@ change the number of seeds and the size, and how to add prices that you have rec
 
 """
 RECORDED = """Recorded prices, replayed for {days} days, of which the first {warmup} do not count: {words}. Nobody \
-knows the zones of a real chain, so there is no `oracle` here, and a budget is a share of the stores a week.
+knows the zones of a real chain, so there is no yardstick here, and a budget is a share of the stores a week.
 """
 
 
@@ -99,7 +100,7 @@ def measure_twins(given: argparse.Namespace, bar: Any) -> Iterator[pd.DataFrame]
 
 def measure_panels(given: argparse.Namespace, bar: Any) -> Iterator[tuple[pd.DataFrame, str]]:
     "Rows of backtests on recorded panels, and each panel in words. The seed is the policy's alone."
-    policies = [policy for policy in POLICIES if policy != "oracle"]
+    policies = [policy for policy in POLICIES if policy not in YARDSTICKS]
     for recorded in given.panels:
         make = recorded.world()
         days, warmup = panel_days(make.panel)
@@ -122,14 +123,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def table(part: pd.DataFrame) -> Iterator[str]:
     "One world's Markdown table: a row a policy, a column a budget."
     budgets = list(dict.fromkeys(part["money"]))
-    best = part[part["policy"] != "oracle"].groupby("money")["score"].max()
+    best = part[~part["policy"].isin(YARDSTICKS)].groupby("money")["score"].max()
     yield "| policy | " + " | ".join(budgets) + " | groups found (ARI) | calibration error |"
     yield "| --- |" + " --: |" * (len(budgets) + 2)
     for policy, mine in part.groupby("policy", sort=False):
         cells = []
         for r in mine.itertuples():
             text = f"{100 * r.score:.1f}"
-            bold = policy != "oracle" and r.score == best[r.money]
+            bold = policy not in YARDSTICKS and r.score == best[r.money]
             cells.append((f"**{text}**" if bold else text) +
                          f" ± {100 * r.spread:.1f} ({100 * r.accuracy:.1f} / {100 * r.precision:.1f})")
         ari, ece = mine["ari"].iloc[-1], mine["ece"].iloc[-1]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'Budget', 'bucket_of', 'count_sure', 'calibration_error', 'PriceCounts', 'count_right', 'BacktestResult',
-           'backtest', 'new_axes', 'plot_daily', 'PerZone', 'PerStore', 'figures', 'sweep', 'POLICIES', 'Agent',
-           'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
+           'backtest', 'new_axes', 'plot_daily', 'PerZone', 'PerStore', 'figures', 'error_figures', 'sweep', 'POLICIES',
+           'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
 
 # %% ../nbs/10_backtest.ipynb #02eb26f9
 import copy
@@ -23,11 +23,13 @@ import pandas as pd
 
 from .core.errors import InputError
 from .core.policy_names import DEFAULT_POLICY
+from .grouping.error_causes import CAUSES, ErrorCounts
 from .policies.base import Policy
 from .policies.request_cost import SiteRequests, spot_cost
 from .policies.scrape_value import TOKEN_ROUNDING, TokenBucket
 from .simulation.agents import POLICIES, Agent, BacktestSettings, Factory, Probe, Setting, Today
 from .simulation.agents import backtest_settings, find_agent
+from .simulation.error_split import ErrorSplit
 from .simulation.panel import Panel, World
 
 if TYPE_CHECKING:
@@ -127,6 +129,19 @@ class Replay:
     sizes: dict[str, int] = field(default_factory=dict)  # products each store sold when last scraped
     spent: dict[str, float] = field(default_factory=lambda: dict(NOTHING_SPENT))
 
+    def __post_init__(self) -> None: self.split = ErrorSplit(self.world)
+
+    @property
+    def groups(self) -> Mapping[str, Any]:  # store -> label, -1 = outlier; empty where the agent has none
+        "The groups of the agent now."
+        return getattr(self.agent, "groups", None) or {}
+
+    def show(self, stores: Iterable[str]) -> None:
+        "Scrape stores and let the agent take in what they show."
+        got = self.scrape(stores)
+        self.agent.take_in(self.world.now, got)
+        self.split.scraped(got, self.groups)
+
     def scrape(self, stores: Iterable[str]) -> dict[str, np.ndarray]:
         "Scrape stores; one that fails brings nothing."
         got = {}
@@ -162,7 +177,8 @@ class Replay:
         self.spent["scrapes"] += len(stores)
         if answers := [(p, prices) for p, prices in probes if prices is not None]:
             self.agent.take_probes(self.world.now, answers)  # type: ignore[attr-defined]
-        if stores: self.agent.take_in(self.world.now, self.scrape(stores))
+            for p, prices in answers: self.split.probed(p.store, p.products, prices, self.groups)
+        if stores: self.show(stores)
         return self.bucket.tokens < before
 
 # %% ../nbs/10_backtest.ipynb #6d3460dd
@@ -192,7 +208,7 @@ def _sizes(groups: pd.Series) -> tuple[int, int]:
 
 def day_row(
     replay: Replay,
-) -> tuple[dict[str, float], np.ndarray]:  # a row of `daily`, and the counts by confidence
+) -> tuple[dict[str, float], ErrorCounts, np.ndarray]:  # a row of `daily`, what is wrong, and the counts by confidence
     "Score what is served now."
     truth, (served, sure) = replay.world.truth(), replay.agent.served(replay.world.now)
     found, counts = count_right(truth, served), count_sure(truth, served, sure)
@@ -202,7 +218,13 @@ def day_row(
     if sure is not None:
         row |= {"confidence": counts[1].sum() / max(counts[0].sum(), 1), "ece": calibration_error(counts)}
     replay.spent = dict(NOTHING_SPENT)
-    return row, counts
+    return row, replay.split.count(truth, served, replay.groups), counts
+
+
+def error_frame(errors: Mapping[int, ErrorCounts]) -> pd.DataFrame:  # index day; rows, and a column a cause
+    "What was wrong day by day, and why."
+    rows = {day: {"rows": e.rows, **dict(zip(CAUSES, e.by_cause, strict=True))} for day, e in errors.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["rows", *CAUSES]).rename_axis("day")
 
 # %% ../nbs/10_backtest.ipynb #2effc58a
 @dataclass(frozen=True, eq=False)
@@ -215,6 +237,7 @@ class BacktestResult:
     groups: pd.Series  # store id -> label at the end, -1 = outlier
     events: list[Any]
     counts: np.ndarray  # (3, CONFIDENCE_BINS) rows served, confidence and right ones, after the warm-up
+    error_counts: pd.DataFrame  # index day; rows true or served, and how many are wrong for each of `CAUSES`
     zones: pd.Series | None = None  # store id -> true zone at the end, where the world knows
     seconds: float = 0.0
 
@@ -227,6 +250,12 @@ class BacktestResult:
     def score(self) -> float:
         "The mean of the daily score after the warm-up: the headline."
         return float(self.settled["score"].mean())
+
+    @property
+    def errors(self) -> pd.Series:  # index: `CAUSES`
+        "The share of all rows that is wrong for each cause, the mean after the warm-up: with the score they are 1."
+        settled = self.error_counts[self.error_counts.index >= self.warmup_days]
+        return settled[list(CAUSES)].div(settled["rows"], axis=0).mean().rename("share of rows")
 
     @property
     def accuracy(self) -> float:
@@ -308,23 +337,23 @@ def backtest(
     setting = Setting(world.stores, world.products, chosen.window, chosen, seed)
     agent = factory(replace(setting, world=world) if getattr(factory, "needs_world", False) else setting)
     replay = Replay(world, agent, bucket_of(budget, save_days, pd.Timedelta(step)), chosen.site)
-    if baseline == "scraped": agent.take_in(world.now, replay.scrape(map(str, world.stores.index)))
-    rows, counts = {}, np.zeros((3, CONFIDENCE_BINS))
+    if baseline == "scraped": replay.show(map(str, world.stores.index))
+    rows, errors, counts = {}, {}, np.zeros((3, CONFIDENCE_BINS))
     for i in _steps(n, progress, name):
         take_step(replay)
         if (i + 1) % per_row == 0:
             day = int(i * pd.Timedelta(step) // pd.Timedelta(days=1))
-            rows[day], sure = day_row(replay)
+            rows[day], errors[day], sure = day_row(replay)
             if day >= warmup_days: counts += sure
         if i + 1 < n: world.advance(pd.Timedelta(step))
     daily = pd.DataFrame.from_dict(rows, orient="index").rename_axis("day")
     zones = getattr(world, "zones", None)
     return BacktestResult(name, budget, daily, warmup_days, final_groups(agent), list(getattr(agent, "events", [])),
-                          counts, zones, time.perf_counter() - began)
+                          counts, error_frame(errors), zones, time.perf_counter() - began)
 
 # %% ../nbs/10_backtest.ipynb #2430f1e3
 COLOURS = {"round_robin": "#999999", "freshness": "#E69F00", "document": "#0072B2", "delegated": "#D55E00",
-           "delegated+spot_checks": "#CC79A7", "oracle": "#009E73"}
+           "delegated+spot_checks": "#CC79A7", "oracle": "#009E73", "clairvoyant": "#56B4E9"}
 
 
 def new_axes(ax: "Axes | None") -> "Axes":
@@ -381,6 +410,11 @@ def figures(r: BacktestResult) -> dict[str, float]:
     return {**{name: mean[name] for name in (*DAILY_FIGURES, *NOTHING_SPENT)},
             "groups": last["groups"], "outliers": last["outliers"], "ari": r.ari, "ece": r.ece, "seconds": r.seconds}
 
+
+def error_figures(r: BacktestResult) -> dict[str, float]:  # wrong_<cause> -> share of all rows
+    "What is wrong in a backtest, and why, as columns of a row."
+    return {f"wrong_{cause}": float(share) for cause, share in r.errors.items()}
+
 # %% ../nbs/10_backtest.ipynb #64fc15ed
 @dataclass(frozen=True)
 class Job:
@@ -403,12 +437,12 @@ class Job:
         "Its row, from the folder if it is there."
         if folder and (kept := self.file(folder)).exists():
             row = json.loads(kept.read_text("utf-8"))
-            if "score" in row: return row  # older versions kept none
+            if "score" in row and "wrong_hole" in row: return row  # older versions kept none
         world = self.make(self.seed)
         budget = float(self.budget(world) if callable(self.budget) else self.budget)
         result = backtest(world, self.factory, budget=budget, seed=self.seed, **self.options)
         row = {"world": self.world, "policy": self.policy, "money": self.money, "seed": self.seed, "budget": budget}
-        row |= {k: float(v) for k, v in figures(result).items()}
+        row |= {k: float(v) for k, v in (figures(result) | error_figures(result)).items()}
         if folder:
             part = kept.with_suffix(".part")
             part.write_text(json.dumps(row), "utf-8")

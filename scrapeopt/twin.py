@@ -28,6 +28,8 @@ from .simulation.zones import ZoneMerge, ZoneSplit, site_lives
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scrapeopt.simulation.price_parts import PriceParts
+
 # %% auto #0
 __all__ = ['ARCHETYPES', 'ScrapeFailed', 'scraped', 'Twin', 'archetype_twin', 'save_twins', 'load_twin', 'scrape_lines']
 
@@ -194,6 +196,11 @@ class Twin:
     def truth(self) -> np.ndarray:  # (n_stores, n_products) int32 cents, -1 = not sold
         "Every price of every store, now; the scorer alone may ask."
         return _every_price(self.chain, list(self.sites.values()), self.chain.day(self.now))
+
+    def price_parts(self) -> PriceParts:
+        "What every price is made of, now; for scorers and yardsticks alone."
+        from scrapeopt.simulation.price_parts import chain_parts
+        return chain_parts(self.chain, list(self.sites.values()), self.chain.day(self.now))
 
     def advance(self, step: pd.Timedelta) -> None:
         "Let `step` pass."

@@ -19,6 +19,7 @@ from .tuning import Recommendation, plot_tuning
 from ..core.errors import InputError, how_many
 from ..core.map_drawing import PALETTE
 from ..overlap import BINS, Threshold
+from ..simulation.agents import YARDSTICKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -287,7 +288,7 @@ def spread_words(found: pd.DataFrame) -> str:
 
 def today_words(found: pd.DataFrame, today: pd.Series | None) -> str:
     "How today's setting stands among those that were measured."
-    fair = found[found["policy"] != "oracle"]
+    fair = found[~found["policy"].isin(YARDSTICKS)]
     best = fair.iloc[int(fair["score"].argmax())]
     top = f"{best['policy']} scores {best['score']:.1%} with {best['scrapes']:.3g} scrapes a day"
     if today is None: return f"The best: {top}. Up and to the left is better."

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from .audited_errors import AuditedErrors, audited_errors
 from .costs import MonthlySaving, added_up, monthly_saving
 from .group_map import group_figure
 from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
@@ -27,6 +28,7 @@ from .savings import CERTAINTY, Share, audited_share, spending
 from ..core.errors import InputError, how_many
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
+from ..grouping.error_causes import CAUSES, plot_causes
 from ..storage.audit_sample import AUDITED_DAYS
 from ..storage.overview import Certified, ScrapeTotals, certified, cluster_synchrony, group_overview
 from ..storage.overview import newest_certificates
@@ -377,6 +379,34 @@ def savings_section(
         "Company", "Against", "Scrapes", "Brute-force scrapes", "Requests", "Brute-force requests", "Saved"))
     return Section("saved", "What was saved", (table,), counted=_COUNTED_SAVINGS)
 
+# %% ../../nbs/analysis/report.ipynb #8ef87917
+_COUNTED_CAUSES = (
+    "Why an inferred price was wrong is told from the scrape that audited it and the table of prices just before. The "
+    "shares are of all inferred prices, weighted as their accuracy is; with the share that was right they are one "
+    "whole. Unseen means that nobody was seen to charge the price in the present price week: more scrapes help, or "
+    "scrapes earlier in the week. Clearance and own lines only a scrape of the store itself can show. A store that "
+    "strayed was right when last asked; one in a wrong group was not. Not sold means served, and not there.",)
+
+
+def _cause_words(e: AuditedErrors) -> str:
+    "The causes of a company's errors in words, the largest first."
+    found = sorted(((share, name) for name, share in e.shares.items() if share), reverse=True)
+    return f"{e.company}: " + (", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in found) or "none")
+
+
+def causes_part(errors: Sequence[AuditedErrors]) -> Part:  # of companies that have audits
+    "Why inferred prices were wrong."
+    used = [name for name in CAUSES if any(e.shares[name] for e in errors)]
+    shown = picture(_drawing(plot_causes, {e.company: e.shares for e in errors}, height=1.7 + 0.45 * len(errors)),
+                    "Wrong prices by cause", "Stacked bars of the share of inferred prices that were wrong, by cause. "
+                    + "; ".join(map(_cause_words, errors)) + ".",
+                    "The length of a bar is the share of inferred prices that were wrong, its colours say why.")
+    rows = tuple((e.company, f"{e.counts.wrong:,}", *(f"{e.shares[name]:.1%}" for name in used),
+                  f"{e.read:,} of {e.audits:,}") for e in errors)
+    columns = "Company", "Wrong prices", *(name.replace("_", " ").capitalize() for name in used), "Audits read by line"
+    return Part("Why the others were wrong", pictures=(shown,), name="Causes of error", rows=rows, columns=columns,
+                numbers=tuple(range(1, len(columns))))
+
 # %% ../../nbs/analysis/report.ipynb #df9654c8
 _COUNTED_ACCURACY = (
     "Whenever a store with inferred prices is scraped, the prices that were being served for it are compared with "
@@ -396,8 +426,9 @@ def accuracy_section(
     figures: Sequence[Figures],
     audits: Mapping[str, pd.DataFrame],  # company -> of `weekly_audits`, those that have any
     floor: float,
+    errors: Sequence[AuditedErrors] = (),  # why the others were wrong
 ) -> Section:
-    "How right the inferred prices are."
+    "How right the inferred prices are, and why the others are not."
     rows = tuple((f.company, f"{f.share.value:.1%}", f"{f.share.low:.1%} to {f.share.high:.1%}", f"{f.share.prices:,}",
                   f"{f.share.stores:,}", f"{f.share.scrapes:,}") for f in figures if f.share)
     if not rows: return Section("right", "How right the inferred prices are", (), words=(
@@ -412,7 +443,9 @@ def accuracy_section(
                     "looked.")
     part = Part(pictures=(shown,), name="Audits", rows=rows, numbers=(1, 2, 3, 4, 5), columns=(
         "Company", RIGHT, f"{CERTAINTY:.0%} interval", "Audited prices", "Stores", "Scrapes"))
-    return Section("right", "How right the inferred prices are", (part,), counted=_COUNTED_ACCURACY)
+    causes = [causes_part(wrong)] if (wrong := [e for e in errors if e.counts.wrong]) else []
+    return Section("right", "How right the inferred prices are", (part, *causes),
+                   counted=(*_COUNTED_ACCURACY, *_COUNTED_CAUSES * bool(causes)))
 
 # %% ../../nbs/analysis/report.ipynb #3e14f121
 def freshness_section(figures: Sequence[Figures]) -> Section:
@@ -602,6 +635,12 @@ def _span(found: Findings, workspace: Workspace) -> str:
     return f"Report of {found.at:%d %B %Y, %H:%M} UTC on the workspace {workspace.path.resolve().name}.{seen}"
 
 # %% ../../nbs/analysis/report.ipynb #ffd5a55c
+def all_errors(workspace: Workspace, found: Findings) -> list[AuditedErrors]:
+    "Why inferred prices were wrong, for each company that has audits."
+    errors = (audited_errors(workspace, f.company, found.at) for f in found.figures if f.share)
+    return [e for e in errors if e is not None]
+
+
 def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.DataFrame]) -> list[Section]:
     "The sections of the page, as far as there is something to say."
     scraped = [f for f in found.figures if f.savings.scrapes]
@@ -609,7 +648,8 @@ def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.Dat
     names = [f.company for f in scraped]
     events = pd.concat([workspace.events(name) for name in names], ignore_index=True).sort_values("at", kind="stable")
     return [savings_section(scraped, all_spent(workspace, names)),
-            accuracy_section(scraped, audits, workspace.settings.accuracy_floor), freshness_section(scraped),
+            accuracy_section(scraped, audits, workspace.settings.accuracy_floor, all_errors(workspace, found)),
+            freshness_section(scraped),
             groups_section(found, events, workspace.settings.basemap,
                            {name: group_certificates(workspace, name) for name in names}),
             synchrony_section(workspace, names), changes_section(found)]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..backtest import COLOURS, Budget, new_axes, sweep
 from ..core.errors import InputError
-from ..simulation.agents import Agent, Setting, find_agent
+from ..simulation.agents import YARDSTICKS, Agent, Setting, find_agent
 from ..simulation.panel import Panel, World
 from ..twin import archetype_twin
 
@@ -74,7 +74,7 @@ class Variant:
         return find_agent(self.policy)[1](replace(s, settings=own, window=own.window))
 
 
-NO_THRESHOLD = ("round_robin", "freshness", "oracle")  # they compare no stores
+NO_THRESHOLD = ("round_robin", "freshness", *YARDSTICKS)  # they compare no stores
 
 
 def variants(
@@ -128,8 +128,8 @@ def good_enough(
     within: float = 0.01,  # how near
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:  # settings that can be recommended, the best, the choice
     "The cheapest setting that is good enough; the best one when none is. `InputError` when there is none."
-    usable = found[~found["policy"].isin(["oracle"]) & found["score"].notna()]
-    if usable.empty: raise InputError("no setting to recommend: name one besides oracle; count some days")
+    usable = found[~found["policy"].isin(YARDSTICKS) & found["score"].notna()]
+    if usable.empty: raise InputError(f"no setting to recommend: name one besides {' and '.join(YARDSTICKS)}; count some days")
     best = usable.sort_values("score", kind="stable").iloc[-1]
     enough = usable[usable["score"] >= (best["score"] - within if target is None else target) - 1e-12]
     if enough.empty: return usable, best, best

@@ -165,11 +165,11 @@ def _known(world: Any, **given: Any) -> dict[str, Any]:
     return world_settings(world) | {k: v for k, v in given.items() if v is not None}
 
 # %% ../../nbs/commands/simulate.ipynb #527b03a0
-def _save_plot(path: Path, draw: Any) -> None:
-    "Let `draw(axes)` draw, and write the picture."
+def _save_plot(path: Path, draw: Any, height: float = 4, rows: int = 1) -> None:
+    "Let `draw(*axes)` draw, one or several below each other, and write the picture."
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    draw(figure.subplots())
+    figure = Figure(figsize=(7, height), layout="constrained")
+    draw(*figure.subplots(rows, squeeze=False).ravel())
     figure.savefig(path, dpi=120)
     typer.echo(f"drew {path}", err=True)
 
@@ -200,7 +200,7 @@ def backtest(
     panel: PanelOption = None,
     places: PlacesOption = None,
     policy: Annotated[str, typer.Option(
-        metavar="P[,P2]", help="round_robin, freshness, document, delegated, delegated+spot_checks, oracle."
+        metavar="P[,P2]", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle, clairvoyant."
     )] = "document,delegated",
     budget: Annotated[float | None, typer.Option(
         min=0, help="Store scrapes a day.", show_default="a tenth of the stores")] = None,
@@ -235,7 +235,8 @@ def backtest(
 # %% ../../nbs/commands/simulate.ipynb #07739621
 FIGURES_NOTE = """{} stores, {days} days, the first {warmup_days} not counted.
 accuracy: of all true prices, the share served right. precision: of all rows served, the share right.
-score: of all rows true or served, the share right; neither more rows nor fewer can raise it, only right ones."""
+score: of all rows true or served, the share right; neither more rows nor fewer can raise it, only right ones.
+The share of all rows that is wrong, by cause; with the score it adds up to 1:"""
 
 # %% ../../nbs/commands/simulate.ipynb #e8843c60
 def _threshold(text: str | None) -> float | str | None:
@@ -243,21 +244,40 @@ def _threshold(text: str | None) -> float | str | None:
     return text if text in (None, "auto") else _number(str(text), "threshold")
 
 
+def _tell_people(rows: list[dict[str, Any]], results: Sequence[Any], note: str) -> None:
+    "Two tables: how well, and what is wrong."
+    from scrapeopt.grouping.error_causes import CAUSES
+    show(rows, False)
+    typer.echo(note)
+    found = [name for name in CAUSES if any(r.errors[name] > 0 for r in results)]
+    show([{"policy": r.policy} | {name.replace("_", " "): r.errors[name] for name in found} for r in results], False)
+    for name in found: typer.echo(f"{name.replace('_', ' ')}: {CAUSES[name]}")
+
+
+def _draw_backtests(axes: Sequence[Any], results: Sequence[Any]) -> None:
+    "The course of each policy, and what is wrong with it."
+    from scrapeopt.backtest import plot_daily
+    from scrapeopt.grouping.error_causes import plot_causes
+    plot_daily(results, ax=axes[0])
+    plot_causes({r.policy: r.errors for r in results}, axes[1])
+
+
 def _tell_backtests(world: Any, policies: list[str], budget: float | None, options: dict[str, Any], out: Path | None,
                     plot: Path | None, as_json: bool) -> None:
     "Run the backtests one after the other, print a row for each, write what was asked for."
-    from scrapeopt.backtest import figures, plot_daily
     from scrapeopt.backtest import backtest as replay
+    from scrapeopt.backtest import figures
     from scrapeopt.simulation.agents import find_agent
     for policy in policies: find_agent(policy)
     budget = max(len(world.stores) / 10, 1) if budget is None else budget
     shows = not as_json and sys.stdout.isatty()
     results = [replay(world, p, budget=budget, progress=shows, **options) for p in policies]
-    show([{"policy": r.policy, "budget": budget} | {k: None if v != v else float(v) for k, v in figures(r).items()}
-          for r in results], as_json)
-    if not as_json: typer.echo(FIGURES_NOTE.format(len(world.stores), **options))
+    rows = [{"policy": r.policy, "budget": budget} | {k: None if v != v else float(v) for k, v in figures(r).items()}
+            for r in results]
+    if as_json: show([row | {"errors": r.errors.to_dict()} for row, r in zip(rows, results, strict=True)], as_json)
+    else: _tell_people(rows, results, FIGURES_NOTE.format(len(world.stores), **options))
     if out: _write_daily(out, results)
-    if plot: _save_plot(plot, lambda ax: plot_daily(results, ax=ax))
+    if plot: _save_plot(plot, lambda *axes: _draw_backtests(axes, results), height=4.5 + 0.34 * len(results), rows=2)
 
 # %% ../../nbs/commands/simulate.ipynb #dd106743
 @app.command()
@@ -266,7 +286,7 @@ def tune(
     panel: PanelOption = None,
     places: PlacesOption = None,
     policies: Annotated[str, typer.Option(
-        metavar="P,P2", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle to compare."
+        metavar="P,P2", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle, clairvoyant."
     )] = "round_robin,freshness,document,delegated",
     budgets: Annotated[str | None, typer.Option(
         metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20 % of the stores")] = None,

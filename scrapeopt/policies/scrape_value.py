@@ -97,7 +97,7 @@ FIRST_SCRAPE = 13.0  # price weeks that the first scrape of a store is worth
 def range_gain(
     size: np.ndarray,  # (n,) products in the last whole snapshot, NaN without one
     smaller: np.ndarray,  # (n,) products in the newest snapshot where that is partial, NaN where it is whole
-    repeated: np.ndarray,  # (n,) bool: more than one whole snapshot says so
+    repeated: np.ndarray,  # (n,) bool: an earlier whole snapshot had about as many products
     usual: np.ndarray,  # (n,) products that stores of its group sell, NaN for an outlier
 ) -> np.ndarray:  # (n,) prices, times weeks
     "The prices that a scrape corrects because the store sells more, or less, than its last whole snapshot says."

@@ -16,7 +16,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'YEAR', 'FAR_DAY', 'text_keys', 'hash_uniform', 'ChainModel', 'chain_model', 'arrivals', 'departures',
-           'Chain', 'Site', 'zone_prices', 'chain_prices', 'store_prices']
+           'Chain', 'Site', 'price_lists', 'zone_prices', 'in_clearance', 'chain_prices', 'store_prices']
 
 # %% ../../nbs/simulation/chain_model.ipynb #c571c1fe
 @cache

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, aliased
 from ..core.calendar import local_day
 from ..core.price_week import SURE_EVIDENCE, PriceWeek, learn_price_week
 from ..core.prices import NOT_SOLD
+from ..core.usual_size import SIZES_AGREE
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, UNKNOWN
@@ -116,7 +117,8 @@ def fact_query(company: Company) -> Select:  # store_id, products, agreed, repea
     of_store = later.store_pk == Store.id
     newest = select(func.max(later.scraped_at)).where(of_store).correlate(Store).scalar_subquery()
     smaller = select(later.rows).where(of_store, later.scraped_at == newest, later.partial).correlate(Store)
-    repeated = exists().where(earlier.store_pk == Store.id, earlier.scraped_at < Store.last_scraped, ~earlier.partial)
+    repeated = exists().where(earlier.store_pk == Store.id, earlier.scraped_at < Store.last_scraped, ~earlier.partial,
+                              earlier.rows >= SIZES_AGREE * Snapshot.rows, Snapshot.rows >= SIZES_AGREE * earlier.rows)
     return (select(Store.store_id, Snapshot.rows.label("products"), SnapshotAgreement.agreed, StoreGroupRow.name,
                    case((repeated, 1), else_=0).label("repeated"), smaller.scalar_subquery().label("smaller"))
             .outerjoin(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
