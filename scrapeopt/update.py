@@ -24,7 +24,7 @@ from .discovery import complete_clusters
 from .grouping.belief_state import Batch
 from .grouping.events import CurrencyChanged, Event
 from .policies.forecast import forecast
-from .policies.outlook import Outlook
+from .grouping.outlook import Outlook
 from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
 from .reanalysis import analyse_weak

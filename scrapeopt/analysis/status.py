@@ -21,7 +21,7 @@ from .problems import Problem, find_problems, problem_line, problems_by_company,
 from ..core.errors import InputError, how_many
 from ..core.names import did_you_mean
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
-from ..policies.outlook import outlook_words
+from ..grouping.outlook import outlook_words
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
 from ..storage.overview import Certified, Synchrony, audited_prices, certified, cluster_synchrony, count_stores

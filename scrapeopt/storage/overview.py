@@ -26,7 +26,7 @@ from ..core.defaults import MAX_FAILURES
 from ..core.errors import how_many
 from ..grouping.accuracy import Audit, weak_groups
 from ..grouping.events import GroupState, Reanalysed, SpotChecked, StoreGroup, event_from_record
-from ..policies.outlook import Outlook, outlook_from
+from ..grouping.outlook import Outlook, outlook_from
 from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
 from .tables import StoreGroupMembership, StoreGroupRow, StoreSpotCheck
 from .tables import candidate_link
