@@ -21,11 +21,12 @@ from .problems import Problem, find_problems, problem_line, problems_by_company,
 from ..core.errors import InputError, how_many
 from ..core.names import did_you_mean
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
+from ..grouping.outlook import outlook_words
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
 from ..storage.overview import Certified, Synchrony, audited_prices, certified, cluster_synchrony, count_stores
 from ..storage.overview import group_overview, last_analysis, newest_certificates, plain_time, scrape_totals
-from ..storage.overview import known_changeover, story_lines, weak_now
+from ..storage.overview import known_changeover, read_outlook, story_lines, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, run_words
 from ..storage.tables import Company, Store
 
@@ -61,11 +62,13 @@ def _certificates(home: Home, session: Session, company: Company, state: GroupSt
 
 
 def _worth(home: Home, session: Session, company: Company, now: datetime) -> dict[str, Any]:
-    "How right the inferred prices of a company were of late, and what it saves."
+    "How right the inferred prices of a company were of late, what it saves, and what can be expected."
     sample = audit_sample(session, company, home.settings.window_hours, now)
     saving = monthly_saving(scrape_totals(session, company), home.settings.company(company.name))
+    outlook = read_outlook(session, company)
     return {"accuracy": sample.share, "accuracy_days": AUDITED_DAYS,
-            "saved_a_month": saving.to_json() if saving else None}
+            "saved_a_month": saving.to_json() if saving else None,
+            "outlook": outlook.to_json() | {"words": outlook_words(outlook)} if outlook else None}
 
 # %% ../../nbs/analysis/status.ipynb #978862f8
 def status_rows(
@@ -81,6 +84,7 @@ def status_rows(
     the whole workspace stands in every row. accuracy is the share of the inferred prices of the last `accuracy_days`
     days that was right, as the report has it (`storage/audit_sample`), where `right` counts all audits alike;
     saved_a_month is what a month costs less than every store every day, where the settings tell what a request does;
+    outlook is what can be expected of the scrapes, a dict of an `Outlook` with its words, None before it was known;
     certificates is what spot checks have proved of the members of full groups, a dict of `Certified`."""
     names = [company] if company else home.companies()
     rows = [_status_row(home, name, now or datetime.now(UTC)) for name in names]
@@ -153,6 +157,7 @@ def _prices_words(row: dict[str, Any], now: datetime) -> Iterator[str]:
     if row["weak"]: yield f"right too rarely: {', '.join(row['weak'])}"
     if row["reanalysed"]: yield f"all groups compared again {ago(row['reanalysed'], now)}"
     if row["certificates"]: yield Certified(**row["certificates"]).words()
+    if outlook := row["outlook"]: yield from outlook["words"]
     if saved := row["saved_a_month"]: yield MonthlySaving(float(saved["amount"]), saved["currency"]).words()
 
 
@@ -188,7 +193,7 @@ def status(
     import pandas as pd
     columns = ["company", "stores", "scraped", "unreachable", "mode", "groups", "diverged", "outliers", "threshold",
                "last_scrape", "audited", "right", "weak", "reanalysed", "synchronised", "retired", "accuracy",
-               "accuracy_days", "saved_a_month", "certificates", "problems", "runs"]
+               "accuracy_days", "saved_a_month", "outlook", "certificates", "problems", "runs"]
     return pd.DataFrame(status_rows(workspace, company), columns=columns)
 
 # %% ../../nbs/analysis/status.ipynb #b74670cc

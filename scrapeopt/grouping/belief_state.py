@@ -23,8 +23,9 @@ from .confidence import ConfidenceTable, OwnPrices, audit_scrape, calibration_ga
 from .confidence import newer
 from .events import CandidateConfirmed, Event, GroupDissolved, GroupFounded, GroupState, StoreOutcast
 from .evidence_context import LatestSnapshots
-from .vote import DIFFERS, NEVER, UNKNOWN, Combine, GroupPrices, agreement, newest_answer
-from .vote import weighted_vote
+from .scrape_scores import ScrapeScore, count_rows, note_scores
+from .vote import AGREES, DIFFERS, NEVER, UNKNOWN, Combine, GroupPrices, agreement
+from .vote import newest_answer, weighted_vote
 
 if TYPE_CHECKING:
     from scrapeopt.overlap import PriceMatrix
@@ -368,6 +369,24 @@ def audits_of(
                          bool(max(latest.day(s) for s in view.speakers) >= since),
                          float(served.confidence[i][claimed].mean()))
 
+# %% ../../nbs/grouping/belief_state.ipynb #5e366c9d
+def score_of(
+    beliefs: BeliefState,  # before the scrape
+    store: str,
+    served: ServedPrices,
+    i: int,  # which of its stores that is
+    shown: np.ndarray,  # (products,) int32, what the scrape showed
+    day: int,  # local day of the scrape
+) -> ScrapeScore:
+    "What a scrape found of all that its store was served."
+    latest, inferred = beliefs.latest, served.group[i][served.group[i] >= 0]
+    view = served.views[int(np.bincount(inferred).argmax())] if len(inferred) else None
+    newest = max(latest.day(s) for s in view.speakers) if view else NEVER
+    marks = latest.agreement[latest.row[store]][latest.prices[latest.row[store]] != NOT_SOLD]
+    follows = float((marks == AGREES).mean()) if (marks != UNKNOWN).any() else -1.0
+    member = view is not None and store in beliefs.state.groups[view.name].members
+    return ScrapeScore(day, latest.day(store), newest, member, follows, *count_rows(served.prices[i], shown))
+
 # %% ../../nbs/grouping/belief_state.ipynb #5df65ae2
 Serving = Callable[[Iterable[Sequence[str]], pd.Timestamp], Iterator[ServedPrices]]  # as `serve_parts` serves
 
@@ -377,14 +396,17 @@ def audit_served(
     batch: Batch,
     serving: Serving,
 ) -> list[PriceAudit]:
-    "Hold what is served for the stores of a batch against what they show."
+    "Hold what is served for the stores of a batch against what they show; the notes keep how much was right."
     latest, found = beliefs.latest, list[PriceAudit]()
-    since = comparable_since(latest.week, latest.local_day(batch.at))
+    today = latest.local_day(batch.at)
+    since = comparable_since(latest.week, today)
     parts = in_parts([s for s in sorted(batch.scraped) if latest.day(s) > NEVER], AUDITED_CELLS, latest.prices.shape[1])
     for stores, served in zip(parts, serving(parts, batch.at), strict=True):
         shown = [batch.scraped[s] for s in stores]
         beliefs.calibration_gap = calibration_gap(beliefs.calibration_gap, served.prices, served.confidence, shown)
         for i, store in enumerate(stores): found += audits_of(latest, store, served, i, shown[i], since)
+        beliefs.notes = note_scores(beliefs.notes, (score_of(beliefs, store, served, i, shown[i], today)
+                                                    for i, store in enumerate(stores)))
     return found
 
 # %% ../../nbs/grouping/belief_state.ipynb #f16f08c8
