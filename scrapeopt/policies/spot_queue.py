@@ -36,6 +36,11 @@ def tokens_today(
     if len(week.in_question) != 1 or left == 7: return bucket.tokens
     return float(np.clip(bucket.tokens + left * bucket.rate - bucket.capacity, 0, bucket.tokens))
 
+
+def may_wait(bucket: TokenBucket | None) -> bool:
+    "Whether all that is in the bucket will be there tomorrow, beside what comes in."
+    return bucket is not None and bucket.refill().tokens >= bucket.tokens + bucket.rate - TOKEN_ROUNDING
+
 # %% ../../nbs/policies/spot_queue.ipynb #c5960602
 SUSPECT_WRONG = 0.5  # share of a suspect's prices that its scrape corrects: some have closed; by hand
 
@@ -123,6 +128,32 @@ def best_looks(
     chosen.ravel()[at[order[np.cumsum(added) <= tokens + TOKEN_ROUNDING]]] = True
     return chosen
 
+# %% ../../nbs/policies/spot_queue.ipynb #335cc223
+def paid_whole(
+    chosen: np.ndarray,  # (stores, products) bool
+    sizes: np.ndarray,  # (stores,) products they sell, 1 or more
+    site: SiteRequests,
+) -> np.ndarray:  # (stores,) bool
+    "Where so much was chosen that it is scraped."
+    n = chosen.sum(1)
+    return np.maximum(spot_cost(n, sizes, site), n / sizes) >= WHOLE_SHARE
+
+
+def best_use(
+    looks: np.ndarray,  # (stores, products) prices
+    parts: np.ndarray,  # (stores, products) prices, of a scrape that is worth it whole: what each look stands for
+    sizes: np.ndarray,  # (stores,) products they sell, 1 or more
+    tokens: float,  # scrapes
+    may_wait: bool,  # whether money that is not spent today is there tomorrow
+    site: SiteRequests = SiteRequests(),  # noqa: B008 - frozen
+) -> np.ndarray:  # (stores, products) bool
+    "The looks that correct most for so much money, with such scrapes whole or not at all."
+    chosen = best_looks(np.maximum(looks, parts), sizes, tokens, site)
+    as_part, whole = chosen & (parts > looks), paid_whole(chosen, sizes, site)[:, None]
+    if not (as_part & ~whole).any(): return chosen
+    if may_wait: return chosen & (whole | ~as_part)
+    return best_looks(np.maximum(looks, np.where(whole, parts, 0)), sizes, tokens, site)
+
 # %% ../../nbs/policies/spot_queue.ipynb #41f7182a
 @dataclass(frozen=True, eq=False)
 class SpotPick:
@@ -154,7 +185,7 @@ def picks_of(
     "Spot checks and scrapes, without their reasons."
     latest, sizes, found, n = beliefs.latest, scrape_sizes(beliefs.latest.sizes), list[SpotPick](), chosen.sum(1)
     cost = spot_cost(n, sizes, at.learned.site)
-    most = (np.maximum(cost, n / sizes) >= WHOLE_SHARE) & (latest.days < at.today)
+    most = paid_whole(chosen, sizes, at.learned.site) & (latest.days < at.today)
     for i in np.flatnonzero(chosen.any(1)):
         gain = float(gains[i][chosen[i]].sum())
         if most[i]: found.append(SpotPick(latest.stores[i], np.empty(0, np.int64), max(gain, scrapes[i]), 1.0))
@@ -178,31 +209,48 @@ def with_reason(
     fresh = newest >= comparable_since(beliefs.latest.week, today)
     return replace(pick, reason="health_check" if fresh else "refresh", group=group.name)
 
-# %% ../../nbs/policies/spot_queue.ipynb #74a247e6
-def with_lots(
-    picks: Sequence[SpotPick],
-    beliefs: BeliefState,
-    known: SpotBeliefs,
-    at: Situation,
-    reading: Reading,
-) -> list[SpotPick]:
-    "Spot checks with the lines that are drawn by lot, which come first."
-    latest, sizes, found = beliefs.latest, scrape_sizes(beliefs.latest.sizes), list[SpotPick]()
-    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in picks], at.now, reading)
-    for pick, own in zip(picks, served, strict=True):
-        if not len(pick.products):
-            found.append(pick)
-            continue
-        lot = lot_of(own, latest.products, pick.store, at.today)
-        products = np.append(lot, pick.products[~np.isin(pick.products, lot)])
-        cost = float(spot_cost(len(products), sizes[latest.row[pick.store]], at.learned.site))
-        found.append(replace(pick, products=products, cost=cost))
-    return found
-
 # %% ../../nbs/policies/spot_queue.ipynb #12140db7
 def best_first(picks: Iterable[SpotPick]) -> list[SpotPick]:
     "The picks that correct most for their cost first."
     return sorted(picks, key=lambda pick: -pick.gain / pick.cost)
+
+# %% ../../nbs/policies/spot_queue.ipynb #74a247e6
+def with_lot(
+    pick: SpotPick,
+    lot: np.ndarray,  # (m,) int64 positions
+    gains: np.ndarray,  # (products,) prices, of looks at the store
+    size: float,  # products that it sells
+    tokens: float,  # scrapes that can be paid
+    site: SiteRequests,
+) -> SpotPick | None:
+    "A spot check with the lines that are drawn by lot, then the best looks for the money; None where no look fits."
+    rest = pick.products[np.argsort(-gains[pick.products], kind="stable")]
+    products = np.append(lot, rest[~np.isin(rest, lot)])
+    requests = min((tokens + TOKEN_ROUNDING) * site.of_scrape(size), site.of_products(len(products)))
+    products = products[:int(requests) * int(site.products)]
+    if len(products) <= len(lot): return None
+    return replace(pick, products=products, cost=float(spot_cost(len(products), size, site)))
+
+
+def with_lots(
+    picks: Iterable[SpotPick],
+    beliefs: BeliefState,
+    known: SpotBeliefs,
+    at: Situation,
+    reading: Reading,
+    gains: np.ndarray,  # (stores, products) prices, of looks
+    tokens: float,  # scrapes that can be paid
+) -> list[SpotPick]:
+    "Scrapes, and spot checks with their lots, the best for their cost first, as far as the money goes."
+    latest, sizes, ordered, found = beliefs.latest, scrape_sizes(beliefs.latest.sizes), best_first(picks), []
+    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in ordered], at.now, reading)
+    for pick, own in zip(ordered, served, strict=True):
+        i, lot = latest.row[pick.store], lot_of(own, latest.products, pick.store, at.today)
+        asked = with_lot(pick, lot, gains[i], sizes[i], tokens, at.learned.site) if len(pick.products) else pick
+        if asked is None or asked.cost > tokens + TOKEN_ROUNDING: continue
+        found.append(asked)
+        tokens -= asked.cost
+    return found
 
 # %% ../../nbs/policies/spot_queue.ipynb #233d58d6
 def by_cost(
@@ -234,10 +282,10 @@ def spot_queue(
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
     whole, on_sale = np.where(knocks.any(1), 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
     share = 1 / (site.of_scrape(sizes) * site.products)  # of a scrape, that a look costs
-    chosen = best_looks(np.maximum(looks, np.outer(whole * share, on_sale)), sizes, tokens, site)
+    chosen = best_use(looks, np.outer(whole * share, on_sale), sizes, tokens, may_wait(bucket), site)
     if not chosen.any(): return []
-    gains = np.maximum(looks, np.outer(whole / sizes, on_sale))
+    gains = np.maximum(looks, np.outer(np.where(paid_whole(chosen, sizes, site), whole, 0) / sizes, on_sale))
     if known.moves.checked.max(initial=NEVER) < at.today: chosen = first_alone(chosen, gains)
-    picks = with_lots(picks_of(beliefs, chosen, gains, whole, at), beliefs, known, at, reading)
+    picks = with_lots(picks_of(beliefs, chosen, gains, whole, at), beliefs, known, at, reading, gains, tokens)
     looked = seen.days.max(1, initial=NEVER)
     return [with_reason(pick, beliefs, known.suspects, looked, at.today) for pick in best_first(picks)]
