@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pandas as pd
 import pytest
-from drill_world import DAY, HOUR, check_whole
+from drill_world import DAY, FAR, HOUR, check_whole
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 from scrapeopt import update as module
 from scrapeopt.core.files import write_whole
 from scrapeopt.storage import ingest
+from scrapeopt.storage.doctor import examine, mend
 from scrapeopt.storage.leases import end_leases, in_the_works, take_leases
 from scrapeopt.storage.tables import Lease, Snapshot, Store
 from scrapeopt.update import update_db
@@ -273,6 +274,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def what_is_served_was_shown(self):
+        mend(self.ws, [found for found in examine(self.ws, now=FAR) if found.kind == "lease"])  # of killed runs
         check_whole(self.ws)
         for row in self.ws.prices(now=self.now).itertuples():
             seen = self.shops[row.source_store].snapshots
