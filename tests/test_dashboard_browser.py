@@ -206,6 +206,8 @@ def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, 
             assert picture["x"] >= controls["x"] + controls["width"]  # beside the controls, never below them
             tracks = here.locator(".noUi-target:visible")
             assert all(track.bounding_box()["width"] >= 160 for track in tracks.all())
+            lists = here.locator("select:visible")
+            assert all("%23888" in e.evaluate("e => getComputedStyle(e).backgroundImage") for e in lists.all())  # arrow
         ink = page.evaluate("getComputedStyle(document.querySelector('.live-canvas')).color")
         drawn = page.evaluate("""[...[...Bokeh.documents.at(-1).all_models].filter(m => m.type.endsWith('Axis'))]
                               .map(m => m.major_label_text_color)""")
@@ -217,6 +219,20 @@ def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, 
         assert not found, "\n".join(found)
 
 
+def test_the_worst_problem_is_whole_and_the_others_open_by_keyboard(address, chromium, home):
+    with opened(address, chromium, home) as page:
+        box = page.locator(f"{DESK} .odd")
+        box.locator("li").first.wait_for()
+        shown = box.locator("li:visible")
+        assert box.evaluate("e => e.scrollHeight <= e.clientHeight + 1") and "What to do" in shown.first.inner_text()
+        more = box.locator("details > summary")
+        if not more.count(): return
+        assert shown.count() == 1
+        more.focus()
+        page.keyboard.press("Enter")
+        wait_until(lambda: f"and {shown.count() - 1} more" == more.inner_text(), "the others do not open")
+
+
 def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
     with opened(address, chromium, home, 1024, "dark") as page:
         here = panel(page, "Clusters")
@@ -225,6 +241,11 @@ def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
         x, y = min(stores_on(page, 0).items())[1]
         page.mouse.move(x, y)
         page.locator(".bk-Tooltip").first.wait_for(state="attached")  # the pointer is told the name
+        layers = page.evaluate("""['bk-Tooltip', 'bk-Menu'].map(name => {
+            const e = document.querySelector('.' + name) ?? document.body.appendChild(document.createElement('div'))
+            e.classList.add(name)
+            return +getComputedStyle(e).zIndex })""")
+        assert layers[0] < layers[1]  # a menu that is open lies over it
         page.mouse.click(x, y)
         story(here).wait_for()
         told = story(here).inner_text()

@@ -8,11 +8,13 @@ from effort import drilled, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrapeopt.backtest import backtest
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.grouping import checks
 from scrapeopt.grouping.checks import DocumentContext, find_home, run_checks
 from scrapeopt.grouping.events import GroupState, StoreGroup
 from scrapeopt.overlap import MatchRule, PriceMatrix
+from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -121,3 +123,21 @@ def test_R7_fingerprints_are_asked_when_there_is_much_to_place(monkeypatch):
     run_checks(asked[0], asked[1])
     assert "sketches" in vars(asked[0].prices)
     assert [e.words() for e in asked[0].events] == [e.words() for e in plain[0].events]
+
+
+def test_where_a_store_may_go_is_carried_on_as_it_would_be_found(monkeypatch):
+    "Through discovery, formation, categories and checks: the places after each event are those of the state then."
+    carried, kinds = checks.places_after, set[str]()
+
+    def checked(before, event, ctx):
+        got = carried(before, event, ctx)
+        if got is None: return None
+        want = checks.places_of(ctx)
+        kinds.add(type(event).__name__)
+        assert (got.state, got.allowed, got.grouped, got.groups) == (want.state, want.allowed, want.grouped, want.groups)
+        assert got.leads.tolist() == want.leads.tolist() and got.outliers.tolist() == want.outliers.tolist()
+        return got
+    monkeypatch.setattr(checks, "places_after", checked)
+    backtest(archetype_twin("state_zones", n_stores=30, n_products=120, moving=0.5), "document", budget=6, days=9,
+             baseline="none")
+    assert kinds == {"GroupFounded", "StoreJoined"}

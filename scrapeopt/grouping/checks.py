@@ -83,6 +83,7 @@ class DocumentContext:
 class Places:
     "Where a store without a group may go in one state of the groups."
     state: GroupState
+    allowed: frozenset[str]  # outliers that may be grouped, in a group by now or not
     grouped: frozenset[str]  # stores in a group of the run's category, or in a full one
     groups: list[StoreGroup]  # those whose Ambassador has prices, by name
     leads: np.ndarray  # (groups,) int64, the rows of their Ambassadors
@@ -102,20 +103,20 @@ def places_of(ctx: DocumentContext) -> Places:
     groups = [g for g in ctx.state.active(ctx.category) if g.ambassador is not None and g.ambassador in ctx.prices]
     names, rows = ctx.outliers_newest_first()
     free = rows[np.array([s not in grouped for s in names], bool)]
-    return Places(ctx.state, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
+    return Places(ctx.state, ctx.outliers_allowed, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
 
 
 def places_after(before: Places, event: Event, ctx: DocumentContext) -> Places | None:
     "The places after an event that led to the state of `ctx`; None: they are found anew when they are asked for."
     home = ctx.state.groups.get(str(event.group))
-    if home is None or home.category != ctx.category: return None
+    if home is None or home.category != ctx.category or before.allowed is not ctx.outliers_allowed: return None
     if home.ambassador is None or home.ambassador not in ctx.prices: return None
     at, leads = bisect_left(before.groups, name_order(home), key=name_order), before.leads
     groups = [*before.groups[:at], home, *before.groups[at + isinstance(event, StoreJoined):]]
     if isinstance(event, GroupFounded): leads = np.insert(leads, at, ctx.prices.row(home.ambassador))
     elif not isinstance(event, StoreJoined): return None
     free = before.outliers[~np.isin(before.outliers, ctx.prices.rows(event.stores()))]
-    return Places(ctx.state, before.grouped.union(event.stores()), groups, leads, free)
+    return Places(ctx.state, before.allowed, before.grouped.union(event.stores()), groups, leads, free)
 
 # %% ../../nbs/grouping/checks.ipynb #a8adc2c0
 def _hand_over(ctx: DocumentContext, name: str, store: str | None) -> None:
