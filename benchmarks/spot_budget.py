@@ -30,9 +30,12 @@ The score of policy `delegated` over its requests, with whole scrapes alone and 
 
 A budget is counted in store scrapes a day, and a spot check costs its share of what the store sells: asking for 20 of \
 400 products costs a twentieth of a scrape. Each twin has {stores} stores and {products} products, all scraped once at \
-the start; the score is the mean over days {warmup} to {days}. Zones and changeover are unknown. The last column is \
-what counts: of the requests that scrapes alone need for a score, the share that `delegated` needs with spot checks \
-for the same one, read off the curve between the measured budgets; *not reached* where none of them gave it.{seeds}
+the start; the score is the mean over days {warmup} to {days}. Zones and changeover are unknown. The last column \
+but one is what counts: of the requests that scrapes alone need for a score, the share that `delegated` needs with \
+spot checks for the same one, read off the curve between the measured budgets; *not reached* where none of them gave \
+it.{seeds} Beside it stands what an oracle needs that scrapes whole stores and knows the zones and the changeover: \
+each zone has to be seen once in a price week, and every store's own clearance prices are seen by nobody who does not \
+ask that store. It is empty where prices change on any day, and for recorded panels, whose zones nobody knows.
 
 ![Score over the budget with and without spot checks, a picture for each chain](_static/bench_spot_budget.svg)
 
@@ -77,16 +80,41 @@ def budget_for(
     return float(np.exp(np.interp(score, kept, np.log(part["budget"]))))
 
 
+def wrong_of_own(every: float, lasts: int) -> float:
+    "Of prices of a store's own that last so many days each, the share that is missed by looks every so many days."
+    return every / lasts / 2 if every <= lasts else 1 - lasts / every / 2
+
+
+def oracle_curve(name: str, seed: int) -> pd.DataFrame | None:  # budget in scrapes a day, score; None: no price week
+    """What whole scrapes need at least, of who knows the zones and the changeover but no price that nobody has shown:
+    the largest zones once a week, then all, then every store often enough to see what it prices itself."""
+    world = archetype_twin(name, STORES, PRODUCTS, seed=seed)
+    zones, model, first = world.zones.to_numpy(), world.chain.model, world.truth()
+    if not model.weekly: return None
+    world.advance(pd.Timedelta(days=DAYS - WARMUP))
+    now = world.truth()
+    sold, size = now >= 0, np.sort(np.unique(zones, return_counts=True)[1])[::-1]
+    lists = pd.DataFrame(now).where(sold).groupby(zones).transform(lambda prices: prices.mode().min()).to_numpy()
+    own, kept = float((lists != now)[sold].mean()), float((first == now)[sold].mean())
+    seen = np.cumsum(size) / len(zones)
+    curve = [(k / 7, p * (1 - own) + (1 - p) * kept) for k, p in enumerate(seen, 1)]
+    curve += [(max(len(zones) / every, len(size) / 7), 1 - own * wrong_of_own(every, model.clearance_days))
+              for every in (10, 7.5, 6, 5, 4, 3, 2, 1)]
+    return pd.DataFrame(curve, columns=["budget", "score"]).sort_values("budget", ignore_index=True)
+
+
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     "For each world, seed and budget of scrapes alone: the share of it that spot checks need for the same score."
     found = []
     for (world, seed), part in rows.groupby(["world", "seed"], sort=False):
+        oracle = oracle_curve(world, seed) if world in ARCHETYPES else None
         own = part[part["spots"]].sort_values("budget")
         for r in part[~part["spots"]].sort_values("budget").itertuples():
             same = own[np.isclose(own["budget"], r.budget)]["score"]
             found.append({"world": world, "seed": seed, "budget": r.budget, "without": r.score,
                           "with": float(same.iloc[0]) if len(same) else float("nan"),
-                          "share": budget_for(own, r.score) / r.budget})
+                          "share": budget_for(own, r.score) / r.budget,
+                          "oracle": float("nan") if oracle is None else budget_for(oracle, r.score) / r.budget})
     return pd.DataFrame(found)
 
 
@@ -123,14 +151,15 @@ def page(rows: pd.DataFrame) -> str:
     told = points["share"].apply(lambda share: share.mean(skipna=False)).dropna()
     seeds = rows["seed"].nunique()
     caption = (f"Score over store scrapes a day{', mean and span over the seeds' * (seeds > 1)}. At "
-               f"{int((told <= 0.5).sum())} of {len(told)} measured points half of the requests or fewer give the "
+               f"{int((told <= 0.5).sum())} of {points.ngroups} measured points half of the requests or fewer give the "
                "score of scrapes alone.")
-    lines = ["| chain | scrapes a day | score, scrapes alone | with spot checks | requests for the same score |",
-             "| --- | --: | --: | --: | --: |"]
+    lines = ["| chain | scrapes a day | score, scrapes alone | with spot checks | requests for the same score | "
+             "an oracle's scrapes |", "| --- | --: | --: | --: | --: | --: |"]
     for (world, budget), part in points:
         both = part["with"].mean()
+        oracle = "" if part["oracle"].isna().any() else f"{part['oracle'].mean():.0%}"
         lines.append(f"| {world} | {budget:g} | {100 * part['without'].mean():.1f} | "
-                     f"{'' if np.isnan(both) else f'{100 * both:.1f}'} | {share_words(part['share'])} |")
+                     f"{'' if np.isnan(both) else f'{100 * both:.1f}'} | {share_words(part['share'])} | {oracle} |")
     about = {"stores": STORES, "products": PRODUCTS, "days": DAYS, "warmup": WARMUP, "caption": caption,
              "seeds": SEVERAL.format(seeds) * (seeds > 1)}
     return INTRO.format(**about) + "\n".join(lines) + "\n\n" + ENDING

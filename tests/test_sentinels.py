@@ -2,6 +2,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.core.errors import InputError
@@ -75,6 +76,32 @@ def test_promises_are_kept_where_stores_are_as_expected(small):
             home = find_home_group(table, draw(table, rng, group, followed))
             wrong[is_member] += home.sure and home.group != (table.groups[group] if is_member else None)
     assert max(wrong.values()) <= 8  # 2.5 expected at most, and three standard deviations more
+
+
+@pytest.mark.parametrize("n", [60, drilled(5000)])
+def test_twenty_groups_in_five_requests_with_one_wrong_in_a_hundred(n):
+    "Four products a request: of members as of strangers no more than 1 % are put wrong (and what chance may add)."
+    _, latest, members = chain(groups=20, products=1000, seed=n)
+    table, rng, wrong, requests = sentinel_table(latest, members, TODAY), np.random.default_rng(n), [0, 0], [0, 0]
+    for is_member in (False, True):
+        for _ in range(n):
+            group = int(rng.integers(len(table.groups)))
+            followed = 1. if is_member else float(rng.choice(FOLLOWED[:-1], p=table.steps))
+            home = find_home_group(table, draw(table, rng, group, followed), page=4)
+            wrong[is_member] += home.sure and home.group != (table.groups[group] if is_member else None)
+            requests[is_member] += home.requests
+    assert max(wrong) <= .01 * n + 3 * (.01 * n)**.5, wrong
+    assert max(requests) <= 5 * n, requests
+
+
+def test_a_group_that_was_long_in_doubt_needs_more():
+    "The same belief is enough after a dozen products, and not after forty."
+    _, latest, members = chain()
+    table = sentinel_table(latest, members, TODAY)
+    weight = np.full((6, len(FOLLOWED)), 0.008 / (6 * len(FOLLOWED) - 1))
+    weight[2, -1] = .992
+    told = [likely_home(table, sentinels.Belief(weight), tuple(range(k))) for k in (12, 40)]
+    assert [(home.sure, home.group) for home in told] == [(True, "[2]"), (False, None)]
 
 
 def test_twins_are_not_told_apart_by_force():

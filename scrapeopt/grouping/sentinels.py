@@ -152,7 +152,7 @@ def next_sentinels(
         if len(chosen) < n: branches = branches_of(table, branches, chosen[-1])
     return table.lines[chosen]
 
-# %% ../../nbs/grouping/sentinels.ipynb #6746bf8b
+# %% ../../nbs/grouping/sentinels.ipynb #9c0556ea
 @dataclass(frozen=True)
 class StoreHome:
     "Where a store belongs, as far as some products can tell."
@@ -169,7 +169,19 @@ class StoreHome:
         asked, made = how_many(len(self.products), "product"), how_many(self.requests, "request")
         return f"{where} ({self.prob:.1%}), after {asked} in {made}"
 
+# %% ../../nbs/grouping/sentinels.ipynb #6746bf8b
+EASY = 12  # products; with more, the odds that a group needs grow in proportion
 
+
+def group_needs(
+    sure: float,  # probability that is enough for a start
+    products: int,  # that were asked for
+) -> float:  # probability
+    "How likely a group must be after so many products."
+    odds = sure / (1 - sure) * max(1.0, products / EASY)
+    return odds / (1 + odds)
+
+# %% ../../nbs/grouping/sentinels.ipynb #b4264367
 def likely_home(
     table: SentinelTable,
     belief: Belief,
@@ -180,8 +192,8 @@ def likely_home(
     "What a belief says about a store's home."
     best = int(belief.member.argmax())
     prob = max(float(belief.member[best]), belief.none)
-    name = table.groups[best] if sure <= prob != belief.none else None
-    return StoreHome(name, prob, prob >= sure, products, requests)
+    told = prob >= (sure if prob == belief.none else group_needs(sure, len(products)))
+    return StoreHome(table.groups[best] if told and prob != belief.none else None, prob, told, products, requests)
 
 # %% ../../nbs/grouping/sentinels.ipynb #3f9c4410
 BUDGET = 40  # products, at most
