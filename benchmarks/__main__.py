@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-APART = ("__main__", "constants", "leaderboard", "pilot", "spot_budget")  # hours, and what keeps the demo's figures
+# hours, and what keeps the demo's figures
+APART = ("__main__", "constants", "error_split", "leaderboard", "pilot", "spot_budget")
 
 
 def benchmarks() -> list[str]:

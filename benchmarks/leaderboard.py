@@ -46,8 +46,9 @@ mean over days {warmup} to {days} of a backtest, then over {seeds} seeds; a seed
 
 Each twin has {stores} stores and {products:,} products; {fail_rate:.0%} of its scrapes fail and {partial_rate:.0%} \
 lack a part. All stores are scraped once at the start, for free; zones and changeover are unknown to every policy \
-except `oracle`, which knows both, and `clairvoyant`, which knows of each price what it is made of. A budget is a number of scrapes per true zone and week, so that chains with few \
-zones get little money and chains with many much. The highest score of a policy without such knowledge is bold.
+except `oracle`, which knows both, and `clairvoyant`, which knows of each price what it is made of. A budget is a \
+number of scrapes per true zone and week, so that chains with few zones get little money and chains with many much. \
+The highest score of a policy without such knowledge is bold.
 
 {note}`make leaderboard` measures again and writes this page; `python -m benchmarks.leaderboard --help` tells how to \
 change the number of seeds and the size, and how to add prices that you have recorded. The rows are in \

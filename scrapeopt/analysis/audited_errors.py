@@ -32,9 +32,10 @@ def audited_lines(
     company: str,
     audit: Any,  # a row of `weighted_audits`
     window: SyncWindow,  # knows the changeover
-) -> pd.DataFrame | None:  # index product_id; served, shown (int, -1 = not sold), fresh; None: it cannot be read any more
+) -> pd.DataFrame | None:  # index product_id; served, shown (int, -1 = not sold), fresh; None: it cannot be read now
     "What was inferred for a store just before it was scraped, beside what the scrape showed."
-    with workspace.read() as session: kept = snapshots_of(session, workspace.company(session, company), [audit.store_id])
+    with workspace.read() as session:
+        kept = snapshots_of(session, workspace.company(session, company), [audit.store_id])
     own = kept[kept["scraped_at"] == audit.at]
     if own.empty: return None
     try:
@@ -75,7 +76,8 @@ def line_causes(
     wrong = (lines["served"] != lines["shown"]).to_numpy()
     single = wrong & sold.to_numpy() & fresh & ~lines.index.isin(own)
     alone = "own_lines" if single.sum() > CLEARANCE_SHARE * max(len(lines), 1) else "clearance"
-    asked = {"not_sold": ~sold, "own_lines": lines.index.isin(own), departed or "unseen": ~fresh | (departed is not None)}
+    asked = {"not_sold": ~sold, "own_lines": lines.index.isin(own),
+             departed or "unseen": ~fresh | (departed is not None)}
     cause = np.select(list(asked.values()), [CAUSE_NUMBER[name] for name in asked], CAUSE_NUMBER[alone])
     return tuple(np.bincount(cause[wrong], minlength=len(CAUSES)).tolist())
 

@@ -129,7 +129,8 @@ def good_enough(
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:  # settings that can be recommended, the best, the choice
     "The cheapest setting that is good enough; the best one when none is. `InputError` when there is none."
     usable = found[~found["policy"].isin(YARDSTICKS) & found["score"].notna()]
-    if usable.empty: raise InputError(f"no setting to recommend: name one besides {' and '.join(YARDSTICKS)}; count some days")
+    if usable.empty:
+        raise InputError(f"no setting to recommend: name one besides {' and '.join(YARDSTICKS)}; count some days")
     best = usable.sort_values("score", kind="stable").iloc[-1]
     enough = usable[usable["score"] >= (best["score"] - within if target is None else target) - 1e-12]
     if enough.empty: return usable, best, best

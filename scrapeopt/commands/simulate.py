@@ -200,7 +200,8 @@ def backtest(
     panel: PanelOption = None,
     places: PlacesOption = None,
     policy: Annotated[str, typer.Option(
-        metavar="P[,P2]", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle, clairvoyant."
+        metavar="P[,P2]",
+        help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle, clairvoyant."
     )] = "document,delegated",
     budget: Annotated[float | None, typer.Option(
         min=0, help="Store scrapes a day.", show_default="a tenth of the stores")] = None,

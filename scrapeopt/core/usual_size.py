@@ -26,7 +26,7 @@ class UsualSizes:
     cluster: Mapping[str, int]  # of each store, -1 for a regional outlier
     whole: dict[str, int] = field(default_factory=dict)  # store -> products in its last whole snapshot
     small: dict[str, list[int]] = field(default_factory=dict)  # store -> products in the partial ones since
-    repeated: set[str] = field(default_factory=set)  # stores with an earlier whole snapshot of about the last one's size
+    repeated: set[str] = field(default_factory=set)  # stores with an earlier whole snapshot about as large as the last
     earlier: dict[str, list[int]] = field(default_factory=dict)  # store -> products in its whole snapshots so far
 
     def usual(self, store: str) -> float:

@@ -45,7 +45,8 @@ class ErrorCounts:
     @property
     def shares(self) -> dict[str, float]:
         "The share of all rows that is wrong for each cause; NaN of nothing."
-        return {name: n / self.rows if self.rows else float("nan") for name, n in zip(CAUSES, self.by_cause, strict=True)}
+        found = zip(CAUSES, self.by_cause, strict=True)
+        return {name: n / self.rows if self.rows else float("nan") for name, n in found}
 
     def __add__(self, other: Self) -> "ErrorCounts":
         return ErrorCounts(self.rows + other.rows,
@@ -83,7 +84,8 @@ def plot_causes(
     for cause, colour in CAUSE_COLOURS.items():
         width = 100 * np.array([float(given.get(cause, 0)) for given in shares.values()])
         if not width.any(): continue
-        ax.barh(names, width, left=left, color=colour, edgecolor="#555555", linewidth=0.4, label=cause.replace("_", " "))
+        label = cause.replace("_", " ")
+        ax.barh(names, width, left=left, color=colour, edgecolor="#555555", linewidth=0.4, label=label)
         left += width
     ax.invert_yaxis()
     ax.set(xlabel="rows that are wrong (%)", xlim=(0, 1.02 * max(left.max(initial=0), 0.1)))

@@ -118,7 +118,7 @@ def clairvoyant_picks(
     served, listed = served_knowingly(agent, parts, truth), (truth >= 0) & parts.from_list
     view = np.stack([agent.views.prices[z] for z in parts.zone])
     wrong = ((truth >= 0) | (served >= 0)) & (served != truth)
-    stale = wrong & listed & (served >= 0) & (view != truth)
+    stale = wrong & listed & (view != truth)
     _, zone = np.unique(parts.zone, return_inverse=True)
     own = (wrong & ~stale).sum(1)
     return gains(zone, listed, stale, own, today.affordable, agent.last_asked == instant(today.now))

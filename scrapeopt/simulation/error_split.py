@@ -28,7 +28,7 @@ class Shown:
     since: dict[str, np.ndarray] = field(default_factory=dict)  # zone -> (products,) look since which its list holds
 
     def __post_init__(self) -> None:
-        self.at = np.zeros((self.n, self.products), np.int32)  # look at which a store last showed the list, 0 = never
+        self.seen = np.zeros((self.n, self.products), np.int32)  # look at which a store last showed the list, 0 = never
         self.zone = np.full(self.n, "", object)  # zone of each store when it was last scraped, "" = never
         self.zone_now = self.zone.copy()  # and at the last look
         self.off_list = np.full((self.n, self.products), NOT_SOLD, np.int32)  # prices last shown that are not listed
@@ -58,7 +58,7 @@ def note_scrape(
     "A store showed some prices at the present look."
     sold = prices != NOT_SOLD
     if whole: shown.zone[i] = parts.zone[i]
-    shown.at[i][sold & parts.from_list[i]] = shown.look
+    shown.seen[i][sold & parts.from_list[i]] = shown.look
     why = np.where(parts.cleared[i], CAUSE_NUMBER["clearance"], CAUSE_NUMBER["own_lines"])
     odd = sold & ~parts.from_list[i]
     shown.off_list[i] = np.where(odd, prices, np.where(sold, NOT_SOLD, shown.off_list[i]))
@@ -74,11 +74,11 @@ def known_among(
     extra = also if also is not None else np.zeros(shown.n, int).astype(str)
     mine = np.array([f"{z}\n{e}" for z, e in zip(parts.zone, extra, strict=True)])
     theirs = np.array([f"{z}\n{e}" for z, e in zip(shown.zone, extra, strict=True)])
-    found = np.zeros(shown.at.shape, bool)
+    found = np.zeros(shown.seen.shape, bool)
     for key in np.unique(mine):
         rows, zone = np.flatnonzero(mine == key), key.rpartition("\n")[0]
         speakers = np.flatnonzero(theirs == key)
-        if len(speakers): found[rows] = (shown.at[speakers] >= shown.since[zone]).any(0)
+        if len(speakers): found[rows] = (shown.seen[speakers] >= shown.since[zone]).any(0)
     return found
 
 # %% ../../nbs/simulation/error_split.ipynb #a2386819
@@ -158,13 +158,15 @@ class ErrorSplit:
     def __init__(self, world: World) -> None:
         self.world, self.told = world, hasattr(world, "price_parts")
         self.now: Any = None  # when it last looked
+        self.parts: PriceParts | None = None  # what it saw then
         self.groups: dict[Any, Any] = {}  # and the policy's groups then
         self.row = {str(s): i for i, s in enumerate(world.stores.index)}
         self.shown = Shown(len(self.row), len(world.products))
 
     def look(self, groups: Mapping[Any, Any]) -> PriceParts:
         "What prices are made of now; at a new time, what has changed since the last one."
-        if self.now == self.world.now and (self.told or dict(groups) == self.groups): return self.parts
+        if self.parts is not None and self.now == self.world.now and (self.told or dict(groups) == self.groups):
+            return self.parts
         self.now, self.groups = self.world.now, dict(groups)
         self.parts = parts_of_world(self.world, self.world.truth(), group_names(groups, self.row))
         note_lists(self.shown, self.parts)

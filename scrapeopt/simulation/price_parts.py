@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.prices import NOT_SOLD
 from ..grouping.masks import CLEARANCE_SHARE
-from .chain_model import Chain, Site, chain_prices, in_clearance, price_lists
+from .chain_model import Chain, Site, in_clearance, price_lists
 
 # %% ../../nbs/simulation/price_parts.ipynb #030ceb14
 @dataclass(frozen=True, eq=False)
