@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-APART = ("__main__", "constants", "leaderboard", "pilot", "spot_budget")  # hours, and what keeps the demo's figures
+APART = ("__main__", "constants", "leaderboard", "outlook", "pilot", "spot_budget")  # hours, and the demo's figures
 
 
 def benchmarks() -> list[str]:

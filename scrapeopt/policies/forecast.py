@@ -22,7 +22,7 @@ from ..grouping.events import StoreGroup
 from ..grouping.scrape_scores import read_scores
 from ..grouping.vote import AGREES, NEVER, UNKNOWN
 from .base import Policy, Situation, observe
-from .outlook import SHARES_OF_BUDGET, Outlook
+from ..grouping.outlook import SHARES_OF_BUDGET, Outlook
 from .scrape_value import TokenBucket
 
 # %% ../../nbs/policies/forecast.ipynb #ee6452bf
