@@ -407,6 +407,7 @@ def _hopeless(sums: np.ndarray, sold: np.ndarray, i: int, j: int, slack: float) 
             if sums[k] - sums[ROWS * COLUMNS + k] <= slack * min(sold[i + x], sold[j + y]) + ROUNDING: return False
     return True
 
+# %% ../../nbs/core/bitplane_kernels.ipynb #eaff2dbc
 @njit(cache=True)
 def _match_tile(records: np.ndarray, coded: np.ndarray, planes: np.ndarray, starts: np.ndarray, sold: np.ndarray,
                 i: int, j: int, top: int, bottom: int, at_least: float, sums: np.ndarray, shared: np.ndarray,
