@@ -134,7 +134,7 @@ def test_where_a_store_may_go_is_carried_on_as_it_would_be_found(monkeypatch):
         if got is None: return None
         want = checks.places_of(ctx)
         kinds.add(type(event).__name__)
-        assert (got.state, got.allowed, got.grouped, got.groups) == (want.state, want.allowed, want.grouped, want.groups)
+        for name in ("state", "allowed", "grouped", "groups"): assert getattr(got, name) == getattr(want, name)
         assert got.leads.tolist() == want.leads.tolist() and got.outliers.tolist() == want.outliers.tolist()
         return got
     monkeypatch.setattr(checks, "places_after", checked)

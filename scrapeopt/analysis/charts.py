@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BARS', 'LOWEST_THRESHOLD', 'EVENT_MARKS', 'TIMELINE_GROUPS', 'SHOWN_MEMBERS', 'set_caption', 'pairs_caption',
            'plot_pairs', 'heat_image', 'group_squares', 'plot_heat', 'timeline_caption', 'plot_timeline',
-           'members_caption', 'plot_members', 'budget_caption', 'spread_words', 'today_words', 'plot_budget']
+           'members_caption', 'plot_members', 'budget_caption', 'plot_budget']
 
 # %% ../../nbs/analysis/charts.ipynb #f66cc4da
 from collections.abc import Sequence
@@ -275,11 +275,6 @@ def plot_members(
     return set_caption(ax, members_caption(members, threshold, near))
 
 # %% ../../nbs/analysis/charts.ipynb #ddec5a8e
-def budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
-    "What today's setting gets, and what the best one for the same or less money would."
-    return f"{today_words(found, today)} {spread_words(found)}"
-
-
 def spread_words(found: pd.DataFrame) -> str:
     "What the bands are."
     if (found["high"] > found["low"]).any(): return "A band is the worst and the best of the runs with other seeds."
@@ -297,6 +292,11 @@ def today_words(found: pd.DataFrame, today: pd.Series | None) -> str:
     other = same.iloc[int(same["score"].argmax())] if len(same) else today
     if other["score"] - today["score"] < 0.001: return f"{first} Nothing measured gets more for the same money."
     return f"{first} For no more money {other['policy']} scores {other['score']:.1%}. Up and to the left is better."
+
+# %% ../../nbs/analysis/charts.ipynb #6c0376b4
+def budget_caption(found: pd.DataFrame, today: pd.Series | None) -> str:
+    "What today's setting gets, and what the best one for the same or less money would."
+    return f"{today_words(found, today)} {spread_words(found)}"
 
 # %% ../../nbs/analysis/charts.ipynb #fc84637d
 def plot_budget(

@@ -102,8 +102,8 @@ def places_of(ctx: DocumentContext) -> Places:
     grouped = ctx.state.grouped(ctx.category)
     groups = [g for g in ctx.state.active(ctx.category) if g.ambassador is not None and g.ambassador in ctx.prices]
     names, rows = ctx.outliers_newest_first()
-    free = rows[np.array([s not in grouped for s in names], bool)]
-    return Places(ctx.state, ctx.outliers_allowed, grouped, groups, ctx.prices.rows(str(g.ambassador) for g in groups), free)
+    free, leads = rows[np.array([s not in grouped for s in names], bool)], [str(g.ambassador) for g in groups]
+    return Places(ctx.state, ctx.outliers_allowed, grouped, groups, ctx.prices.rows(leads), free)
 
 
 def places_after(before: Places, event: Event, ctx: DocumentContext) -> Places | None:
