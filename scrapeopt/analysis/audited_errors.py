@@ -76,9 +76,10 @@ def line_causes(
     wrong = (lines["served"] != lines["shown"]).to_numpy()
     single = wrong & sold.to_numpy() & fresh & ~lines.index.isin(own)
     alone = "own_lines" if single.sum() > CLEARANCE_SHARE * max(len(lines), 1) else "clearance"
-    asked = {"not_sold": ~sold, "own_lines": lines.index.isin(own),
-             departed or "unseen": ~fresh | (departed is not None)}
-    cause = np.select(list(asked.values()), [CAUSE_NUMBER[name] for name in asked], CAUSE_NUMBER[alone])
+    names = ["not_sold", "own_lines", departed or "unseen"]
+    asked = [~sold.to_numpy(), lines.index.isin(own), ~fresh | (departed is not None)]
+    numbers = np.array([CAUSE_NUMBER[name] for name in names])
+    cause = np.select(asked, list(numbers), CAUSE_NUMBER[alone])
     return tuple(np.bincount(cause[wrong], minlength=len(CAUSES)).tolist())
 
 # %% ../../nbs/analysis/audited_errors.ipynb #96b72894
@@ -138,7 +139,7 @@ def read_audits(
     audits: pd.DataFrame,  # of `weighted_audits`
 ) -> dict[int, tuple[int, ...]]:  # position of an audit -> causes of its wrong lines
     "Look at the newest audits line by line."
-    window, rows = workspace.known_window(company), list(audits.itertuples())
+    window, rows = workspace.known_window(company), list[Any](audits.itertuples())
     newest = sorted(range(len(rows)), key=lambda k: rows[k].at)[-LINES_READ:]
     tables = {k: t for k in newest if (t := audited_lines(workspace, company, rows[k], window)) is not None}
     with workspace.read() as session:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_GAIN', 'round_robin', 'azar_rates', 'change_rates', 'freshness', 'first_attribute', 'ZoneViews', 'best_mends',
-           'days_to_changeover', 'worth_now', 'zone_size', 'oracle']
+           'days_to_changeover', 'oracle']
 
 # %% ../../nbs/simulation/baselines.ipynb #6452ca2b
 from dataclasses import dataclass, field, replace
@@ -205,7 +205,7 @@ def days_to_changeover(window: SyncWindow, now: pd.Timestamp) -> float | None:
     last = window.last_changeover(now)
     return None if last is None else (last + pd.Timedelta(days=7) - now) / pd.Timedelta(days=1)
 
-
+# %% ../../nbs/simulation/baselines.ipynb #4e1bafc9
 def worth_now(
     picks: list[tuple[int, float]],  # store, prices corrected; best first
     left: float | None,  # days to the changeover, None: unknown
