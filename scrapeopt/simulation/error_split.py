@@ -181,7 +181,8 @@ class ErrorSplit:
     def probed(self, store: str, products: np.ndarray, prices: np.ndarray, groups: Mapping[Any, Any]) -> None:
         "A store showed the prices of some products."
         seen = np.full(self.shown.products, NOT_SOLD, np.int32)
-        seen[products] = prices
+        known = np.asarray(products) < len(seen)  # a world of one's own may answer more than its table has
+        seen[products[known]] = prices[known]
         note_scrape(self.shown, self.row[store], seen, self.look(groups), whole=False)
 
     def count(self, truth: np.ndarray, served: np.ndarray, groups: Mapping[Any, Any]) -> ErrorCounts:
