@@ -32,8 +32,9 @@ Every kind of chain, with {stores} stores and {products:,} products, of whose sc
 {partial_rate:.0%} lack a part; the mean over days {warmup} to {days} and {seeds}. A budget is a number of scrapes per \
 true zone and week. `oracle` is told the zones and the changeover; `clairvoyant` is told what each price is made of \
 and what each scrape would correct, and still serves only what its scrapes have shown, so what it lacks nobody can \
-know at that budget. What would help against which cause is told in [what is left](../nbs/tutorials/what_is_left.ipynb); \
-`python -m benchmarks.error_split` measures again, the rows are in `benchmarks/results/error_split.json`.
+know at that budget. What would help against which cause is told in \
+[what is left](../nbs/tutorials/what_is_left.ipynb); `python -m benchmarks.error_split` measures again, the rows are \
+in `benchmarks/results/error_split.json`.
 
 {causes}
 

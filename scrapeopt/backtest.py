@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'Budget', 'bucket_of', 'count_sure', 'calibration_error', 'PriceCounts', 'count_right', 'BacktestResult',
-           'backtest', 'new_axes', 'plot_daily', 'PerZone', 'PerStore', 'figures', 'error_figures', 'sweep', 'POLICIES',
-           'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
+           'backtest', 'new_axes', 'plot_daily', 'PerZone', 'PerStore', 'figures', 'sweep', 'POLICIES', 'Agent',
+           'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
 
 # %% ../nbs/10_backtest.ipynb #02eb26f9
 import copy
@@ -410,7 +410,7 @@ def figures(r: BacktestResult) -> dict[str, float]:
     return {**{name: mean[name] for name in (*DAILY_FIGURES, *NOTHING_SPENT)},
             "groups": last["groups"], "outliers": last["outliers"], "ari": r.ari, "ece": r.ece, "seconds": r.seconds}
 
-
+# %% ../nbs/10_backtest.ipynb #78e51687
 def error_figures(r: BacktestResult) -> dict[str, float]:  # wrong_<cause> -> share of all rows
     "What is wrong in a backtest, and why, as columns of a row."
     return {f"wrong_{cause}": float(share) for cause, share in r.errors.items()}

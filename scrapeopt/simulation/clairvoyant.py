@@ -7,6 +7,7 @@ __all__ = ['clairvoyant']
 
 # %% ../../nbs/simulation/clairvoyant.ipynb #f4ab9685
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,8 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
 from .agents import NO_TIME, Agent, Memory, Setting, Today, instant
-from .baselines import LEAST_GAIN, ZoneViews, days_to_changeover, first_attribute, worth_now
-from .baselines import zone_size
+from ..policies.scrape_value import TOKEN_ROUNDING, TokenBucket
+from .baselines import LEAST_GAIN, ZoneViews, days_to_changeover, first_attribute
 from .price_parts import PriceParts
 
 # %% ../../nbs/simulation/clairvoyant.ipynb #bc9c653e
@@ -42,6 +43,16 @@ def gains(
         value[rows] = shows[rows] @ waiting[zone[best]] + own[rows]
         value[best] = -1
     return picks
+
+# %% ../../nbs/simulation/clairvoyant.ipynb #7a3ca883
+def spent_today(
+    bucket: TokenBucket,
+    left: float | None,  # days to the changeover, None: there is none
+) -> int:  # scrapes
+    "How many scrapes to make today; the others wait for the changeover."
+    if left is None or left > 6: return bucket.whole
+    lost = bucket.tokens + ceil(left) * bucket.rate - bucket.capacity
+    return min(max(ceil(lost - TOKEN_ROUNDING), 0), bucket.whole)
 
 # %% ../../nbs/simulation/clairvoyant.ipynb #dc37f4c8
 class Clairvoyant(Memory):
@@ -85,12 +96,10 @@ class Clairvoyant(Memory):
         return served_knowingly(self, self.parts(), self.world.truth()), None  # type: ignore[union-attr]
 
     def plan(self, today: Today) -> list[str]:
-        "The scrapes that correct most, as long as they are worth more than waiting for the changeover."
+        "The scrapes that correct most; what can wait for the changeover waits."
         truth = self.world.truth()  # type: ignore[union-attr]
-        picks = clairvoyant_picks(self, truth, today)
-        left, zones = days_to_changeover(self.window, today.now), self.parts().zone
-        chosen = worth_now(picks, left, today.bucket, zone_size(truth, zones, today.affordable))
-        rows = [i for i, _ in chosen]
+        n = spent_today(today.bucket, days_to_changeover(self.window, today.now))
+        rows = [i for i, _ in clairvoyant_picks(self, truth, today)[:n]]
         self.last_asked[rows] = instant(today.now)
         return self.ask(rows)
 
