@@ -175,11 +175,12 @@ others are served the price that they showed before, and nobody asks them.
 are not.
 * **A store that has closed, opened or moved** shows it in a handful of products; only then is it scraped.
 
-And where it ends. With one scrape a day for sixty stores, the first whole scrape of the week is nearly all there is \
-money for, with spot checks or without. A store's clearance lines are found by nothing but a look at all of its \
-products, so towards the top of the curve the saving shrinks again. Where prices change on any day and by area \
-(`algorithmic`), a look is overtaken soon, and what is saved differs most from budget to budget. A recorded panel, \
-`walmart_m5`, has ten stores in three states and moves a hundredth of its prices a week: there a fifth is saved at best.
+And where it ends. A store's clearance lines are found by nothing but a look at all of its products: with 16 scrapes a \
+day the oracle, too, needs more than half of what scrapes alone need on three chains of four, so half cannot be enough \
+there. With one scrape a day, the first look of the week is nearly all there is money for. Where prices change on any \
+day and by area (`algorithmic`), a look is overtaken soon, and what is saved differs most from budget to budget. A \
+recorded panel, `walmart_m5`, has ten stores in three states and moves a hundredth of its prices a week: there a fifth \
+is saved at best.
 """
 
 

@@ -23,8 +23,8 @@ from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch
 from .grouping.events import CurrencyChanged, Event
-from .policies.forecast import forecast
 from .grouping.outlook import Outlook
+from .policies.forecast import forecast
 from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
 from .reanalysis import analyse_weak
@@ -337,9 +337,7 @@ OUTLOOK_DAYS = 7  # after which an outlook is worked out anew
 
 def is_due(known: Outlook | None, newest: datetime) -> bool:  # newest: of the scrapes, UTC
     "Whether an outlook is to be worked out."
-    if known is None: return True
-    days = (newest.date() - date.fromisoformat(known.at)).days
-    return days >= OUTLOOK_DAYS or (known.assumed and days > 0)
+    return known is None or (newest.date() - date.fromisoformat(known.at)).days >= OUTLOOK_DAYS
 
 
 def present_budget(workspace: Workspace, session: Session, company: Company, stores: int) -> float:  # scrapes a day
@@ -368,7 +366,8 @@ def renew_outlook(workspace: Workspace, name: str, always: bool = False) -> Outl
     with workspace.read() as session:
         company = workspace.company(session, name)
         known, counts = read_outlook(session, company), count_stores(session, company)
-    if counts.last_scrape is None or not (always or is_due(known, counts.last_scrape)): return known
+    if counts.last_scrape is None or not counts.complete: return known
+    if not (always or is_due(known, counts.last_scrape)): return known
     if (found := company_outlook(workspace, name)) is None: return None
     with workspace.begin() as session:
         company = workspace.company(session, name)

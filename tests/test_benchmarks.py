@@ -205,4 +205,12 @@ def test_the_page_of_spot_checks_says_what_was_measured():
     assert "| a chain | 2 | 90.0 | 96.0 | 50% |" in page and "not reached" in page
     luckier = spot_rows().assign(seed=1, budget=lambda d: d["budget"] * np.where(d["spots"], 0.8, 1))
     assert "| a chain | 2 | 90.0 | 96.0 | 45% (40% to 50%) |" in spot_budget.page(pd.concat([spot_rows(), luckier]))
-    assert "At 3 of 3 measured points" in page
+    assert "At 3 of 4 measured points" in page  # one that is not reached is measured, too
+
+
+def test_an_oracle_that_scrapes_whole_stores_needs_more_for_more():
+    assert [spot_budget.wrong_of_own(every, 5) for every in (0, 5, 10)] == [0, .5, .75]
+    curve = spot_budget.oracle_curve("uniform", 3)
+    assert curve["budget"].is_monotonic_increasing and curve["score"].is_monotonic_increasing
+    assert curve["budget"].iloc[0] == pytest.approx(1 / 7)  # one scrape a price week: the largest zone
+    assert spot_budget.oracle_curve("algorithmic", 3) is None

@@ -19,10 +19,10 @@ from ..core.price_week import ChangeCounts, PriceWeek, expected_week, sync_windo
 from ..grouping.belief_state import BeliefState
 from ..grouping.confidence import CONFLICT, GROUP_ANSWER, OWN_ANSWER
 from ..grouping.events import StoreGroup
+from ..grouping.outlook import SHARES_OF_BUDGET, Outlook
 from ..grouping.scrape_scores import read_scores
 from ..grouping.vote import AGREES, NEVER, UNKNOWN
 from .base import Policy, Situation, observe
-from ..grouping.outlook import SHARES_OF_BUDGET, Outlook
 from .scrape_value import TokenBucket
 
 # %% ../../nbs/policies/forecast.ipynb #ee6452bf
