@@ -9,7 +9,7 @@ from small_chain import scraped_once
 from scrapeopt.analysis.status import status_rows
 from scrapeopt.grouping.outlook import outlook_from, verdict
 from scrapeopt.twin import ARCHETYPES, archetype_twin
-from scrapeopt.update import renew_outlook
+from scrapeopt.update import renew_outlook, renew_outlooks
 
 NEAR = 0.015  # of the score: a point and a half
 CROWDED = {"autonomy": 0.035, "algorithmic": 0.04}  # single chains of 60 stores; the mean over seeds is nearer
@@ -51,6 +51,8 @@ def test_a_chain_of_loners_gains_nothing_by_groups():
 
 def test_an_update_keeps_an_outlook_that_status_reads(tmp_path):
     ws = scraped_once(tmp_path / "ws", "delegated")
+    assert "outlook" not in status_rows(ws)[0] or status_rows(ws)[0]["outlook"] is None  # nobody has looked yet
+    assert renew_outlooks(ws).problems == ()
     row = status_rows(ws)[0]
     words, name = row["outlook"].pop("words"), row["company"]
     kept = outlook_from(json.loads(json.dumps(row["outlook"])))

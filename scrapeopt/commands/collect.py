@@ -362,8 +362,9 @@ def _count(counts: "RunCounts", scraped: "ScrapeReport | None", updated: "Update
 
 def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":
     "Run the update as of a UTC time (None: the present), with a progress bar where somebody looks."
-    from scrapeopt.update import update_db
-    return update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
+    from scrapeopt.update import renew_outlooks, update_db
+    report = update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
+    return report + renew_outlooks(ws, company) if report.files else report
 
 
 def _tell_update(report: "UpdateReport", as_json: bool) -> None:

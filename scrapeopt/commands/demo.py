@@ -37,7 +37,7 @@ from ..storage.settings import WEEKDAYS
 from ..storage.settings_file import change_settings
 from ..storage.store_file import read_stores
 from ..twin import Twin, save_twins
-from ..update import update_db
+from ..update import renew_outlooks, update_db
 from ..workspace import Workspace
 
 # %% ../../nbs/commands/demo.ipynb #1759b2ec
@@ -333,6 +333,7 @@ def run_demo(
     daily = pd.concat(parts, ignore_index=True)
     maps = tuple(draw_maps(workspaces["delegated"], out=folder / "maps", now=daily["day"].max()))
     daily.to_json(folder / "report.json", orient="records", date_format="iso", indent=1)
+    for workspace in workspaces.values(): renew_outlooks(workspace)
     companies = account_of(folder, daily)
     return DemoResult(folder, maps, side_by_side(companies, daily), companies, daily)
 
