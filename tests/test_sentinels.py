@@ -214,4 +214,4 @@ def test_homes_on_a_small_twin():
     rows = found.set_index(["known", "way", "who"])
     assert (rows["wrong"].xs("members", level="who") <= .01).all()
     assert (rows.loc[(slice(None), "four at a time", "strangers"), "wrong"] <= .01).all()
-    assert (rows.loc[("this week", slice(None), "members"), "requests"] <= 5).all()
+    assert (rows.loc[("this week", slice(None), "members"), "requests"] <= 6).all()  # of eight; five is asked of many
