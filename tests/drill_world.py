@@ -24,6 +24,7 @@ from typed import CHILDREN
 from scrapeopt.core.errors import InputError
 from scrapeopt.storage.repository import read_groups
 from scrapeopt.storage.snapshots import read_snapshot
+from scrapeopt.storage.overview import OUTLOOK
 from scrapeopt.storage.tables import Base, connect
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -117,6 +118,11 @@ def template(folder: Path, server: str | None = None, policy: str = "document") 
 
 # --- a state as rows
 
+def learned(value: object) -> object:
+    "What a column holds, without the outlook: it is for people, and as old as the update after which they looked."
+    return {k: v for k, v in value.items() if k != OUTLOOK} if isinstance(value, dict) else value
+
+
 def natural_rows(engine: Engine) -> dict[str, list[tuple[str, ...]]]:
     "All tables without their surrogate ids: what a row points at is named by its own columns."
     keys, tables = dict[str, dict[int, str]](), dict[str, list[tuple[str, ...]]]()
@@ -127,7 +133,8 @@ def natural_rows(engine: Engine) -> dict[str, list[tuple[str, ...]]]:
             shown = [c.name for c in table.columns if c.name != "id"]
             order = [table.c.id] if "id" in table.c else []
             found = [row._mapping for row in connection.execute(select(table).order_by(*order))]
-            named = [tuple(str(keys[points[c]].get(row[c]) if c in points else row[c]) for c in shown) for row in found]
+            named = [tuple(str(keys[points[c]].get(row[c]) if c in points else learned(row[c])) for c in shown)
+                     for row in found]
             if order: keys[table.name] = {row["id"]: repr(name) for row, name in zip(found, named, strict=True)}
             by_company = sorted(named, key=lambda row: row[0])  # the log of each keeps its order
             tables[table.name] = by_company if table.name == "group_event" else sorted(named)
