@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_GAIN', 'round_robin', 'azar_rates', 'change_rates', 'freshness', 'first_attribute', 'ZoneViews', 'best_mends',
-           'days_to_changeover', 'oracle']
+           'days_to_changeover', 'true_window', 'oracle']
 
 # %% ../../nbs/simulation/baselines.ipynb #6452ca2b
 from dataclasses import dataclass, field, replace
@@ -218,6 +218,12 @@ def worth_now(
     spare = bucket.tokens + bucket.rate - bucket.capacity  # would be lost
     return [p for k, p in enumerate(picks) if k < spare or p[1] * min(left, 7) / 7 >= bar]
 
+# %% ../../nbs/simulation/baselines.ipynb #7a9bfb3b
+def true_window(s: Setting) -> SyncWindow:
+    "The sync window of a policy that is told the world's timezone and changeover."
+    timezone = first_attribute(s.world, "chain.timezone", "timezone") or s.window.timezone
+    return replace(s.window, timezone=timezone, changeover=first_attribute(s.world, "chain.changeover", "changeover"))
+
 # %% ../../nbs/simulation/baselines.ipynb #964a4b17
 class Oracle(Memory):
     "Knows every store's zone and the changeover; spends each scrape where it corrects most prices."
@@ -229,9 +235,7 @@ class Oracle(Memory):
             raise InputError("policy 'oracle' needs a world that knows its zones, and this one does not: it has no "
                              "attribute `zones`; use another policy")
         self.world, self.views = s.world, ZoneViews(len(s.products))
-        timezone = first_attribute(s.world, "chain.timezone", "timezone") or s.window.timezone
-        changeover = first_attribute(s.world, "chain.changeover", "changeover")
-        self.window = replace(s.window, timezone=timezone, changeover=changeover)
+        self.window = true_window(s)
         self.home: np.ndarray | None = None  # zone of each store when last looked
         self.launched = np.full(len(s.products), NO_TIME)  # when a store was first seen to sell each product
 

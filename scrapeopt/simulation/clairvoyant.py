@@ -6,7 +6,6 @@
 __all__ = ['clairvoyant']
 
 # %% ../../nbs/simulation/clairvoyant.ipynb #f4ab9685
-from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -14,9 +13,9 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.prices import NOT_SOLD
-from .agents import NO_TIME, Agent, Memory, Setting, Today, instant
 from ..policies.scrape_value import TOKEN_ROUNDING, TokenBucket
-from .baselines import LEAST_GAIN, ZoneViews, days_to_changeover, first_attribute
+from .agents import NO_TIME, Agent, Memory, Setting, Today, instant
+from .baselines import LEAST_GAIN, ZoneViews, days_to_changeover, first_attribute, true_window
 from .price_parts import PriceParts
 
 # %% ../../nbs/simulation/clairvoyant.ipynb #bc9c653e
@@ -64,9 +63,7 @@ class Clairvoyant(Memory):
             raise InputError("policy 'clairvoyant' needs a world that knows what its prices are made of, and this one "
                              "does not: it has no method `price_parts`; use another policy")
         self.world, self.views = s.world, ZoneViews(len(s.products))
-        timezone = first_attribute(s.world, "chain.timezone", "timezone") or s.window.timezone
-        changeover = first_attribute(s.world, "chain.changeover", "changeover")
-        self.window = replace(s.window, timezone=timezone, changeover=changeover)
+        self.window = true_window(s)
         self.home: np.ndarray | None = None  # zone of each store when last looked
         self.own = self.prices.copy()  # the last price that each store showed of each product
         self.last_asked = np.full(len(self.ids), NO_TIME)
