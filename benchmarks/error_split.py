@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from benchmarks.leaderboard import BAD_DAYS, BUDGETS, WORLDS
+from benchmarks.page import save
 from scrapeopt.analysis.tuning import TwinWorld, world_settings
 from scrapeopt.backtest import PerZone, sweep
 from scrapeopt.grouping.error_causes import CAUSE_COLOURS, CAUSES, plot_causes
@@ -102,9 +103,7 @@ def write_page(results: dict[str, Any], docs: Path) -> None:
     "The page and its chart."
     (docs / "_static").mkdir(parents=True, exist_ok=True)
     (docs / "error_split.md").write_text(page(results), encoding="utf-8")
-    with mpl.rc_context({"svg.hashsalt": "scrapeopt", "svg.fonttype": "none"}):
-        chart(summary(pd.DataFrame(results["rows"]))).savefig(docs / "_static" / "bench_error_split.svg",
-                                                              metadata={"Date": None})
+    save(chart(summary(pd.DataFrame(results["rows"]))), docs / "_static" / "bench_error_split.svg")
 
 
 def main(args: list[str] | None = None) -> None:

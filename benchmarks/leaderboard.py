@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
+from benchmarks.page import save
 from scrapeopt.analysis.tuning import Recorded, TwinWorld, world_settings
 from scrapeopt.backtest import COLOURS, PerStore, PerZone, sweep
 from scrapeopt.core.errors import InputError
@@ -186,9 +186,7 @@ def write_page(results: dict[str, Any], docs: Path) -> None:
     "The page and its chart."
     (docs / "_static").mkdir(parents=True, exist_ok=True)
     (docs / "leaderboard.md").write_text(page(results), encoding="utf-8")
-    with mpl.rc_context({"svg.hashsalt": "scrapeopt", "svg.fonttype": "none"}):
-        chart(summary(pd.DataFrame(results["rows"]))).savefig(docs / "_static" / "bench_leaderboard.svg",
-                                                              metadata={"Date": None})
+    save(chart(summary(pd.DataFrame(results["rows"]))), docs / "_static" / "bench_leaderboard.svg")
 
 
 def bar(jobs: Iterable, world: str) -> Iterable:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
 from benchmarks.leaderboard import panel_of
+from benchmarks.page import save
 from scrapeopt.backtest import Panel, World, backtest
 from scrapeopt.twin import ARCHETYPES, archetype_twin
 
@@ -194,8 +194,7 @@ def run(given: argparse.Namespace) -> None:
         RESULT.write_text(json.dumps(kept + rows, indent=0) + "\n", encoding="utf-8")
     rows = pd.DataFrame(json.loads(RESULT.read_text("utf-8")))
     PAGE.write_text(page(rows), encoding="utf-8")
-    with mpl.rc_context({"svg.hashsalt": "scrapeopt", "svg.fonttype": "none"}):
-        chart(rows).savefig(PICTURE, metadata={"Date": None})
+    save(chart(rows), PICTURE)
 
 
 if __name__ == "__main__":
