@@ -114,6 +114,22 @@ def test_stored_outputs_hold_no_error(path):
     assert not [c.id for c in nbs.code(path) for o in c.outputs if o.output_type == "error"]
 
 
+def environment(path, kind: type[ast.Assign] | type[ast.Delete]) -> set[str]:
+    "The variables of the environment that the cells of a notebook assign or delete."
+    found = set()
+    for cell in nbs.code(path):
+        for node in (n for n in ast.walk(nbs.tree(cell.source)) if isinstance(n, kind)):
+            found |= {t.slice.value for t in node.targets if isinstance(t, ast.Subscript)
+                      and isinstance(t.slice, ast.Constant) and ast.unparse(t.value) == "os.environ"}
+    return found
+
+
+@each_notebook
+def test_the_environment_is_left_as_it_was(path):
+    "One process runs many notebooks in turn: what one leaves in the environment, the next one reads."
+    assert environment(path, ast.Assign) - environment(path, ast.Delete) <= {"PATH"}
+
+
 def test_no_place_on_a_machine_is_named():
     folders = "|".join(("work", "tmp", "root", "home", "opt"))
     place = re.compile(rf"(?<![\w.~}}/])/({folders})/")
