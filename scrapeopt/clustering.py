@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import DBSCAN
+from sklearn.neighbors import BallTree
 from sklearn.utils.validation import validate_data
 
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
-from .core.geo import EARTH_RADIUS_KM, centre_on_sphere, haversine_km, mercator, unbroken, with_place
+from .core.geo import EARTH_RADIUS_KM, centres_on_sphere, haversine_km, mercator, unbroken, with_place
 from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer, add_dots
 from .core.map_drawing import draw_basemap, draw_overview, opening_part
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
-from .core.places import main_place
+from .core.places import main_places
 from .core.stores import STORE_COLUMNS, as_text, check_stores
 
 if TYPE_CHECKING:
@@ -113,13 +114,19 @@ def _check_parameters(
 
 # %% ../nbs/00_clustering.ipynb #7ef7105d
 def _numbered(
-    name: str,
+    names: Sequence[str],
     taken: set[str],  # names already given in this company
-) -> str:
-    "`name`, or `name 2`, `name 3`, ... if it is taken."
-    n, free = 1, name
-    while free in taken: free = f"{name} {(n := n + 1)}"
-    return free
+) -> list[str]:
+    "The names; `name 2`, `name 3`, ... where one is taken, or was there before."
+    given, counts, numbered = set(taken), dict[str, int](), list[str]()
+    for name in names:
+        free = name
+        while free in given:
+            counts[name] = counts.get(name, 1) + 1
+            free = f"{name} {counts[name]}"
+        given.add(free)
+        numbered.append(free)
+    return numbered
 
 # %% ../nbs/00_clustering.ipynb #91000c3c
 def _carried_on(
@@ -160,15 +167,12 @@ def _identities(
     old_names = dict(zip(previous.cluster, previous.cluster_name, strict=True))
     known = {label: (old, old_names[old]) for label, old in _carried_on(labels, before).items()}
     next_id = int(previous.cluster.max()) + 1 if len(previous) else 0
-    taken = {name for _, name in known.values()}
-    for label in range(labels.max() + 1):  # largest first: it gets the plain name
-        if label in known: continue
-        inside = labels == label
-        name = _numbered(main_place(stores.lat[inside], stores.lon[inside]), taken)
-        known[label] = next_id, name
-        next_id += 1
-        taken.add(name)
-    return known
+    rows = np.flatnonzero((labels >= 0) & ~np.isin(labels, [*known]))
+    if not len(rows): return known
+    new, inside = np.unique(labels[rows], return_inverse=True)
+    places = main_places(stores.lat.iloc[rows], stores.lon.iloc[rows], inside)
+    names = _numbered(places, {name for _, name in known.values()})  # largest first: it gets the plain name
+    return known | {int(label): (next_id + k, names[k]) for k, label in enumerate(new)}
 
 # %% ../nbs/00_clustering.ipynb #3c2d099c
 def _check_previous(
@@ -204,9 +208,10 @@ def cluster_stores(
     for company, rows in stores.groupby("company").indices.items():
         part = stores.iloc[rows]
         labels = _label_company(part, clusterer)
-        for label, (cluster, name) in _identities(part, labels, earlier[earlier.company == company]).items():
-            ids[rows[labels == label]] = cluster
-            names[rows[labels == label]] = name
+        found = _identities(part, labels, earlier[earlier.company == company])
+        of_label = [*(found[label] for label in range(labels.max() + 1)), (-1, "")]  # label -1 picks the last
+        ids[rows] = np.array([cluster for cluster, _ in of_label])[labels]
+        names[rows] = np.array([name for _, name in of_label], dtype=object)[labels]
     return stores.assign(cluster=ids, cluster_name=pd.Series(names, index=stores.index, dtype="str"))
 
 # %% ../nbs/00_clustering.ipynb #d889e8b8
@@ -218,12 +223,13 @@ def cluster_summary(
     `radius_km` is the distance from the centre to the outermost store.
     """
     _check_clustered(clustered)
-    rows = []
-    for (company, cluster), part in clustered.groupby(["company", "cluster"]):
-        lat, lon = (np.nan, np.nan) if cluster == -1 else centre_on_sphere(part.lat, part.lon)
-        radius = haversine_km(lat, lon, part.lat, part.lon).max()
-        rows.append((company, cluster, part.cluster_name.iloc[0], len(part), lat, lon, radius))
-    out = pd.DataFrame(rows, columns=["company", "cluster", "name", "stores", "lat", "lon", "radius_km"])
+    groups = clustered.groupby(["company", "cluster"])
+    out = groups.agg(name=("cluster_name", "first"), stores=("cluster_name", "size")).reset_index()
+    labels = groups.ngroup().to_numpy()
+    lat, lon = centres_on_sphere(clustered.lat, clustered.lon, labels)
+    away = pd.Series(haversine_km(lat[labels], lon[labels], clustered.lat, clustered.lon)).groupby(labels).max()
+    out = out.assign(lat=lat, lon=lon, radius_km=away)
+    out.loc[out.cluster < 0, ["lat", "lon", "radius_km"]] = np.nan
     order = np.lexsort((out.cluster, -out.stores, out.cluster < 0, out.company.rank()))
     return out.iloc[order].reset_index(drop=True)
 
@@ -236,16 +242,20 @@ def _check_clustered(
         raise InputError(f"clustered: no column {', '.join(missing)}; run cluster_stores first")
 
 # %% ../nbs/00_clustering.ipynb #6caa05e0
+_AROUND = 64  # places that a place looks at: nine for each colour, more than touch each other on a map
+
 def _place_colours(
     places: pd.DataFrame,  # name, lat, lon: a row per cluster, largest first
 ) -> dict[str, str]:  # name -> colour
-    "A colour for each place, as far as possible from its next use."
-    colours: dict[str, str] = {}
-    room = np.full((len(PALETTE), len(places)), np.inf)  # km from each place to the nearest use of each colour
-    for i, (name, lat, lon) in enumerate(zip(places["name"], places.lat, places.lon, strict=True)):
-        colour = colours.setdefault(name, PALETTE[int(room[:, i].argmax())])
-        row = PALETTE.index(colour)
-        room[row] = np.minimum(room[row], haversine_km(lat, lon, places.lat, places.lon))
+    "A colour for each place, as far as possible from its next use among the places around."
+    if places.empty: return {}
+    at = np.radians(places[["lat", "lon"]].to_numpy())
+    far, near = BallTree(at, metric="haversine").query(at, k=min(_AROUND, len(at)))
+    colours, given = dict[str, str](), np.full(len(at), -1)  # the number of each place's colour, -1 while it has none
+    for i, name in enumerate(places["name"]):
+        room = np.full(len(PALETTE) + 1, np.inf)  # to the nearest use of each colour; the last: of none
+        np.minimum.at(room, given[near[i]], far[i])
+        given[i] = PALETTE.index(colours.setdefault(name, PALETTE[int(room[:-1].argmax())]))
     return colours
 
 # %% ../nbs/00_clustering.ipynb #5c48928c
