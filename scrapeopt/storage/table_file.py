@@ -29,9 +29,12 @@ from ..core.spreadsheets import without_apostrophes
 Names = Mapping[str, Sequence[str]]  # our name of a column -> what others call it, the likeliest first
 
 # %% ../../nbs/storage/table_file.ipynb #03f1d89a
+UNDIVIDED = str.maketrans("łđø", "ldo")  # letters with a stroke, which Unicode takes for letters of their own
+
+
 def letters_of(header: object) -> str:
     "A header's letters and digits, small and without accents."
-    plain = unicodedata.normalize("NFKD", str(header)).casefold()
+    plain = unicodedata.normalize("NFKD", str(header)).casefold().translate(UNDIVIDED)
     return "".join(c for c in plain if c.isalnum())
 
 # %% ../../nbs/storage/table_file.ipynb #728079f2
