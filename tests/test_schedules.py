@@ -10,6 +10,7 @@ from pathlib import Path
 import nbs
 import pytest
 from small_chain import PRODUCTS, new_workspace
+from test_ends import wait_for
 
 SCRAPER = """
 import json, pathlib, sys
@@ -121,3 +122,23 @@ def test_systemd_runs_at_the_times_of_cron():
                                    text=True, env=os.environ | {"TZ": "UTC"})
     hours = re.findall(r"(\d\d):17:00", told)
     assert hours[:9] == ["06", "08", "10", "12", "14", "16", "18", "20", "06"], told
+
+
+CRON = shutil.which("cron") or shutil.which("crond")
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(not CRON or os.geteuid(), reason="root and cron are needed: apt-get install cron")
+def test_a_real_cron_runs_it(folder, tmp_path):
+    "cron itself, every minute, with its crontabs in a folder that nobody else sees."
+    (tmp_path / "crontab").write_text(re.sub(r"^17 6-20/2 \* \* \*", "* * * * *", scheduled(folder, "cron", "-n", "2"),
+                                             flags=re.M))
+    (tmp_path / "spool").mkdir()
+    script = ("mount --bind spool /var/spool/cron/crontabs && mount -t tmpfs none /etc/cron.d && "
+              "mount --bind /dev/null /etc/crontab && crontab crontab && exec cron -f")
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    cron = subprocess.Popen([*alone, "sh", "-c", script], cwd=tmp_path)
+    try: assert wait_for(lambda: len(taken_in(folder)) >= 2, 200), (folder / "Fruit & Veg/cron.log").read_text()
+    finally:
+        cron.kill()
+        cron.wait()
