@@ -20,7 +20,7 @@ from typing import Any
 import typer
 
 from .commands import collect, database, health, inspect, setup, simulate, upkeep  # noqa: F401 - commands
-from .commands import notify, shop  # noqa: F401 - commands
+from .commands import notify, schedule, shop  # noqa: F401 - commands
 from .commands.logs import log_words_first
 from .commands.options import app
 

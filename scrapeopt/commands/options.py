@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/options.ipynb #80ecd63b
-ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "update-db", "groups",
-         "status", "notify", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse", "tidy",
-         "backtest", "tune", "twin", "example", "demo", "dashboard")
+ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "schedule", "update-db",
+         "groups", "status", "notify", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse",
+         "tidy", "backtest", "tune", "twin", "example", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):
