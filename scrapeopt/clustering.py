@@ -20,7 +20,8 @@ from sklearn.utils.validation import validate_data
 
 from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
-from .core.geo import EARTH_RADIUS_KM, centres_on_sphere, haversine_km, mercator, unbroken, with_place
+from .core.geo import EARTH_RADIUS_KM, centres_on_sphere, haversine_km, mercator, unbroken, unit_vectors
+from .core.geo import with_place
 from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer, add_dots
 from .core.map_drawing import draw_basemap, draw_overview, opening_part
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
@@ -48,6 +49,8 @@ def _dbscan(
 
 
 # %% ../nbs/00_clustering.ipynb #e531450b
+_HEIGHT = 2  # column of a linkage tree: how far apart the two were that are joined
+
 def _hdbscan(
     radians: np.ndarray,  # (n, 2) lat, lon
     eps_km: float,
@@ -56,9 +59,13 @@ def _hdbscan(
     "HDBSCAN on great-circle distance; clusters closer than `eps_km` are not split."
     if len(radians) < min_samples: return np.full(len(radians), -1)  # the library fails on a single row
     from hdbscan import HDBSCAN
-    return HDBSCAN(min_cluster_size=min_samples, metric="haversine", cluster_selection_epsilon=eps_km / EARTH_RADIUS_KM,
-                   allow_single_cluster=True,  # a chain may live in one city
-                   approx_min_span_tree=False, core_dist_n_jobs=1).fit(radians).labels_
+    from hdbscan.hdbscan_ import _tree_to_labels  # how HDBSCAN itself reads its tree
+    model = HDBSCAN(min_cluster_size=min_samples, algorithm="boruvka_kdtree", approx_min_span_tree=False,
+                    core_dist_n_jobs=1)
+    tree = model.fit(unit_vectors(radians)).single_linkage_tree_.to_numpy().copy()
+    tree[:, _HEIGHT] = 2 * np.arcsin(np.minimum(tree[:, _HEIGHT] / 2, 1))
+    return _tree_to_labels(radians, tree, min_samples, allow_single_cluster=True,  # a chain may live in one city
+                           cluster_selection_epsilon=eps_km / EARTH_RADIUS_KM)[0]
 
 # %% ../nbs/00_clustering.ipynb #508aa3b7
 _METHODS = {"dbscan": _dbscan, "hdbscan": _hdbscan}

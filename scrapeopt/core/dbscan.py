@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from .bitplane_kernels import cores_for
+from .geo import unit_vectors
 
 # %% ../../nbs/core/dbscan.ipynb #47efa96e
 SLACK = 1e-11  # radians, 64 micrometres: more than everything here is rounded by, less than any address can tell
@@ -56,10 +57,7 @@ def on_sphere(
 ) -> np.ndarray:  # (n, 5) x, y, z, lat, lon
     "Places on the unit sphere, together with their radians."
     points = np.empty((len(radians), 5))
-    points[:, LAT:] = radians
-    lat, lon = points[:, LAT].copy(), points[:, LON].copy()  # in one piece each: eight sines at a time
-    ring = np.cos(lat)
-    points[:, X], points[:, Y], points[:, Z] = ring * np.cos(lon), ring * np.sin(lon), np.sin(lat)
+    points[:, :LAT], points[:, LAT:] = unit_vectors(radians), radians
     return points
 
 # %% ../../nbs/core/dbscan.ipynb #6aedb032

@@ -72,7 +72,7 @@ def main_places(
     lost = [cluster for cluster, name in enumerate(names) if name == ""]
     if not lost: return names
     centres = np.radians(np.column_stack(centres_on_sphere(lat, lon, labels)))[lost]
-    for cluster, nearest in zip(lost, places.tree.query(centres, return_distance=False)[:, 0], strict=True):
-        names[cluster] = str(places.names[nearest])
+    nearest = places.tree.query(centres, return_distance=False)[:, 0]
+    for k, place in zip(lost, nearest, strict=True): names[k] = str(places.names[place])
     return names
 
