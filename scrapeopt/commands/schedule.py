@@ -166,7 +166,7 @@ def schedule(
                        command or spider or "", n, getpass.getuser())
     texts, then = schedule_files(kind, run), SCHEDULERS[kind].then.replace("@name@", run.name)
     if out is None:
-        for name, text in texts.items(): typer.echo((f"# {name}\n" if len(texts) > 1 else "") + text)
+        for name, text in texts.items(): typer.echo((f"# {name}\n" if len(texts) > 1 else "") + text, nl=False)
     else: write_schedule(out, texts)
     typer.echo(f"scrapeopt: {', '.join(texts)}; {then}", err=True)
 
