@@ -22,8 +22,8 @@ from .core.defaults import EPS_KM, MIN_SAMPLES
 from .core.errors import InputError
 from .core.geo import EARTH_RADIUS_KM, centres_on_sphere, haversine_km, mercator, unbroken, unit_vectors
 from .core.geo import with_place
-from .core.map_drawing import GLYPHS, MARKERS, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer, add_dots
-from .core.map_drawing import draw_basemap, draw_overview, opening_part
+from .core.map_drawing import GLYPHS, MARKERS, MOST_PLACES, OUTLIER, OUTLIER_COLOUR, PALETTE, Fact, Layer
+from .core.map_drawing import add_dots, draw_basemap, draw_overview, opening_part
 from .core.map_drawing import frame_map, legend_beside, legend_key, web_figure, write_map, write_place_names
 from .core.places import main_places
 from .core.stores import STORE_COLUMNS, as_text, check_stores
@@ -259,10 +259,13 @@ def _place_colours(
     at = np.radians(places[["lat", "lon"]].to_numpy())
     far, near = BallTree(at, metric="haversine").query(at, k=min(_AROUND, len(at)))
     colours, given = dict[str, str](), np.full(len(at), -1)  # the number of each place's colour, -1 while it has none
+    uses = np.zeros(len(PALETTE), int)
     for i, name in enumerate(places["name"]):
         room = np.full(len(PALETTE) + 1, np.inf)  # to the nearest use of each colour; the last: of none
         np.minimum.at(room, given[near[i]], far[i])
-        given[i] = PALETTE.index(colours.setdefault(name, PALETTE[int(room[:-1].argmax())]))
+        widest = np.lexsort((uses, -room[:-1]))[0]  # of several that are not around, the one with the fewest uses
+        given[i] = PALETTE.index(colours.setdefault(name, PALETTE[widest]))
+        uses[given[i]] += 1
     return colours
 
 # %% ../nbs/00_clustering.ipynb #5c48928c
@@ -348,6 +351,8 @@ def _map_data(
     return shown, summary, tops.sort_values("stores", ascending=False, kind="stable").rename_axis("name").reset_index()
 
 # %% ../nbs/00_clustering.ipynb #b1c0b006
+_SMALLER = "smaller places"  # the tick box of those that have none of their own
+
 def _clusters_figure(
     shown: pd.DataFrame,  # clustered stores
     colours: dict[str, str],  # place -> colour
@@ -358,21 +363,37 @@ def _clusters_figure(
     x, y = mercator(shown.lat, shown.lon)
     table = shown[["company", "store_id", "name", "cluster_name"]].assign(x=x, y=y)
     table["cluster_name"] = table.cluster_name.replace("", OUTLIER)
-    for company, place in _legend_order(table):
-        part = table[(table.company == company) & (table.cluster_name == place)]
-        layers.append(Layer(f"{company}: {place}", f"{company}: {place} ({len(part)})",
-                            colours.get(place, OUTLIER_COLOUR), "x" if place == OUTLIER else glyphs[company]))
-        add_dots(fig, part, [layers[-1].name], size=7, color=layers[-1].colour, marker=layers[-1].glyph)
+    boxes = _boxes(table.cluster_name)
+    rows = table.groupby([table.company, boxes]).indices
+    for company, box in _legend_order(table.company, boxes):
+        part = table.iloc[rows[company, box]]
+        small = box == _SMALLER  # each dot in the colour of its place
+        if small: part = part.assign(colour=part.cluster_name.map(colours))
+        layers.append(Layer(f"{company}: {box}", f"{company}: {box} ({len(part)})",
+                            "currentColor" if small else colours.get(box, OUTLIER_COLOUR),
+                            "x" if box == OUTLIER else glyphs[company]))
+        add_dots(fig, part, [layers[-1].name], size=7, color={"field": "colour"} if small else layers[-1].colour,
+                 marker=layers[-1].glyph)
     return fig, layers
 
+# %% ../nbs/00_clustering.ipynb #dc9a8f1d
+def _boxes(
+    places: pd.Series,  # of each store, or OUTLIER
+) -> pd.Series:  # its tick box: the place, OUTLIER, or that of all smaller places
+    "Which tick box shows a store."
+    sizes = places[places != OUTLIER].value_counts()
+    return places.where(places.isin([*sizes.index[:MOST_PLACES], OUTLIER]), _SMALLER).rename("box")
+
 def _legend_order(
-    table: pd.DataFrame,  # company, cluster_name
-) -> list[tuple[str, str]]:  # company, cluster_name
-    "Company by company, the largest cluster first, the outliers last."
-    sizes = table.groupby(["company", "cluster_name"]).size().rename("stores").reset_index()
-    sizes["last"] = sizes.cluster_name == OUTLIER
+    companies: pd.Series,  # of each store
+    boxes: pd.Series,  # of each store
+) -> list[tuple[str, str]]:  # company, box
+    "Company by company, the largest cluster first, the smaller places and then the outliers last."
+    table = pd.DataFrame({"company": companies, "box": boxes})
+    sizes = table.groupby(["company", "box"]).size().rename("stores").reset_index()
+    sizes["last"] = (sizes.box == _SMALLER) + 2 * (sizes.box == OUTLIER)
     order = sizes.sort_values(["company", "last", "stores"], ascending=[True, True, False], kind="stable")
-    return list(zip(order.company, order.cluster_name, strict=True))
+    return list(zip(order.company, order.box, strict=True))
 
 # %% ../nbs/00_clustering.ipynb #1c5c1be3
 def clusters_html(

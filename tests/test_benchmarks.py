@@ -108,6 +108,16 @@ def test_a_quick_run_writes_figures_and_a_page(tmp_path):
     assert all(len(p.read_bytes()) < 60_000 for p in (tmp_path / "_static").iterdir())
 
 
+@pytest.mark.slow
+def test_a_quick_run_of_geography_writes_figures_and_a_page(tmp_path):
+    from benchmarks.geography import main
+    main(["--quick", "--out", str(tmp_path)])
+    results, page = json.loads((tmp_path / "geography.json").read_text()), (tmp_path / "geography.md").read_text()
+    assert [row["stores"] for row in results["dbscan"]] == [100, 1_000, 2_000]
+    assert results["dbscan"][1]["clusters"] > 5 and all(row["memory_mb"] >= 0 for row in results["alone"])
+    assert "| 1,000, 20 km |" in page and "bench_geography.svg" in page
+
+
 def test_a_section_of_the_page_is_replaced_where_it_stands(tmp_path):
     from benchmarks.page import put_section
     page = tmp_path / "page.md"

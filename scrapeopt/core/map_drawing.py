@@ -338,6 +338,7 @@ class View:
         return [float(v) for v in (*x, *y)]
 
 
+MOST_PLACES = 150  # largest places that a map offers to look at or to hide; more nobody reads, and no browser likes
 _VIEW_MARGIN, _VIEW_LEAST = 0.08, 0.02  # of the span; degrees, so that a single store has surroundings
 
 
@@ -350,8 +351,9 @@ def views_of(
         around = Window(float(lon.min()), float(lon.max()), float(lat.min()), float(lat.max()))
         return View(f"{name} ({len(part)})", around.grown(_VIEW_MARGIN + _VIEW_LEAST / max(around.span, _VIEW_LEAST)))
     inside = stores[stores["cluster"] >= 0]
-    return [view("All stores", stores)] + [
-        view(str(name), inside[inside["cluster_name"] == name]) for name in inside["cluster_name"].value_counts().index]
+    largest = inside["cluster_name"].value_counts().index[:MOST_PLACES]
+    rows = inside.groupby("cluster_name").indices
+    return [view("All stores", stores)] + [view(str(name), inside.iloc[rows[name]]) for name in largest]
 
 # %% ../../nbs/core/map_drawing.ipynb #2fdf5d08
 _FINE = 40  # views at most with a fine outline, the largest clusters: a page of 2,000 stores stays near 1.5 MB
