@@ -6,6 +6,7 @@
 __all__ = ['ScrapeScheduler', 'joint_queue', 'round_size']
 
 # %% ../nbs/05_scheduler.ipynb #76e6d6ad
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -136,25 +137,44 @@ class ScrapeScheduler:
         return [task for _, task in self.offers(n, mode)]
 
 # %% ../nbs/05_scheduler.ipynb #701f868c
+def worth_of_company(
+    scheduler: ScrapeScheduler,
+    company: int,  # its number
+    n: int,  # stores wanted
+    mode: str,
+) -> list[tuple[tuple[float, float, int], ScrapeTask]]:  # what to sort by, the most wanted first
+    "The offers of a company, each worth as much as the best of those behind it."
+    offers, before = scheduler.offers(n, mode), scheduler.situation.learned.scrapes
+    best = np.maximum.accumulate([gain for gain, _ in offers][::-1])[::-1]
+    size = max(len(scheduler.stores), 1)
+    return [((-gain, (before + k + 0.5) / size, company), task)
+            for k, (gain, (_, task)) in enumerate(zip(best, offers, strict=True))]
+
+
+# %% ../nbs/05_scheduler.ipynb #88d45e2c
 def joint_queue(
     schedulers: Sequence[ScrapeScheduler],  # one a company
     n: int,  # stores wanted
     mode: str = "auto",
 ) -> list[ScrapeTask]:
     "The next `n` stores of several companies."
-    keyed = []
-    for company, scheduler in enumerate(schedulers):
-        offers, before = scheduler.offers(n, mode), scheduler.situation.learned.scrapes
-        best = np.maximum.accumulate([gain for gain, _ in offers][::-1])[::-1]
-        size = max(len(scheduler.stores), 1)
-        keyed += [((-gain, (before + k + 0.5) / size, company), task)
-                  for k, (gain, (_, task)) in enumerate(zip(best, offers, strict=True))]
-    return [task for _, task in sorted(keyed, key=lambda pair: pair[0])[:n]]
+    wanted = dict.fromkeys(range(len(schedulers)), min(n, 2 * -(-n // max(len(schedulers), 1))))
+    keyed, asked = dict[int, list[tuple[tuple[float, float, int], ScrapeTask]]](), set(wanted)
+    while asked:
+        for k in asked: keyed[k] = worth_of_company(schedulers[k], k, wanted[k], mode)
+        chosen = sorted((offer for offers in keyed.values() for offer in offers), key=lambda offer: offer[0])[:n]
+        taken = Counter(key[2] for key, _ in chosen)
+        asked = {k for k, offers in keyed.items() if len(offers) == wanted[k] < n
+                 and (taken[k] == wanted[k] or offers[-1][1].reason == "summit")}
+        for k in asked: wanted[k] = min(n, 2 * wanted[k])
+    return [task for _, task in chosen] if wanted else []
 
 
+# %% ../nbs/05_scheduler.ipynb #8958ac9f
 def round_size(
     bucket: TokenBucket,
     share: float,  # of a day's scrapes that go out at once
 ) -> int:
     "How many scrapes to ask for before the next look."
     return min(bucket.whole, max(1, round(share * max(bucket.rate, bucket.whole))))
+

@@ -234,10 +234,12 @@ def lost_now(
     workspace: Workspace,
     name: str,  # of the company
     seen: list[LostSnapshot],  # what reading has shown
+    now: pd.Timestamp,  # UTC
 ) -> list[str]:  # a sentence each
     "Which of a company's newest snapshots are lost, after all that was taken in: a new one heals."
     with workspace.read() as session:
-        return [lost.words() for lost in find_lost(session, workspace.path, workspace.company(session, name), seen)]
+        row = workspace.company(session, name)
+        return [lost.words() for lost in find_lost(session, workspace.path, row, now.toordinal(), seen)]
 
 # %% ../nbs/07_update.ipynb #c03ca145
 def ahead_of_clock(
@@ -405,7 +407,7 @@ def company_steps(
     for event in events: log_event("group event", company=name, kind=type(event).__name__, words=event.words())
     yield taken_report(workspace, reading.taken, events)
     stay = clear_inbox(workspace, [t.file.path for t in reading.taken])
-    odd = [*lost_now(workspace, name, lost), *ahead_of_clock(workspace, name, now)]
+    odd = [*lost_now(workspace, name, lost, now), *ahead_of_clock(workspace, name, now)]
     yield UpdateReport(problems=(*stay, *odd))
 
 

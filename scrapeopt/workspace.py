@@ -46,8 +46,9 @@ from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
 from .storage.price_query import Source, as_frame, check_categories, price_reader
 from .storage.queries import audit_table, newest_snapshots, scrape_times
-from .storage.repository import close_and_open, company_window, count_failures, newest_prices, save_clusters
-from .storage.repository import company_rule, event_table, every_store, read_groups, store_table, upsert_stores
+from .storage.repository import close_and_open, cluster_names, company_window, count_failures, newest_prices
+from .storage.repository import company_rule, event_table, every_store, read_groups, save_clusters, store_table
+from .storage.repository import upsert_stores
 from .storage.tables import Company, Store, state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
@@ -272,6 +273,7 @@ def unseen_where_lost(
     lost: Collection[LostSnapshot],
 ) -> pd.DataFrame:
     "The store table, without the scrapes of which the snapshot is lost."
+    if not lost: return stores
     gone = stores["store_id"].isin([one.store_id for one in lost])
     return stores.assign(last_scraped=stores["last_scraped"].mask(gone))
 
@@ -292,7 +294,8 @@ def company_scheduler(
             raise InputError(f"the stores of {company} are not clustered yet: run scrapeopt cluster-stores first")
         known = company_beliefs(workspace, session, row, in_currency(newest_snapshots(session, row)))
         stores = store_table(session, row).join(read_store_facts(session, row, known), on="store_id")
-        stores = unseen_where_lost(unseen_where_unformed(stores, known), find_lost(session, workspace.path, row))
+        lost = find_lost(session, workspace.path, row, at.toordinal())
+        stores = unseen_where_lost(unseen_where_unformed(stores, known), lost)
         apart = read_groups_never_compared(session, row, known.state, known.latest.week, at)
         window = sync_window(known.latest.week, known.latest.window)
         if waits_for_discovery(stores): stores = with_cohorts(stores, *scrape_times(session, row), window, at)
@@ -327,9 +330,9 @@ def schedulers(
     bucket: TokenBucket | None,
 ) -> list[ScrapeScheduler]:
     "The schedulers of the companies that are asked; `InputError` when the workspace has no stores."
-    with workspace.read() as session: stores = store_table(session)
-    if stores.empty: raise InputError(f"{workspace.path} has no stores yet: import some first")
-    asked = {company: clusters} if company else pilot_of(stores, clusters)
+    with workspace.read() as session: places = cluster_names(session)
+    if places.empty: raise InputError(f"{workspace.path} has no stores yet: import some first")
+    asked = {company: clusters} if company else pilot_of(places, clusters)
     return [company_scheduler(workspace, name, now, found, policy, bucket) for name, found in asked.items()]
 
 

@@ -20,13 +20,18 @@ from ..storage.overview import PairCounts, count_pairs, price_week_of
 from ..storage.settings import WEEKDAYS
 
 # %% ../../nbs/analysis/comparability.ipynb #11731ce2
+def weeks_of(times: Sequence[datetime], window: SyncWindow) -> list[int]:
+    "The price week of each of some moments (UTC)."
+    zone = ZoneInfo(window.timezone)
+    return [price_week_of(t, window.changeover, zone) for t in times]
+
+
 def pairs_within(
     times: Sequence[datetime],  # UTC, sorted
     window: SyncWindow,
 ) -> PairCounts:
     "Count the pairs that can be compared under a window."
-    zone = ZoneInfo(window.timezone)
-    return count_pairs(times, [price_week_of(t, window.changeover, zone) for t in times], window.hours)
+    return count_pairs(times, weeks_of(times, window), window.hours)
 
 # %% ../../nbs/analysis/comparability.ipynb #2695f3f9
 WIDER = (12.0, 24.0, 48.0, 72.0, 96.0, 120.0, 144.0, 168.0, 336.0, 672.0)  # hours that are tried: days, then weeks
@@ -46,8 +51,9 @@ def wider_window(
     window: SyncWindow,
 ) -> WiderWindow | None:
     "The narrowest window that reaches nearly all that a wider one can; None where none brings more."
-    now, asked = pairs_within(times, window), [h for h in WIDER if h > window.hours]
-    found = [(h, pairs_within(times, SyncWindow(h, window.changeover, window.timezone))) for h in asked]
+    weeks = weeks_of(times, window)
+    now, found = count_pairs(times, weeks, window.hours), [(h, count_pairs(times, weeks, h)) for h in WIDER
+                                                           if h > window.hours]
     if not found or (most := found[-1][1].comparable) <= now.comparable: return None
     hours, best = next((h, c) for h, c in found if c.comparable >= NEARLY * most)
     return WiderWindow(hours, best.share or 0.0, best.comparable - now.comparable)

@@ -193,13 +193,14 @@ def members_frame(
 ) -> "BokehFigure":
     "True Overlap of each member with its Ambassador, a row each; its sources are still empty. A click opens a store."
     known = shown_members(members)
-    low = min(known["overlap"].min() if len(known) else 1, LOWEST_THRESHOLD)
+    rows, low = known["store_id"].tolist() or [""], min([*known["overlap"], LOWEST_THRESHOLD])
     fig = live_figure(110 + 17 * max(len(known), 3), "True Overlap with the Ambassador (share)", "",
-                      x_range=(low - 0.02, 1.005), y_range=known["store_id"].tolist() or [""])
+                      x_range=(low - 0.02, 1.005), y_range=rows)
     fig.add_tools("tap")
     for label, marker, colour in (("matches", "circle", BLUE), ("strays", "x", RED)):
-        dots = fig.scatter("overlap", "store_id", size=10, marker=marker, color=colour, line_width=2,
-                           source=named_source(label, MEMBER_COLUMNS), legend_label=label)
+        look: dict[str, Any] = {"size": 10, "marker": marker, "color": colour, "line_width": 2}
+        dots = fig.scatter("overlap", "store_id", source=named_source(label, MEMBER_COLUMNS), **look)
+        fig.scatter([-1], rows[:1], legend_label=label, **look)  # an empty source has no mark in a legend
         tell(fig, [("store", "@name"), ("id", "@store_id"), ("True Overlap", "@overlap{0.000}"),
                    ("at the threshold", label)], dots)
     line = fig.vspan("x", source=named_source("threshold", ["x"]), line_dash="dashed", legend_label="threshold")

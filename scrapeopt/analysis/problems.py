@@ -243,7 +243,7 @@ def silent_stores(view: View) -> Iterator[Problem]:
 # %% ../../nbs/analysis/problems.ipynb #873ba82b
 def lost_snapshots(view: View) -> Iterator[Problem]:
     "Stores whose newest snapshot is gone or damaged, as far as it shows from outside."
-    lost = find_lost(view.session, view.home.path, view.company)
+    lost = find_lost(view.session, view.home.path, view.company, view.now.toordinal())
     if lost: yield view.problem(
         "lost", f"The newest snapshot is lost: {len(lost)} of {len(view.scraped)} scraped stores, that of "
         f"{lost[0].store_id} of {lost[0].at:%Y-%m-%d} ({lost[0].path}: {lost[0].why}); served meanwhile: the scrape "

@@ -30,20 +30,21 @@ class ChangeCounts:
 
     def add(
         self,
-        since: int,  # local day of the first scrape, days since 1970
-        until: int,  # of the second
-        shared: int,  # products sold both times
-        changed: int,  # those of them with another price
+        since: int | np.ndarray,  # local day of the first scrape, days since 1970; of many pairs (n,)
+        until: int | np.ndarray,  # of the second
+        shared: int | np.ndarray,  # products sold both times
+        changed: int | np.ndarray,  # those of them with another price
     ) -> "ChangeCounts":
-        "With one pair more; a pair of one day, or without shared products, says nothing."
-        if until <= since or shared <= 0: return self
-        at, weight = (weekday(since), min(until - since, LONGEST)), min(1.0, STORE_WEIGHT / shared)
+        "With more pairs; one of a single day, or without shared products, says nothing."
+        pairs = np.array([since, until, shared, changed], np.int64).reshape(4, -1)
+        first, last, sold, moved = pairs[:, (pairs[1] > pairs[0]) & (pairs[2] > 0)]
+        at, weight = (weekday(first), np.minimum(last - first, LONGEST)), np.minimum(1.0, STORE_WEIGHT / sold)
         sums = self.seen.copy(), self.changed.copy()
-        for total, count in zip(sums, (shared, changed), strict=True): total[at] += weight * count
+        for total, count in zip(sums, (sold, moved), strict=True): np.add.at(total, at, weight * count)
         return ChangeCounts(*sums)
 
 # %% ../../nbs/core/price_week.ipynb #d0701863
-def weekday(day: int) -> int:
+def weekday(day: Any) -> Any:  # local days, int or array
     "The weekday of a local day, 0 = Monday (day 0 was a Thursday)."
     return (day + 3) % 7
 

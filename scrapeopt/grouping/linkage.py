@@ -159,7 +159,8 @@ def unlikeness(
     least = overlaps.sold.min(initial=np.iinfo(np.int32).max)
     needed = rule.needed(least, least)  # of the two smallest; where that is all that is ever asked, of every pair
     if needed < rule.min_shared: needed = rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
-    return 1 - np.where(overlaps.shared >= needed, overlaps.true, 0).astype(float)
+    unlike, enough = np.ones(overlaps.true.shape), overlaps.shared >= needed
+    return np.subtract(1, overlaps.true, out=unlike, where=enough, dtype=float)
 
 # %% ../../nbs/grouping/linkage.ipynb #cd318d90
 SLACK = 1e-6  # of a mean True Overlap: more than float32 rounds off (6e-8), less than one price in 100,000 makes (1e-5)

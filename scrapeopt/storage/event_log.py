@@ -8,6 +8,7 @@ __all__ = ['SomeEvent', 'read_events', 'change_counts', 'learned_week']
 # %% ../../nbs/storage/event_log.ipynb #219b8621
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,10 +42,13 @@ NEWEST_CHANGES = 20_000  # pairs of scrapes that the price week is learned from;
 # %% ../../nbs/storage/event_log.ipynb #6fc39b36
 def change_counts(session: Session, company: Company, at: pd.Timestamp | None = None) -> ChangeCounts:
     "The changes that the newest scrapes of a company have shown, up to a UTC time if one is given, added up."
-    counts, switches = ChangeCounts(), read_events(session, company, CurrencyChanged, 1, at)
-    for e in read_events(session, company, ChangesSeen, NEWEST_CHANGES, at):
-        if not switches or e.at >= switches[0].at: counts = counts.add(e.since, e.until, e.shared, e.changed)
-    return counts
+    columns = [GroupEvent.record[name].as_integer() for name in ("since", "until", "shared", "changed")]
+    query = (select(*columns).order_by(GroupEvent.id.desc()).limit(NEWEST_CHANGES)
+             .where(GroupEvent.company_id == company.id, GroupEvent.kind == ChangesSeen.__name__))
+    if at is not None: query = query.where(GroupEvent.at <= at)
+    for switch in read_events(session, company, CurrencyChanged, 1, at): query = query.where(GroupEvent.at >= switch.at)
+    pairs = np.array(session.execute(query).all(), np.int64).reshape(-1, 4)[::-1]  # oldest first
+    return ChangeCounts().add(*pairs.T)
 
 # %% ../../nbs/storage/event_log.ipynb #00448ba0
 def learned_week(

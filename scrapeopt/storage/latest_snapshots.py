@@ -7,7 +7,7 @@ __all__ = ['fall_back', 'with_stand_ins', 'range_of_group', 'load_beliefs', 'lis
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #e0831eb6
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from ..grouping.vote import NEVER, UNKNOWN
 from .belief_tables import restore_beliefs, unpack_agreement
 from .currencies import in_currency
 from .event_log import change_counts
-from .queries import newest_snapshots, query_frame, snapshots_of
+from .queries import newest_snapshots, parts_of, query_frame, snapshots_of
 from .lost_snapshots import LostSnapshot, damage_of
 from .snapshots import KeptSnapshot, kept_snapshots, read_kept_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
@@ -129,13 +129,19 @@ def noted(
 ) -> dict[int, Any]:  # key -> value
     "What was noted of some snapshots when they were judged."
     keys = SnapshotAgreement.snapshot_id
-    query = select(keys, column).where(keys.in_(newest["key"].tolist()))
-    return {row[0]: row[1] for row in session.execute(query)}
+    query = select(keys, column).where(column.is_not(None))
+    return {row[0]: row[1] for part in parts_of(newest["key"].tolist())
+            for row in session.execute(query.where(keys.in_(part)))}
 
 
 def stores_of(session: Session, company: Company) -> set[str]:
     "The ids of a company's stores."
     return set(session.scalars(select(Store.store_id).where(Store.company_id == company.id)))
+
+
+def of_stores(snapshots: pd.DataFrame, stores: Container[str]) -> np.ndarray:  # (n,) bool
+    "Which snapshots are of some stores; pandas would build a table of these first."
+    return np.fromiter((s in stores for s in snapshots["store_id"]), bool, len(snapshots))
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #eaeafedb
 def is_grouped(state: GroupState, store: str) -> bool:
@@ -219,15 +225,15 @@ def load_beliefs(
     latest.products, latest.categories = (table[c].to_numpy(object).astype(str) for c in ("product_id", "category"))
     latest.names = table["name"].to_numpy(object)  # no fixed width: a long one would cost as much for all
     latest.first_seen, latest.window = utc_times(table["first_seen"]), window
-    here = newest[newest["store_id"].isin(names)]
-    read = here if asked is None else here[here["store_id"].isin(list(asked))]
+    here = newest[of_stores(newest, latest.row)]
+    read = here if asked is None else here[of_stores(here, set(asked))]
     note_times(session, latest, here)
     unread = fill_in(latest, folder, company.name, read, noted(session, SnapshotAgreement.agreement, read),
                      product is None)
     lost += [kept.lost(company.name, why, is_grouped(state, kept.store_id)) for kept, why in unread.items()]
     for kept in unread: latest = forget_scrape(latest, kept.store_id)
     if asked and elsewhere is not None:
-        mark_sold(latest, folder, company.name, elsewhere[elsewhere["store_id"].isin(names)])
+        mark_sold(latest, folder, company.name, elsewhere[of_stores(elsewhere, latest.row)])
     latest.changes = change_counts(session, company, at)
     latest.week = known_week(window, learn_price_week(latest.changes))
     beliefs = BeliefState(state, latest)
@@ -248,7 +254,7 @@ def list_snapshots(
     before = pd.to_datetime(of_fresh["store_id"].map(dict(fresh)), utc=True)
     new = of_fresh[before.isna() | (of_fresh["scraped_at"] > before)]
     known = of_fresh[of_fresh["scraped_at"] == before]
-    old = pd.concat([newest[~newest["store_id"].isin(list(fresh))], known[newest.columns]], ignore_index=True)
+    old = pd.concat([newest[~of_stores(newest, fresh)], known[newest.columns]], ignore_index=True)
     old, new = (in_currency(part, company.currency) for part in (old, new[newest.columns]))
     return old.sort_values("store_id", ignore_index=True), new
 

@@ -9,11 +9,12 @@ __all__ = ['damage_of', 'LostSnapshot', 'tell_lost', 'find_lost']
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from math import ceil
 from pathlib import Path
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from ..core.errors import LeftOutWarning
@@ -54,8 +55,8 @@ def damage_of(
     path: Path,  # of a snapshot, as the state has it
 ) -> str:  # "": none that shows from outside
     "What is wrong with the file of a snapshot, as far as length and last bytes tell."
-    first, *others = dict.fromkeys(split_place(place)[0] for place in possible_places(path))
-    if not (why := file_damage(first)): return ""
+    if not (why := file_damage(split_place(path)[0])): return ""
+    others = dict.fromkeys(split_place(place)[0] for place in possible_places(path)[1:])
     return "" if any(not file_damage(file) for file in others) else why
 
 # %% ../../nbs/storage/lost_snapshots.ipynb #a3ecbf85
@@ -81,12 +82,17 @@ def tell_lost(lost: Iterable[LostSnapshot]) -> None:
     for one in lost: warnings.warn(one.words(), LeftOutWarning, stacklevel=2)
 
 # %% ../../nbs/storage/lost_snapshots.ipynb #c4cec0c8
-def newest_files(session: Session, company: Company) -> Iterator[LostSnapshot]:
-    "The newest usable snapshots of a company's open stores by store, each as if it were lost."
+LOOKED_AT = 2_000  # files of a company on a day; chosen by hand, so that a queue spends most of its time elsewhere
+
+
+def newest_files(session: Session, company: Company, day: int, also: Collection[str]) -> Iterator[LostSnapshot]:
+    "The newest usable snapshots of the open stores whose turn it is, or whose paths are given, as if they were lost."
     member = exists().where(StoreGroupMembership.store_pk == Store.id)
+    open_stores = Store.company_id == company.id, Store.retired_at.is_(None)
+    turns = max(1, ceil((session.scalar(select(func.count()).where(*open_stores)) or 0) / LOOKED_AT))
     query = (select(Store.store_id, plain_time(Snapshot.scraped_at), Snapshot.path, member)
              .join(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
-             .where(Store.company_id == company.id, Store.retired_at.is_(None), ~Snapshot.partial)
+             .where(*open_stores, ~Snapshot.partial, (Store.id % turns == day % turns) | Snapshot.path.in_(also))
              .order_by(Store.store_id))
     for store, at, path, grouped in session.execute(query):
         yield LostSnapshot(company.name, store, as_utc(at) or at, path, "", bool(grouped))
@@ -96,11 +102,11 @@ def find_lost(
     session: Session,
     folder: Path,  # the workspace
     company: Company,
+    day: int,  # today, counted from whenever: it says whose turn it is in a large company
     known: Collection[LostSnapshot] = (),  # what reading has shown beside
 ) -> list[LostSnapshot]:  # by store
-    "The newest snapshots of a company's open stores that are lost."
-    shown = {lost.path: lost for lost in known}
-    outside = ((kept, damage_of(folder / kept.path)) for kept in newest_files(session, company))
-    found = ((kept, why or (shown[kept.path].why if kept.path in shown else "")) for kept, why in outside)
-    return [LostSnapshot(kept.company, kept.store_id, kept.at, kept.path, why, kept.grouped)
-            for kept, why in found if why]
+    "The newest snapshots of a company's open stores that are lost, as far as somebody has looked."
+    shown = {lost.path: lost.why for lost in known}
+    found = ((kept, damage_of(folder / kept.path) or shown.get(kept.path, ""))
+             for kept in newest_files(session, company, day, shown))
+    return [replace(kept, why=why) for kept, why in found if why]

@@ -101,9 +101,9 @@ def comparable_runs(
     hours: float,  # of the window
 ) -> list[int]:
     "How many snapshots from each one on, itself included, can be compared with it."
-    runs, end = [], 0
+    runs, end, within = [], 0, timedelta(hours=hours)
     for i, time in enumerate(times):
-        while end < len(times) and times[end] - time <= timedelta(hours=hours) and weeks[end] == weeks[i]: end += 1
+        while end < len(times) and times[end] - time <= within and weeks[end] == weeks[i]: end += 1
         runs.append(end - i)
     return runs
 

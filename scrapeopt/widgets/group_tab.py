@@ -71,7 +71,7 @@ class GroupPanel(TabPanel):
     def build(self) -> None:
         view = self.view
         groups = sorted(view.state.active(), key=lambda g: (-len(g.members), g.name))
-        self.group = control(w.Dropdown, "group", options=[(f"{g.name}, {len(g.members)} stores", g) for g in groups])
+        self.group = control(w.Dropdown, "group", options=[(f"{g.name} ({len(g.members)})", g) for g in groups])
         self.threshold = threshold_slider("what if", view.rule.match_threshold)
         self.place = place_control(view)
         self.answer: WhatIf | None = None
