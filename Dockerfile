@@ -12,10 +12,10 @@ RUN python3 -m venv /srv/scrapeopt
 RUN /srv/scrapeopt/bin/pip install --no-cache-dir ".[${EXTRAS}]"
 
 FROM ${PYTHON}
+RUN useradd --uid 1000 --create-home scrapeopt && install -d -o scrapeopt -g scrapeopt /workspace
 COPY --from=build /srv/scrapeopt /srv/scrapeopt
 COPY deploy/every /usr/local/bin/every
-ENV PATH=/srv/scrapeopt/bin:/usr/local/bin:/usr/bin:/bin SCRAPEOPT_WORKSPACE=/workspace PYTHONUNBUFFERED=1
-RUN useradd --uid 1000 --create-home scrapeopt && install -d -o scrapeopt -g scrapeopt /workspace
+ENV PATH=/srv/scrapeopt/bin:$PATH SCRAPEOPT_WORKSPACE=/workspace PYTHONUNBUFFERED=1
 USER scrapeopt
 WORKDIR /workspace
 VOLUME /workspace

@@ -154,6 +154,7 @@ def test_the_image_is_built_and_runs(tmp_path):
     packaged.ran(["debootstrap", "--variant=minbase", brings, "bookworm", base], tmp_path)
     empty = buildah("from", "scratch").strip()
     buildah("add", "-q", empty, str(base), "/")
+    buildah("config", "--env", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", empty)  # Python's images have one
     buildah("commit", "-q", empty, "localhost/python-slim")
     buildah("build", "--format", "docker", "--build-arg", "PYTHON=localhost/python-slim", "--build-arg", "EXTRAS=maps",
             "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro", "-t", "localhost/scrapeopt", ".")

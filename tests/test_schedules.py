@@ -142,3 +142,43 @@ def test_a_real_cron_runs_it(folder, tmp_path):
     finally:
         cron.kill()
         cron.wait()
+
+
+SYSTEMD = Path("/usr/lib/systemd/systemd")
+MORNING = f"""
+mount -t tmpfs none /run && mkdir -p /run/user/0 /run/systemd/system && chmod 700 /run/user/0
+export XDG_RUNTIME_DIR=/run/user/0 HOME="$PWD/home"
+unset DBUS_SESSION_BUS_ADDRESS
+{SYSTEMD} --user &
+until systemctl --user is-system-running --quiet; do sleep 0.2; done
+unit=scrapeopt-Fruit-Veg
+systemctl --user start $unit.service; echo "first: $?"
+for store in 0001 0002 0003 0004 0005 0006 0007 a b c d=1 "d 2"; do touch "$store.closed"; done
+systemctl --user start $unit.service; echo "some failed: $?"
+rm my_scraper.py
+systemctl --user start $unit.service; echo "no scraper: $?"
+systemctl --user show --property=Result,ExecMainStatus $unit.service
+for wait in 1 2 3 4 5 6 7 8 9; do test -e ../told || sleep 1; done; cat ../told
+systemctl --user start $unit.timer $unit-weekly.timer; systemctl --user list-timers --no-pager
+"""
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(not SYSTEMD.exists() or os.geteuid(), reason="root and systemd are needed: apt-get install systemd")
+def test_a_real_systemd_runs_it(folder, tmp_path):
+    "A manager of its own, apart from everything else; only the pause before the second try is cut short."
+    scheduled(folder, "systemd", "-n", "2", "--out", "home/.config/systemd/user")
+    units = folder / "home/.config/systemd/user"
+    for unit, old, new in (("scrapeopt-Fruit-Veg", "/bin/sleep 900", "/bin/sh -c 'rm *.closed'"),
+                           ("scrapeopt-Fruit-Veg-alert", r"/bin/sh -c 'journalctl.*",
+                            f"/bin/sh -c 'echo $$MONITOR_UNIT $$MONITOR_EXIT_STATUS > {tmp_path}/told'")):
+        text, n = re.subn(old, new, (units / f"{unit}.service").read_text())
+        assert n == 1
+        (units / f"{unit}.service").write_text(text)
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", MORNING]
+    at_once = os.environ | {"SCRAPEOPT_RETRIES": "0"}
+    done = subprocess.run(alone, cwd=folder, env=at_once, capture_output=True, text=True, timeout=500)
+    said = done.stdout
+    assert "first: 0" in said and "some failed: 0" in said and len(taken_in(folder)) == 4, (said, done.stderr)
+    assert "no scraper: 1" in said and "ExecMainStatus=2" in said and "Result=exit-code" in said, (said, done.stderr)
+    assert "scrapeopt-Fruit-Veg.service 2" in said and ":17:00" in said and "2 timers listed" in said, said
