@@ -37,10 +37,10 @@ class Sizes:
     "How much is measured."
     stores: int = 40  # of the twin that is replayed
     products: int = 400
-    days: int = 28
-    seeds: int = 4  # each under two policies
-    files: int = 48  # in an update
-    lines: int = 20_000  # of each
+    days: int = 14
+    seeds: int = 3  # each under two policies
+    files: int = 32  # in an update
+    lines: int = 10_000  # of each
     rounds: int = 3
 
 

@@ -173,9 +173,9 @@ Place = tuple[str | None, str | None]  # the backend and the address of its sche
 def work_at(place: Place) -> AbstractContextManager[None]:
     "Where the work of a command without a workspace goes: as typed, or else as the environment says."
     from scrapeopt.core.backends import work_on
-    from scrapeopt.storage.settings import BackendSettings
+    from scrapeopt.storage.settings import backend_settings
     backend, address = place
-    own = BackendSettings()
+    own = backend_settings()
     return work_on(backend or own.backend, address or own.backend_address)
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEEKDAYS', 'ShareField', 'Days', 'FILE', 'TEMPLATE', 'CompanySettings', 'BackendSettings', 'Settings',
-           'settings_complaint', 'read_settings', 'defaults_notice']
+           'settings_complaint', 'read_settings', 'backend_settings', 'defaults_notice']
 
 # %% ../../nbs/storage/settings.ipynb #5d6b516f
 import difflib
@@ -260,6 +260,12 @@ policy = {policy}
 #   products_per_request = 1.0 # how many products a request of a spot check brings
 #   cost_currency = ""         # in which that is paid, such as "USD"; "": that of the prices
 '''
+
+# %% ../../nbs/storage/settings.ipynb #84755292
+def backend_settings() -> BackendSettings:
+    "Where long work goes, by the environment; `InputError` names the variable that is wrong."
+    try: return BackendSettings()
+    except ValidationError as e: raise InputError(settings_complaint(e, Path(FILE))) from e
 
 # %% ../../nbs/storage/settings.ipynb #ad0cb4af
 def defaults_notice(
