@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'Budget', 'bucket_of', 'count_sure', 'calibration_error', 'PriceCounts', 'count_right', 'BacktestResult',
-           'backtest', 'new_axes', 'plot_daily', 'PerZone', 'PerStore', 'figures', 'sweep', 'POLICIES', 'Agent',
-           'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
+           'backtest', 'new_axes', 'plot_daily', 'replay_each', 'PerZone', 'PerStore', 'figures', 'sweep', 'POLICIES',
+           'Agent', 'BacktestSettings', 'Panel', 'Probe', 'Setting', 'Today', 'World']
 
 # %% ../nbs/10_backtest.ipynb #02eb26f9
 import copy
@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 
 from .core.errors import InputError
+from .core.files import write_whole
+from .core.parallel import as_done, elsewhere, in_order
 from .core.policy_names import DEFAULT_POLICY
 from .grouping.error_causes import CAUSES, ErrorCounts
 from .policies.base import Policy
@@ -376,6 +378,25 @@ def plot_daily(
     ax.legend(fontsize=8, loc="lower right")
     return ax
 
+# %% ../nbs/10_backtest.ipynb #d9ed1589
+def replay_each(
+    world: World,
+    policies: Sequence[str],
+    budget: float,  # store scrapes a day
+    options: Mapping[str, Any],  # of `backtest`
+    progress: bool = False,
+) -> list[BacktestResult]:  # in the order of the policies
+    "Replay a world under several policies: one after the other here, or each by a worker elsewhere."
+    if (there := elsewhere()) is None:
+        return [backtest(world, policy, budget=budget, progress=progress, **options) for policy in policies]
+    jobs = [(world, policy, budget, dict(options)) for policy in policies]
+    return list(in_order(there, replay_one, jobs, [world]))
+
+# %% ../nbs/10_backtest.ipynb #4245ab37
+def replay_one(world: World, policy: str, budget: float, options: Mapping[str, Any]) -> BacktestResult:
+    "Replay a world under one policy."
+    return backtest(world, policy, budget=budget, **options)
+
 # %% ../nbs/10_backtest.ipynb #d323576d
 @dataclass(frozen=True)
 class PerZone:
@@ -423,7 +444,6 @@ class Job:
     policy: str
     money: str  # the budget as it was asked for
     seed: int
-    make: Callable[[int], World]
     factory: Factory
     budget: Budget
     options: Mapping[str, Any]
@@ -433,23 +453,43 @@ class Job:
         asked = json.dumps([self.world, self.policy, self.money, self.seed, sorted(self.options.items())], default=repr)
         return folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.json"
 
-    def run(self, folder: Path | None) -> dict[str, Any]:
-        "Its row, from the folder if it is there."
-        if folder and (kept := self.file(folder)).exists():
-            row = json.loads(kept.read_text("utf-8"))
-            if "score" in row and "wrong_hole" in row: return row  # older versions kept none
-        world = self.make(self.seed)
-        budget = float(self.budget(world) if callable(self.budget) else self.budget)
-        result = backtest(world, self.factory, budget=budget, seed=self.seed, **self.options)
-        row = {"world": self.world, "policy": self.policy, "money": self.money, "seed": self.seed, "budget": budget}
-        row |= {k: float(v) for k, v in (figures(result) | error_figures(result)).items()}
-        if folder:
-            part = kept.with_suffix(".part")
-            part.write_text(json.dumps(row), "utf-8")
-            part.replace(kept)
-        return row
+    def kept(self, folder: Path | None) -> dict[str, Any] | None:
+        "Its row, where it was measured before."
+        if folder is None or not (file := self.file(folder)).exists(): return None
+        row = json.loads(file.read_text("utf-8"))
+        return row if "score" in row and "wrong_hole" in row else None  # older versions kept none
+
+    def keep(self, row: Mapping[str, Any], folder: Path | None) -> None:
+        "Keep its row for the next time."
+        if folder is not None: write_whole(self.file(folder), json.dumps(row))
+
+
+def run_job(job: Job, make: Callable[[int], World]) -> dict[str, Any]:
+    "The row of one backtest of a sweep."
+    world = make(job.seed)
+    budget = float(job.budget(world) if callable(job.budget) else job.budget)
+    result = backtest(world, job.factory, budget=budget, seed=job.seed, **job.options)
+    row = {"world": job.world, "policy": job.policy, "money": job.money, "seed": job.seed, "budget": budget}
+    return row | {k: float(v) for k, v in (figures(result) | error_figures(result)).items()}
 
 # %% ../nbs/10_backtest.ipynb #80d30732
+def rows_of(
+    jobs: Sequence[Job],
+    worlds: Mapping[str, Callable[[int], World]],  # name -> a world for a seed
+    folder: Path | None,  # that keeps finished runs
+    n_jobs: int,  # processes; -1: one a core
+    track: Callable[[Iterable], Iterable],  # shows progress
+) -> list[dict[str, Any]]:  # in the order of the jobs
+    "The rows of backtests, those that are kept and the others; each is kept as soon as it is there."
+    rows = [job.kept(folder) for job in jobs]
+    missing = [k for k, row in enumerate(rows) if row is None]
+    measured = as_done(run_job, [(jobs[k], worlds[jobs[k].world]) for k in missing], n_jobs, list(worlds.values()))
+    for _, (at, row) in zip(track(missing), measured, strict=True):
+        rows[missing[at]] = row
+        jobs[missing[at]].keep(row, folder)
+    return [row for row in rows if row is not None]
+
+# %% ../nbs/10_backtest.ipynb #74a8be29
 def sweep(
     worlds: Mapping[str, Callable[[int], World]],  # name -> a world for a seed
     policies: Iterable[str] | Mapping[str, str | Factory],  # names in POLICIES, or name -> policy
@@ -461,16 +501,14 @@ def sweep(
     **options: Any,  # of `backtest`: days, warmup_days, settings ...
 ) -> pd.DataFrame:  # world, policy, money, seed, budget and the figures, a row a backtest
     "Backtests in parallel, the rows in the order asked for: worlds, budgets, policies, seeds."
-    from joblib import Parallel, delayed
     named = policies if isinstance(policies, Mapping) else {p: p for p in policies}
     found = {name: find_agent(p)[1] for name, p in named.items()}
     folder = Path(cache) if cache else None
     if folder: folder.mkdir(parents=True, exist_ok=True)
     seeds, money = list(seeds), [(f"{b:g} a day" if isinstance(b, int | float) else str(b), b) for b in budgets]
-    jobs = [Job(world, name, label, seed, make, factory, budget, options) for world, make in worlds.items()
+    jobs = [Job(world, name, label, seed, factory, budget, options) for world in worlds
             for label, budget in money for name, factory in found.items() for seed in seeds]
-    rows = iter(Parallel(n_jobs=n_jobs, return_as="generator")(delayed(job.run)(folder) for job in jobs))
-    return pd.DataFrame([next(rows) for _ in track(jobs)])
+    return pd.DataFrame(rows_of(jobs, worlds, folder, n_jobs, track))
 
 # %% ../nbs/10_backtest.ipynb #c4335d19
 def plot_frontier(

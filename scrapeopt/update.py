@@ -6,8 +6,9 @@
 __all__ = ['UpdateReport', 'company_outlook', 'renew_outlook', 'renew_outlooks', 'update_db']
 
 # %% ../nbs/07_update.ipynb #fd5cda33
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from .core.errors import how_many
 from .core.files import move_file
 from .core.logger import log_event
+from .core.parallel import ahead
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch
@@ -28,13 +30,16 @@ from .policies.forecast import forecast
 from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
 from .reanalysis import analyse_weak
+
+# %% ../nbs/07_update.ipynb #d5776e1e
 from .storage.containment import company_fault
 from .storage.currencies import Money, in_currency, money_at, newest_currency
 from .storage.daily_learning import by_day, learn_days
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
-from .storage.ingest import check_time, find_files, put_aside, read_ahead, read_each, read_file
-from .storage.ingest import record_snapshots, refuse_retired, stay_sentence, take_in, usual_sizes
+from .storage.ingest import check_time, drop_parts, file_bytes, find_files, put_aside
+from .storage.ingest import read_each, read_file, reading_settings, record_snapshots, refuse_retired
+from .storage.ingest import stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.overview import OUTLOOK, count_stores, newest_spot_checks, read_outlook, scrapes_a_day
@@ -42,6 +47,7 @@ from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
+from .storage.settings import Settings
 from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
 from .storage.spot_tables import load_spot_beliefs
@@ -256,6 +262,18 @@ def ahead_of_clock(
             "set the clock right; they count as fresh until then"]
 
 # %% ../nbs/07_update.ipynb #bddc41bf
+def read_new(
+    folder: Path,  # the workspace
+    settings: Settings,
+    now: pd.Timestamp,  # UTC
+    money: Money,  # that the file was taken in
+    file: InboxFile,
+) -> ReadFile:
+    "Read a file, here or on another machine; `InputError` for one from the future."
+    check_time(file.at, now)
+    return read_file(folder, settings, money, file)
+
+
 def read_files(
     workspace: Workspace,
     name: str,  # of the company
@@ -267,10 +285,6 @@ def read_files(
     with workspace.read() as session: known = _known(session, workspace.company(session, name), files)
     folder, settings = workspace.path, workspace.settings
 
-    def read(file: InboxFile) -> ReadFile:
-        check_time(file.at, now)
-        return read_file(folder, settings, known.money[file.path], file)
-
     def take(content: ReadFile) -> Taken:
         file, money = content.file, known.money[content.file.path]
         if file.spot_check: taken = take_spot_check(folder, money, content, known.spot_checks[file.store_id])
@@ -279,14 +293,19 @@ def read_files(
                   known_already=taken.kept is None or None)
         return taken
 
-    reading = read_ahead(files, read)
-    return read_each(folder, files, _watched(reading, len(files), name) if progress else reading, take)
+    shared, home = reading_settings(settings, name), folder.absolute()
+    jobs = ((home, shared, now, known.money[f.path], replace(f, path=f.path.absolute())) for f in files)
+    try:
+        with closing(_watched(ahead(read_new, jobs, file_bytes), len(files), name, progress)) as contents:
+            return read_each(folder, files, zip(files, contents, strict=True), take)
+    finally: drop_parts(folder, files)
 
 
-def _watched(files: Iterator[T], total: int, name: str) -> Iterator[T]:
-    "The files, with a progress bar."
+def _watched(contents: Iterator[T], total: int, name: str, progress: bool) -> Generator[T, None, None]:
+    "What comes of files, with a progress bar if wanted."
+    if not progress: return (yield from contents)
     from rich.progress import track
-    yield from track(files, total=total, description=name, transient=True)
+    yield from track(contents, total=total, description=name, transient=True)
 
 # %% ../nbs/07_update.ipynb #fbee86dc
 def store_sizes(session: Session, company: Company) -> dict[str, float]:  # store -> products

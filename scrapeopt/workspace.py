@@ -7,25 +7,28 @@ __all__ = ['load_stores', 'Workspace']
 
 # %% ../nbs/06_workspace.ipynb #03e10866
 import dataclasses
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from .core.calendar import SyncWindow, local_day
-from .core.errors import InputError
+from .core.errors import InputError, LeftOutWarning
 from .core.logger import DEBUG, log_event
+from .core.parallel import Elsewhere, elsewhere, in_order
 from .core.policy_names import DEFAULT_POLICY
 from .core.price_week import sync_window
 from .core.names import did_you_mean
 from .core.store_changes import StoreChanges, change_table, compare_lists, refuse_to_retire_all
 from .core.stores import check_stores
 from .discovery import ScrapeTask, waits_for_discovery, with_cohorts
-from .grouping.belief_state import BeliefState
+from .grouping.belief_state import BeliefState, in_parts
 from .grouping.events import GroupState
 from .grouping.vote import NEVER
 from .policies.base import Learned, Policy
@@ -44,7 +47,8 @@ from .storage.landing import stores_differed, usual_products
 from .storage.leases import in_the_works, lease_stores
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.price_export import price_writer
-from .storage.price_query import Source, as_frame, check_categories, price_reader
+from .storage.price_query import CHUNK_CELLS, Source, as_frame, check_categories, need_snapshots
+from .storage.price_query import price_reader, price_schema, product_count, source_rows, wanted_rows
 from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, cluster_names, company_window, count_failures, newest_prices
 from .storage.repository import company_rule, event_table, every_store, read_groups, save_clusters, store_table
@@ -238,6 +242,90 @@ def served_prices(
     asked = company, store, product, now, as_of, categories, since
     with serve_prices(workspace, *asked) as reader: return as_frame(reader)
 
+# %% ../nbs/06_workspace.ipynb #b94d45b7
+def store_blocks(
+    stores: Sequence[str],
+    products: int,  # that each store may have a price of
+    blocks: int,  # at least so many, where there are so many stores
+) -> list[Sequence[str]]:
+    "The stores, in blocks for workers."
+    return in_parts(stores, min(CHUNK_CELLS, -(-len(stores) // blocks) * products), products)
+
+
+def state_mark(session: Session) -> tuple[int | None, ...]:
+    "What changes whenever anything changes that prices are served from."
+    newest = (GroupEvent.id, Snapshot.id, StoreSpotCheck.id, CompanyBeliefs.id)
+    return tuple(session.scalar(select(func.max(column))) for column in newest)
+
+# %% ../nbs/06_workspace.ipynb #17f22ada
+@dataclass(frozen=True)
+class Asked:
+    "What is asked of the workers that serve prices."
+    folder: Path  # the workspace
+    mark: tuple[int | None, ...]  # of the state that the table is of
+    now: pd.Timestamp  # UTC
+    as_of: pd.Timestamp | None  # UTC
+    categories: tuple[str, ...]  # only these; empty: all
+    since: pd.Timestamp | None  # UTC: only prices that were scraped then or later
+    places: int  # decimals of the table
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    "The served prices of some stores, from a worker."
+    rows: "pa.Table"
+    left_out: tuple[str, ...]  # a sentence for each snapshot that cannot be read
+
+
+def serve_block(asked: Asked, company: str, stores: Sequence[str]) -> Block:
+    "The served prices of some stores of a company, by a process that opens the workspace for it."
+    import pyarrow as pa
+    home = open_home(asked.folder)
+    try:
+        with warnings.catch_warnings(record=True) as told, home.read() as session:
+            warnings.simplefilter("always", LeftOutWarning)
+            if state_mark(session) != asked.mark: raise InputError(
+                "the state has changed while several workers served its prices: nothing was written, run it again")
+            row = home.company(session, company)
+            source = price_source(home, session, row, asked.now, asked.as_of)
+            rows = [wanted_rows(batch, asked.categories, asked.since)
+                    for batch in source_rows(session, asked.folder, source, asked.places, stores, None)]
+        left_out = tuple(str(w.message) for w in told if issubclass(w.category, LeftOutWarning))
+        return Block(pa.Table.from_batches(rows, price_schema(asked.places)), left_out)
+    finally: home.engine.dispose()
+
+# %% ../nbs/06_workspace.ipynb #d4c8bb07
+@contextmanager
+def serve_from(
+    there: Elsewhere,
+    workspace: Home,
+    company: str | None,  # None: all
+    now: pd.Timestamp | None,  # UTC
+    as_of: pd.Timestamp | None,  # UTC
+    categories: Sequence[str],  # only these; empty: all
+    since: pd.Timestamp | None,  # UTC: only prices that were scraped then or later
+) -> Iterator["pa.RecordBatchReader"]:
+    "As `serve_prices` of all stores and products, each block of stores served by a worker; the same rows."
+    import pyarrow as pa
+    if not (names := [company] if company else workspace.companies()):
+        raise InputError(f"{workspace.path} has no stores yet: import some first")
+    at = now or as_of or pd.Timestamp.now("UTC")
+    with workspace.read() as session:
+        rows, mark = [workspace.company(session, name) for name in names], state_mark(session)
+        check_categories(session, rows, categories)
+        sources = [price_source(workspace, session, row, at, as_of) for row in rows]
+        need_snapshots(workspace.path, sources)
+        places = max(source.decimals for source in sources)
+        asked = Asked(workspace.path.absolute(), mark, at, as_of, tuple(categories), since, places)
+        jobs = [(asked, s.company.name, block) for s in sources
+                for block in store_blocks(s.stores, product_count(session, s.company, None), 2 * there.workers)]
+    def batches() -> Iterator["pa.RecordBatch"]:
+        for block in in_order(there, serve_block, jobs, waiting=2):
+            for sentence in block.left_out: warnings.warn(sentence, LeftOutWarning, stacklevel=2)
+            yield from block.rows.to_batches()
+
+    yield pa.RecordBatchReader.from_batches(price_schema(places), batches())
+
 # %% ../nbs/06_workspace.ipynb #8e89ebf9
 def write_served_prices(
     workspace: Home,
@@ -254,8 +342,11 @@ def write_served_prices(
     if "://" in str(out) and (file := state_file(str(out), Path())) is not None and file == state_file(
             workspace.settings.db_url, workspace.path):
         raise InputError(f"{file} holds the state of the workspace: write the prices into another database")
-    write = price_writer(out)
-    with serve_prices(workspace, company, store, product, now, as_of, categories, since) as reader: return write(reader)
+    write, there = price_writer(out), elsewhere()
+    if there is None or store is not None or product is not None:
+        asked = company, store, product, now, as_of, categories, since
+        with serve_prices(workspace, *asked) as reader: return write(reader)
+    with serve_from(there, workspace, company, now, as_of, categories, since) as reader: return write(reader)
 
 # %% ../nbs/06_workspace.ipynb #1e67aa1c
 def unseen_where_unformed(

@@ -94,7 +94,7 @@ def run_until(folder: str, name: str, nth: int, after: bool) -> None:
     update_db(ws)
 
 
-POINTS = [("to_quarantine", 1, True), ("write_snapshot", 1, False), ("write_snapshot", 3, True),
+POINTS = [("to_quarantine", 1, True), ("write_part", 1, False), ("put_in_place", 3, True),
           ("quarantine_lines", 1, True), ("record_snapshots", 1, True), ("judge_new", 1, False),
           ("save_events", 1, True), ("clear_file", 1, False), ("clear_file", 4, True), ("update_company", 1, True),
           ("save_events", 2, True), ("clear_file", 12, True),

@@ -86,8 +86,8 @@ class Killed(BaseException):
 SHEETS = st.builds(Sheet, st.tuples(*[st.integers(1, 3)] * len(PRODUCTS)).map(lambda p: tuple(100 * c for c in p)),
                    st.integers(0, 2))
 HOURS = st.integers(-60, 0)
-NAMES = ("write_snapshot", "quarantine_lines", "to_quarantine", "record_snapshots", "judge_new", "save_events",
-         "clear_file")
+NAMES = ("write_part", "put_in_place", "quarantine_lines", "to_quarantine", "record_snapshots", "judge_new",
+         "save_events", "clear_file")
 STEPS = {name: next(home for home in (module, ingest) if hasattr(home, name)) for name in NAMES}  # where each is called
 
 

@@ -63,7 +63,8 @@ def test_a_cron_machine_needs_no_extra(ws, tmp_path):
 
 @pytest.mark.parametrize(("words", "extra"), [
     (("cluster-stores",), "maps"), (("report",), "maps"), (("visualize-clusters",), "maps"),
-    (("dashboard",), "dashboard"), (("scrape", "--spider", "shop.py:Shop"), "scrape")])
+    (("dashboard",), "dashboard"), (("scrape", "--spider", "shop.py:Shop"), "scrape"),
+    (("update-db", "--backend", "dask", "--address", "tcp://127.0.0.1:9"), "dask")])
 def test_what_is_missing_is_one_sentence_with_what_to_type(ws, words, extra, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop.py").touch()

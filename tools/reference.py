@@ -209,8 +209,10 @@ def commands_page(answers: dict[str, Any]) -> str:
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
     "What stands behind each key of a model in the code."
+    base = model.__base__
+    found = comments(base) if base is not None and base.__module__ == model.__module__ else {}
     source = inspect.getsource(model)
-    lines, found = source.splitlines(), {}
+    lines = source.splitlines()
     for node in ast.parse(source).body[0].body:
         if isinstance(node, ast.AnnAssign) and node.target.id in model.model_fields:
             found[node.target.id] = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode().strip(" #")

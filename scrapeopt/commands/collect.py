@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import TOML, ClusterOption, CompanyOption, JsonOption, ModeOption, NowOption
-from .options import NumberOption, PolicyOption, WorkspaceOption, app, log_run, next_line
-from .options import open_workspace, show, utc_moment
+from .options import TOML, AddressOption, BackendOption, ClusterOption, CompanyOption, JsonOption
+from .options import ModeOption, NowOption, NumberOption, PolicyOption, WorkspaceOption, app, log_run
+from .options import next_line, open_workspace, show, utc_moment, work_of
 from ..core.errors import how_many
 
 if TYPE_CHECKING:
@@ -371,6 +371,8 @@ def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: b
 def update_db(
     context: typer.Context,
     company: CompanyOption = None,
+    backend: BackendOption = None,
+    address: AddressOption = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -378,7 +380,7 @@ def update_db(
     "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
     ws, at = open_workspace(context, workspace), utc_moment(now)
     counts = log_run(context, ws)
-    report = _update(ws, company, at, progress=not as_json)
+    with work_of(ws, backend, address): report = _update(ws, company, at, progress=not as_json)
     _count(counts, None, report)
     _tell_update(report, as_json)
     for line in [] if as_json else _next_lines(context, workspace, ws, report, company): typer.echo(line)
@@ -434,6 +436,8 @@ def reanalyse(
     company: CompanyOption = None,
     every: Annotated[str | None, typer.Option(
         metavar="28d", help="Do nothing where the last one is more recent.", show_default="always")] = None,
+    backend: BackendOption = None,
+    address: AddressOption = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -443,7 +447,7 @@ def reanalyse(
     span = None if every is None else _time_span(every, "--every")
     ws, at = open_workspace(context, workspace), utc_moment(now)
     log_run(context, ws)
-    done = reanalyse_each(ws, company, span, at)
+    with work_of(ws, backend, address): done = reanalyse_each(ws, company, span, at)
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
              "words": e.words()} for e in done.events]
     if as_json or not rows: show(rows, as_json, "nothing to analyse")

@@ -17,8 +17,9 @@ import typer
 
 from .completion import complete_category, complete_store
 from ..core.errors import InputError, how_many
-from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home
-from .options import open_workspace, plain_moment, records, show, utc_moment, workspace_folder
+from .options import AddressOption, BackendOption, CompanyOption, JsonOption, NowOption
+from .options import WorkspaceOption, app, find_home, open_workspace, plain_moment, records, show
+from .options import utc_moment, work_of, workspace_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +163,12 @@ def _show_prices(
     if len(shown) < len(table): typer.echo(f"... and {len(table) - len(shown):,} more: narrow with --store, --product, "
                                            "--category or --since, or use --out FILE")
 
+
+def _tell_written(out: str, count: int, why: str) -> None:
+    "Say how many prices were written, and why none."
+    from scrapeopt.storage.faults import hide_passwords
+    typer.echo(f"wrote {how_many(count, 'price')} to {hide_passwords(out)}{why}")
+
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()
 def prices(
@@ -180,13 +187,14 @@ def prices(
     as_of: Annotated[str | None, typer.Option(
         "--as-of", metavar="TIME", help="The table of a past moment, by what was known then.",
         show_default="now")] = None,
+    backend: BackendOption = None,
+    address: AddressOption = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Serve prices: each with its source, its age and its confidence."
     from scrapeopt.analysis.asked_for import why_no_prices
-    from scrapeopt.storage.faults import hide_passwords
     ws, at, past = open_workspace(context, workspace), utc_moment(now), utc_moment(as_of, "--as-of")
     if at is not None and past is not None and at < past: raise InputError(
         f"--now {now} is before --as-of {as_of}: nobody then knew what --as-of asks for; leave --now out")
@@ -199,9 +207,8 @@ def prices(
 
     if out is not None:
         if product is not None: why_no_prices(ws, **asked, as_of=past)
-        count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
-        why = "" if count else f": {why_none()}"
-        return typer.echo(f"wrote {how_many(count, 'price')} to {hide_passwords(out)}{why}")
+        with work_of(ws, backend, address): count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
+        return _tell_written(out, count, "" if count else f": {why_none()}")
     table = ws.prices(**asked, **rows, now=at, as_of=past)
     _show_prices(table, as_json, why_none() if table.empty else "")
 

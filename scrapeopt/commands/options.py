@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'PolicyOption', 'workspace_folder', 'open_workspace', 'find_home',
-           'next_line', 'log_run', 'show', 'records', 'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'BackendOption', 'AddressOption', 'PolicyOption', 'workspace_folder',
+           'open_workspace', 'find_home', 'work_of', 'next_line', 'log_run', 'show', 'records', 'plain_moment',
+           'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -67,6 +69,12 @@ ClusterOption = Annotated[list[str] | None, typer.Option(
     autocompletion=complete_cluster)]
 ModeOption = Annotated[str, typer.Option(
     help="auto, discovery or optimization. auto discovers until every store is known, then optimizes.")]
+BackendOption = Annotated[str | None, typer.Option(
+    "--backend", metavar="dask|ray|spark", show_default="as SCRAPEOPT_BACKEND says, or this machine",
+    help="Let the workers of a Dask, Ray or Spark cluster do what splits.")]
+AddressOption = Annotated[str | None, typer.Option(
+    "--address", metavar="URL", help="Where the scheduler of those workers is.",
+    show_default="as SCRAPEOPT_BACKEND_ADDRESS says")]
 PolicyOption = Annotated[str | None, typer.Option(
     help="How optimization chooses: delegated, document, or package.module:policy.", show_default=TOML,
     autocompletion=complete_policy)]
@@ -124,6 +132,18 @@ def find_home(context: typer.Context, workspace: Path | None) -> "Home":
     "As `open_workspace`, for commands that read a few rows and can do without tables: pandas is not loaded."
     from scrapeopt.storage.home import open_home
     return with_notes(open_home(workspace_folder(context, workspace)))
+
+# %% ../../nbs/commands/options.ipynb #fcf80be2
+def work_of(
+    workspace: "Workspace",
+    backend: str | None,  # as it was typed
+    address: str | None,
+) -> AbstractContextManager[None]:
+    "Where the work of a command on a workspace goes: as typed, or else as the settings say."
+    from scrapeopt.core.backends import work_on
+    from scrapeopt.storage.settings import FILE
+    own = workspace.settings
+    return work_on(backend or own.backend, address or own.backend_address, workspace.path / FILE)
 
 # %% ../../nbs/commands/options.ipynb #1a36b34a
 def next_line(

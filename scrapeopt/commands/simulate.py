@@ -10,13 +10,15 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import JsonOption, WorkspaceOption, app, records, show, twin_app
+from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, app, records, show
+from .options import twin_app
 from .options import workspace_folder
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
@@ -164,6 +166,30 @@ def _known(world: Any, **given: Any) -> dict[str, Any]:
     from scrapeopt.analysis.tuning import world_settings
     return world_settings(world) | {k: v for k, v in given.items() if v is not None}
 
+# %% ../../nbs/commands/simulate.ipynb #81c589bf
+Place = tuple[str | None, str | None]  # the backend and the address of its scheduler, as typed
+
+
+def work_at(place: Place) -> AbstractContextManager[None]:
+    "Where the work of a command without a workspace goes: as typed, or else as the environment says."
+    from scrapeopt.core.backends import work_on
+    from scrapeopt.storage.settings import backend_settings
+    backend, address = place
+    own = backend_settings()
+    return work_on(backend or own.backend, address or own.backend_address)
+
+
+def _checked_tuning(jobs: int, target: float | None, plot: Path | None) -> None:
+    "What `tune` cannot work with is refused."
+    _checked_suffix(plot, ".png", ".svg", ".pdf")
+    if jobs == 0 or (target is not None and not isfinite(target)):
+        raise typer.BadParameter("--jobs must not be 0, and --target is a share between 0 and 1")
+
+
+def _numbers(text: str | None, option: str) -> list[float]:
+    "The numbers of a list that was typed; none where it was not."
+    return [] if text is None else [_number(one, option) for one in _listed(text, option)]
+
 # %% ../../nbs/commands/simulate.ipynb #527b03a0
 def _save_plot(path: Path, draw: Any, height: float = 4, rows: int = 1) -> None:
     "Let `draw(*axes)` draw, one or several below each other, and write the picture."
@@ -219,6 +245,8 @@ def backtest(
     out: Annotated[Path | None, typer.Option(
         metavar="FILE", help="Write every day's figures: .parquet or .csv.", show_default=False)] = None,
     plot: PlotOption = None,
+    backend: BackendOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Replay a twin or recorded prices under one policy or several: what would they have got right?"
@@ -231,7 +259,7 @@ def backtest(
     options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days, "seed": seed}
     options["settings"] = _known(world, match_threshold=_threshold(threshold), window_hours=window_hours,
                                  changeover=changeover)
-    _tell_backtests(world, _listed(policy, "--policy"), budget, options, out, plot, as_json)
+    _tell_backtests(world, _listed(policy, "--policy"), budget, options, (backend, address), out, plot, as_json)
 
 # %% ../../nbs/commands/simulate.ipynb #07739621
 FIGURES_NOTE = """{} stores, {days} days, the first {warmup_days} not counted.
@@ -263,16 +291,15 @@ def _draw_backtests(axes: Sequence[Any], results: Sequence[Any]) -> None:
     plot_causes({r.policy: r.errors for r in results}, axes[1])
 
 
-def _tell_backtests(world: Any, policies: list[str], budget: float | None, options: dict[str, Any], out: Path | None,
-                    plot: Path | None, as_json: bool) -> None:
-    "Run the backtests one after the other, print a row for each, write what was asked for."
-    from scrapeopt.backtest import backtest as replay
-    from scrapeopt.backtest import figures
+def _tell_backtests(world: Any, policies: list[str], budget: float | None, options: dict[str, Any], place: Place,
+                    out: Path | None, plot: Path | None, as_json: bool) -> None:
+    "Run the backtests, here or elsewhere, print a row for each, write what was asked for."
+    from scrapeopt.backtest import figures, replay_each
     from scrapeopt.simulation.agents import find_agent
     for policy in policies: find_agent(policy)
     budget = max(len(world.stores) / 10, 1) if budget is None else budget
     shows = not as_json and sys.stdout.isatty()
-    results = [replay(world, p, budget=budget, progress=shows, **options) for p in policies]
+    with work_at(place): results = replay_each(world, policies, budget, options, shows)
     rows = [{"policy": r.policy, "budget": budget} | {k: None if v != v else float(v) for k, v in figures(r).items()}
             for r in results]
     if as_json: show([row | {"errors": r.errors.to_dict()} for row, r in zip(rows, results, strict=True)], as_json)
@@ -308,30 +335,31 @@ def tune(
     cache: Annotated[Path | None, typer.Option(
         metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False)] = None,
     plot: PlotOption = None,
+    backend: BackendOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
-    _checked_suffix(plot, ".png", ".svg", ".pdf")
-    if jobs == 0 or (target is not None and not isfinite(target)):
-        raise typer.BadParameter("--jobs must not be 0, and --target is a share between 0 and 1")
+    _checked_tuning(jobs, target, plot)
     make = _makes_world(twin, panel, places, n_stores, n_products)
-    world = make(0)
-    options = _length(world, days, warmup_days) | {"baseline": baseline, "save_days": save_days}
-    _tell_tuning(make, _listed(policies, "--policies"), _listed(thresholds, "--thresholds"), {
-        "budgets": [_number(b, "--budgets") for b in _listed(budgets, "--budgets")] if budgets is not None else [],
-        "settings": _known(world, window_hours=window_hours, changeover=changeover), "seeds": range(seeds),
-        "target": target, "n_jobs": jobs, "cache": cache, **options}, plot, as_json)
+    options: dict[str, Any] = {"baseline": baseline, "save_days": save_days, "target": target, "n_jobs": jobs}
+    options |= {"seeds": range(seeds), "cache": cache, "budgets": _numbers(budgets, "--budgets")}
+    options |= _length(world := make(0), days, warmup_days)
+    options["settings"] = _known(world, window_hours=window_hours, changeover=changeover)
+    tried = _listed(policies, "--policies"), _listed(thresholds, "--thresholds")
+    _tell_tuning(make, *tried, options, (backend, address), plot, as_json)
 
 # %% ../../nbs/commands/simulate.ipynb #17308250
-def _tell_tuning(make: Any, policies: list[str], thresholds: list[str], options: dict[str, Any], plot: Path | None,
-                 as_json: bool) -> None:
+def _tell_tuning(make: Any, policies: list[str], thresholds: list[str], options: dict[str, Any], place: Place,
+                 plot: Path | None, as_json: bool) -> None:
     "Measure, print, draw."
     from dataclasses import asdict
 
     from scrapeopt.analysis.tuning import plot_tuning
     from scrapeopt.analysis.tuning import tune as measure
     tried = [t for t in map(_threshold, thresholds) if t is not None]
-    found = measure(make, policies, thresholds=tried, track=_bar("tuning", as_json), **options)
+    with work_at(place):
+        found = measure(make, policies, thresholds=tried, track=_bar("tuning", as_json), **options)
     rows = records(found.frontier.drop(columns=["money"]))
     if as_json: typer.echo(json.dumps({"settings": rows, "recommended": asdict(found.choice)}, indent=1))
     else:

@@ -19,6 +19,7 @@ from .bitplane_kernels import count_band, count_row, count_row_on_all_cores, cou
 from .bitplane_kernels import find_common_prices, find_leaders, key_order, match_band, mirror_counts
 from .bitplane_kernels import pack_records, places_by_store, write_leftover_keys
 from .errors import InputError
+from .parallel import elsewhere, in_order
 from .prices import NOT_SOLD
 
 # %% ../../nbs/core/bitplanes.ipynb #176f339f
@@ -260,6 +261,17 @@ def count_bands(
         _count_rows(planes, top, shared, equal)
         yield top, shared, equal
 
+# %% ../../nbs/core/bitplanes.ipynb #9894a6d5
+FAR = 2**37  # prices to be compared from which on bands are worth sending: half a second of two cores
+
+
+def band_counts(planes: PricePlanes, top: int) -> tuple[np.ndarray, np.ndarray]:  # int32 (parts, rows, n - top)
+    "The counts of the stores of one band with themselves and all after them."
+    n, parts = len(planes), len(planes.book.edges) - 1
+    shared, equal = np.zeros((2, parts, min(BAND, n - top), n), np.int32)
+    _count_rows(planes, top, shared, equal)
+    return shared[:, :, top:].copy(), equal[:, :, top:].copy()
+
 # %% ../../nbs/core/bitplanes.ipynb #392e548a
 def count_parts(
     planes: PricePlanes,
@@ -268,8 +280,13 @@ def count_parts(
     "The counts of all pairs of stores, for each part of the codebook."
     n, parts = len(planes), len(planes.book.edges) - 1
     shared, equal = np.zeros((2, parts, n, n), np.int32)
-    for top in track(range(0, n, BAND)):
-        _count_rows(planes, top, shared[:, top:top + BAND], equal[:, top:top + BAND])
+    tops, there = range(0, n, BAND), elsewhere()
+    if there is None or n * n * planes.book.products < FAR:
+        for top in track(tops): _count_rows(planes, top, shared[:, top:top + BAND], equal[:, top:top + BAND])
+    else:
+        counted = in_order(there, band_counts, ((planes, top) for top in tops), [planes], waiting=2)
+        for top, halves in zip(track(tops), counted, strict=True):
+            for whole, half in zip((shared, equal), halves, strict=True): whole[:, top:top + BAND, top:] = half
     with cores_for(shared.size):
         for counts in (shared, equal): mirror_counts(counts)
     return shared, equal

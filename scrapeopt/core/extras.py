@@ -22,7 +22,8 @@ EXTRAS = (
          "datasketch"})),
     Extra("dashboard", "the dashboard", frozenset({"ipywidgets", "jupyterlab", "jupyter_server"})),
     Extra("scrape", "Scrapy spiders", frozenset({"scrapy"})),
-    Extra("postgres", "a state in PostgreSQL", frozenset({"psycopg"})))
+    Extra("postgres", "a state in PostgreSQL", frozenset({"psycopg"})),
+    Extra("dask", "work on a Dask cluster", frozenset({"distributed", "dask"})))
 
 # %% ../../nbs/core/extras.ipynb #e17a0007
 def absence(

@@ -10,6 +10,7 @@ import logging
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from ..core.backends import WorkersLost
 from ..core.errors import InputError
 from ..core.names import plain_text
 
@@ -43,6 +44,7 @@ def company_fault(
     error: Exception,  # that ended its transaction
 ) -> str:
     "What stopped a company, in a sentence; an error that would stop every other one, too, is raised again."
+    if isinstance(error, WorkersLost): raise error
     if isinstance(error, InputError | OSError): return f"{company}: {error}"
     if not isinstance(error, DBAPIError): return f"{company}: {unforeseen(error, company)}"
     if is_everyones(error): raise error

@@ -5,30 +5,28 @@
 # %% auto #0
 __all__ = ['MAX_AHEAD', 'History', 'InboxFile', 'Refused', 'find_files', 'quarantined_name', 'Aside', 'stay_sentence',
            'put_aside', 'refuse_retired', 'check_time', 'Kept', 'usual_sizes', 'Taken', 'ReadFile', 'read_file',
-           'read_ahead', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each', 'record_snapshots']
+           'file_bytes', 'reading_settings', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each',
+           'record_snapshots']
 
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
 import hashlib
 import json
 import os
-import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from weakref import finalize
+from typing import Any, BinaryIO
 
 import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
-from ..core.files import move_file, refusal, whole_file, write_whole
+from ..core.files import move_file, put_in_place, refusal, whole_part, write_whole
 from ..core.logger import log_event
 from ..core.names import near_names, same_letters
+from ..core.parallel import ToCome
 from ..core.usual_size import UsualSizes
 from .containment import unforeseen
 from .currencies import Money
@@ -37,7 +35,7 @@ from .inbox import inbox_files, is_scraped, shown_path, shown_text
 from .scrape_lines import BadLine, Expected, Scrape, read_scrape
 from .seen_products import Appeared, SeenProducts, save_appeared
 from .settings import Settings
-from .snapshots import scrape_time, snapshot_path, spot_time, write_snapshot
+from .snapshots import scrape_time, snapshot_path, spot_time, write_part
 from .tables import Company, Snapshot, Store
 from .text_blocks import ScrapedFile
 
@@ -309,15 +307,41 @@ def lines_expected(settings: Settings, money: Money, file: InboxFile) -> Expecte
     return Expected(file.store_id, money.currency, prices)
 
 # %% ../../nbs/storage/ingest.ipynb #8b57edce
-IN_MEMORY = 2**22  # bytes of bad lines; more of them wait in a temporary file
+@dataclass(frozen=True)
+class Parts:
+    "What is written of a file while it is read: complete, but without a name that anybody would look for."
+    snapshot: Path
+    bad_lines: Path
+
+
+def parts_of(
+    folder: Path,  # the workspace
+    file: InboxFile,
+) -> Parts:
+    "Where the parts of a file are; of two files of a store and time, each has its own."
+    home, name = snapshot_path(file.company, file.store_id, file.at), file.path.name
+    return Parts((folder / home).with_name(f".{name}.parquet.part"), lines_folder(folder, file) / f".{name}.part")
+
+
+def lines_folder(folder: Path, file: InboxFile) -> Path:
+    "Where the lines of a store lie that do not count."
+    return folder / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
+
+
+def drop_parts(folder: Path, files: Iterable[InboxFile]) -> None:
+    "Remove what was written of files that were not taken in."
+    for file in files:
+        for part in astuple(parts_of(folder, file)):
+            with suppress(OSError): part.unlink()
 
 # %% ../../nbs/storage/ingest.ipynb #537dbab4
 @dataclass(frozen=True, eq=False)
 class ReadFile:
     "A file that was read, and nothing decided yet."
     file: InboxFile
-    scrape: Scrape
-    put_aside: "SpooledTemporaryFile[bytes]"  # the lines that do not count, as quarantine has them
+    scrape: Scrape  # without the prices, which are in the part of the snapshot; a spot check has them
+    has_bad_lines: bool  # then they are in a part, too
+
 
 def read_file(
     folder: Path,  # the workspace
@@ -325,64 +349,44 @@ def read_file(
     money: Money,  # that the file was taken in
     file: InboxFile,
 ) -> ReadFile:
-    "Read a file; `InputError` when it cannot be read to its end."
-    source = shown_path(file.path, folder)
-    lines = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed when what is read goes
-
-    def put_aside(bad: list[BadLine]) -> None:
-        for b in bad:
-            row = {"file": source, "line": b.line, "reason": b.reason, "raw": b.raw}
-            lines.write(json.dumps(row).encode() + b"\n")
-
+    "Read a file and write its parts; `InputError` when it cannot be read to its end."
+    parts, source, opened = parts_of(folder, file), shown_path(file.path, folder), list[BinaryIO]()
     text, expected = ScrapedFile(file.path, settings.max_file_mb), lines_expected(settings, money, file)
-    try:
-        with keeps_still(file.path): found = ReadFile(file, read_scrape(text, expected, put_aside), lines)
-    except BaseException:
-        lines.close()
-        raise
-    finalize(found, lines.close)
-    return found
+    with ExitStack() as stack:
+        def put_aside(bad: list[BadLine]) -> None:
+            if not opened: opened.append(stack.enter_context(whole_part(parts.bad_lines)))
+            for b in bad:
+                row = {"file": source, "line": b.line, "reason": b.reason, "raw": b.raw}
+                opened[0].write(json.dumps(row).encode() + b"\n")
+
+        with keeps_still(file.path): scrape = read_scrape(text, expected, put_aside)
+        if not file.spot_check:
+            write_part(scrape, parts.snapshot, {
+                "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
+                "currency": money.currency, "decimals": str(money.decimals)})
+            scrape = replace(scrape, rows=scrape.rows.select(["line", "product_id", "category"]))
+    return ReadFile(file, scrape, bool(opened))
 
 # %% ../../nbs/storage/ingest.ipynb #7376d9d5
-AHEAD = 2**26  # bytes of files, read at a time
+def file_bytes(*job: Any) -> int:  # job: ends with the file
+    "How large the file of a job is; 0 where that cannot be told, and reading it will."
+    try: return int(job[-1].path.stat().st_size)
+    except OSError: return 0
 
 # %% ../../nbs/storage/ingest.ipynb #38d6151f
-def read_ahead(
-    files: Iterable[InboxFile],
-    read: Callable[[InboxFile], ReadFile],
-) -> Iterator[tuple[InboxFile, Future[ReadFile]]]:  # in the order of the files
-    "Files with their contents to come, the next ones being read meanwhile."
-    workers = min(4, os.cpu_count() or 1)
-    waiting, ahead = deque[tuple[InboxFile, Future[ReadFile], int]](), 0
-
-    def oldest() -> tuple[InboxFile, Future[ReadFile]]:
-        nonlocal ahead
-        file, future, size = waiting.popleft()
-        ahead -= size
-        return file, future
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for file in files:
-            try: size = file.path.stat().st_size
-            except OSError: size = 0  # reading it will tell
-            while waiting and (ahead + size > AHEAD or len(waiting) > workers): yield oldest()
-            waiting.append((file, pool.submit(read, file), size))
-            ahead += size
-        while waiting: yield oldest()
-    finally: pool.shutdown(cancel_futures=True)
+def reading_settings(settings: Settings, company: str) -> Settings:
+    "What reading a company's files takes, to be sent to workers: nothing that says where the state is, or a password."
+    own = {name: table for name, table in settings.companies.items() if name == company}
+    return settings.model_copy(update={"db_url": "", "notify_command": "", "companies": own})
 
 # %% ../../nbs/storage/ingest.ipynb #d4883bc1
 def quarantine_lines(workspace: Path, read: ReadFile) -> None:
-    "Write down the lines of a file that do not count."
-    file, size = read.file, read.put_aside.tell()
-    read.put_aside.seek(0)
-    folder = workspace / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
-    kept = folder / f"{file.path.name.split('.')[0]}{'.spot' * file.spot_check}.jsonl"
+    "Give the lines of a file that do not count their place."
+    file = read.file
+    kept = lines_folder(workspace, file) / f"{file.path.name.split('.')[0]}{'.spot' * file.spot_check}.jsonl"
     for before in (kept, kept.with_name(f"{kept.name}.gz")):  # of a reading before
         if before.is_file(): before.unlink()  # where quarantine is no folder there is none, and nothing to stop for
-    if not size: return
-    with whole_file(kept) as lines: shutil.copyfileobj(read.put_aside, lines)
+    if read.has_bad_lines: put_in_place(parts_of(workspace, file).bad_lines, kept)
 
 # %% ../../nbs/storage/ingest.ipynb #3aff640c
 def is_usable(
@@ -414,15 +418,13 @@ def take_in(
     seen: SeenProducts,  # the company's products; added to
     sizes: UsualSizes,  # how many products snapshots usually have; added to
 ) -> Taken:
-    "Write the snapshot of a file that was read; `InputError` when the whole file must go to quarantine."
+    "Give the snapshot of a file that was read its place; `InputError` when the whole file must go to quarantine."
     file, scrape = read.file, read.scrape
     path, size = snapshot_path(file.company, file.store_id, file.at), len(scrape.rows)
     whole, known = is_usable(settings, read, sizes), history.get(file.at)
     if known is not None and not is_better(known, scrape): return Taken(file)
     if all(file.at >= t for t in history) and (whole or known is None): sizes.add(file.store_id, size, whole)
-    write_snapshot(scrape, folder / path, {
-        "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
-        "currency": money.currency, "decimals": str(money.decimals)})
+    put_in_place(parts_of(folder, file).snapshot, folder / path)
     quarantine_lines(folder, read)
     kept = history[file.at] = Kept(scrape.digest, size, not whole)
     appeared = seen.add(scrape, file.at) if whole else None
@@ -441,13 +443,13 @@ class FilesRead:
 def read_each(
     folder: Path,  # the workspace
     files: Sequence[InboxFile],  # of one company, in the order of time
-    reading: Iterable[tuple[InboxFile, Future[ReadFile]]],  # `InputError` for a file that is to be refused
+    reading: Iterable[tuple[InboxFile, ToCome[ReadFile]]],  # `InputError` for a file that is to be refused
     take: Callable[[ReadFile], Taken],  # likewise
 ) -> FilesRead:
     "Take files in, each for itself; a disk that cannot be written to ends it, and then none is taken."
     taken, refused = list[Taken](), list[Refused]()
     for file, content in reading:
-        try: taken.append(take(content.result()))
+        try: taken.append(take(replace(content.result(), file=file)))  # a worker names it from the root
         except InputError as e: refused.append(Refused(file.path, str(e)))
         except OSError as e:
             left = {f.path for f in refused}

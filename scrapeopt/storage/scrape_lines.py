@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import msgspec
@@ -304,6 +304,17 @@ class NamesByLine:
         self._writer.close()
         self._file.seek(0)
         yield from pa.ipc.open_stream(self._file)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as it comes home from another process
+        return _names_in, (list(self),)
+
+
+def _names_in(batches: "list[pa.RecordBatch]") -> NamesByLine:  # line, name
+    "Names as they were laid aside elsewhere."
+    import pyarrow as pa
+    found = NamesByLine()
+    for batch in batches: found.add(pa.Table.from_batches([batch]))
+    return found
 
 # %% ../../nbs/storage/scrape_lines.ipynb #c76cafec
 MANY_ROWS = 1_000_000  # from here on the memory that sorting took is given back

@@ -39,6 +39,8 @@ WHEN_OF_SCRAPES = {  # key: what would be a reason to change it
     "per_host": "More where a shop answers slowly and bears it: then the pause is between two starts, not answers.",
     "robots": "`false` where the shop has allowed you what its robots.txt forbids to all.",
     "start_delay_s": "When a `--command` of your own must not begin at several stores in the same moment.",
+    "backend": "`dask` where one machine takes too long; the page on several machines says what it needs.",
+    "backend_address": "With `backend`: what `dask scheduler` prints when it starts.",
     "lock_wait_s": "Longer when an update takes more than a minute and a second run should wait for it.",
     "seed": "To see how much of a result is luck. Otherwise never.",
     "archive_days": "Shorter when the disk is short; 0 where what was scraped must be kept for ever.",

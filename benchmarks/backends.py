@@ -1,0 +1,151 @@
+"""Work on two Dask workers, beside the two processes that joblib keeps itself, and beside this process alone.
+
+The same tasks go through the same place (`core/parallel`), in turns. What differs is who carries them out: joblib's own
+processes share memory with this one, Dask's workers are reached over the network, here over loopback.
+"""
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+from distributed import LocalCluster
+from matplotlib.figure import Figure
+
+from benchmarks.clock import seconds_of
+from benchmarks.ingest import Sizes as Files
+from benchmarks.ingest import chain
+from benchmarks.page import BLUE, GREEN, ORANGE, asked, machine, save
+from scrapeopt.analysis.tuning import TwinWorld
+from scrapeopt.backtest import sweep
+from scrapeopt.core.backends import work_on
+from scrapeopt.core.parallel import Elsewhere, sent_to
+from scrapeopt.update import update_db
+from scrapeopt.workspace import Workspace
+
+TARGET = 1.2  # times what joblib's own processes take
+HERE, LOKY, DASK = "one process", "joblib's two processes", "two Dask workers"
+Where = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    "How much is measured."
+    stores: int = 40  # of the twin that is replayed
+    products: int = 400
+    days: int = 14
+    seeds: int = 3  # each under two policies
+    files: int = 32  # in an update
+    lines: int = 10_000  # of each
+    rounds: int = 3
+
+
+QUICK = Sizes(stores=8, products=40, days=3, seeds=1, files=4, lines=200, rounds=1)
+
+
+def replays(sizes: Sizes) -> None:
+    "A sweep: every task takes seconds, and brings home a row."
+    world = TwinWorld(n_stores=sizes.stores, n_products=sizes.products)
+    budgets = [sizes.stores / 10]
+    sweep({"twin": world}, ["document", "delegated"], budgets, range(sizes.seeds), n_jobs=1, days=sizes.days)
+
+
+def waiting_files(folder: Path, sizes: Sizes) -> Path:
+    "A workspace whose files wait to be taken in; most of an update's time goes into reading them."
+    ws = chain(folder / "before", Files(lines=sizes.lines, stores=sizes.files))
+    ws.engine.dispose()
+    return ws.path
+
+
+@contextmanager
+def fresh(before: Path) -> Iterator[Workspace]:
+    "A copy of a workspace."
+    with tempfile.TemporaryDirectory() as name:
+        ws = Workspace.open(shutil.copytree(before, Path(name) / "ws"))
+        yield ws
+        ws.engine.dispose()
+
+
+def timed_update(before: Path, where: Where) -> float:
+    "Seconds of an update."
+    with fresh(before) as ws, where(): return seconds_of(lambda: update_db(ws))[0]
+
+
+def timed_sweep(sizes: Sizes, where: Where) -> float:
+    "Seconds of a sweep."
+    with where(): return seconds_of(lambda: replays(sizes))[0]
+
+
+def in_turn(
+    work: str, task: Callable[[Where], float], places: dict[str, Where], rounds: int,
+) -> list[dict[str, object]]:
+    "Median seconds at each place; one untimed round first, so that nothing is compiled or loaded in a timed one."
+    taken: dict[str, list[float]] = {name: [] for name in places}
+    for round_ in range(rounds + 1):
+        for name, where in places.items():
+            seconds = task(where)
+            if round_: taken[name].append(seconds)
+    pairs = [dask / loky for dask, loky in zip(taken[DASK], taken[LOKY], strict=True)]
+    return [{"work": work, "where": name, "seconds": median(found),
+             "to_loky": median(pairs) if name == DASK else median(found) / median(taken[LOKY])}
+            for name, found in taken.items()]
+
+
+def measured(sizes: Sizes, folder: Path) -> list[dict[str, object]]:
+    "Both kinds of work at all three places."
+    before = waiting_files(folder, sizes)
+    own = {"dashboard_address": None, "local_directory": str(folder)}
+    with LocalCluster(n_workers=2, threads_per_worker=1, **own) as cluster:
+        address = cluster.scheduler_address
+        places: dict[str, Where] = {HERE: nullcontext, LOKY: lambda: sent_to(Elsewhere("loky", 2)),
+                                    DASK: lambda: work_on("dask", address)}
+        return [*in_turn("a sweep of replays", lambda where: timed_sweep(sizes, where), places, sizes.rounds),
+                *in_turn("an update", lambda where: timed_update(before, where), places, sizes.rounds)]
+
+
+def chart(rows: list[dict[str, object]]) -> Figure:
+    "How long each kind of work takes at each place, as a share of what joblib's own processes take."
+    fig = Figure(figsize=(7.5, 2.4), layout="constrained")
+    ax, colours = fig.subplots(), dict(zip((HERE, LOKY, DASK), (GREEN, ORANGE, BLUE), strict=True))
+    names = [f"{row['work']}, {row['where']}" for row in rows]
+    ax.barh(names, [row["to_loky"] for row in rows], color=[colours[str(row["where"])] for row in rows])
+    ax.axvline(TARGET, color="black", lw=0.8, ls="--")
+    ax.set(xlabel=f"time, joblib's two processes = 1; the line is the target, {TARGET}")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
+def write_page(results: dict[str, object], folder: Path) -> None:
+    "Write the page and its picture under `folder`."
+    (folder / "_static").mkdir(parents=True, exist_ok=True)
+    save(chart(results["rows"]), folder / "_static" / "bench_backends.svg")
+    head = "| work | where | median time | ratio to joblib's processes |\n| --- | --- | --: | --: |"
+    lines = [f"| {r['work']} | {r['where']} | {r['seconds']:.2f} s | {r['to_loky']:.2f} |" for r in results["rows"]]
+    parts = ["# Workers elsewhere", ":::{div} lead\nWhat it costs that workers are reached over the network: two Dask "
+             "workers beside joblib's own two processes.\n:::",
+             f"Measured on {results['machine']['cores']} cores, in turns; the median of several rounds, and of the "
+             f"ratio within each round. The target is {TARGET} times joblib's own processes. Here everything is on one "
+             "machine, so this is the price of leaving it, not the gain. `make bench` measures again and writes this "
+             "page.", "\n".join([head, *lines]), "![Times at each place](_static/bench_backends.svg)",
+             "One process is not slow: an update reads its files with threads, and a replay counts on all cores."]
+    (folder / "backends.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def main(args: list[str] | None = None) -> None:
+    "Run the benchmark, keep the figures, and print them."
+    given = asked(__doc__, "a tiny chain, one round", args)
+    sizes = QUICK if given.quick else Sizes()
+    with tempfile.TemporaryDirectory() as name:
+        rows = measured(sizes, Path(name))
+    results = {"machine": machine(), "sizes": asdict(sizes), "rows": rows}
+    (given.out / "backends.json").write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+    write_page(results, given.pages)
+    print(pd.DataFrame(rows).round(2).to_string(index=False))
+
+
+if __name__ == "__main__": main()
