@@ -23,6 +23,7 @@ PRODUCTS = 200  # few, so that a hundred thousand stores fit beside others on a 
 SIZES, QUICK = (100, 1_000, 10_000, 100_000), (40, 80)  # stores
 STORES_OF_GROUP = 20
 SCRAPED_SHARE = .01  # of the stores, in an update
+READ_UP_TO = 10_000  # stores of which prices are read; a state alone is read of more
 FROM = 1_000  # stores from which on the power is read: with fewer, what every command costs hides it
 Row = dict[str, Any]
 
@@ -35,6 +36,7 @@ JOBS = {  # in the order of the page
     "prices of one product": "workspace.prices(product='1000100', now=now)",
     "all prices to Parquet": "workspace.write_prices(out, now=now)",
     "update of one store in 100": "from scrapeopt.update import update_db; update_db(workspace, now=now)"}
+FROM_STATE = ("queue of 100 stores", "queue, state in memory", "groups")
 ASK_DUCKDB = {
     "prices of one store": "store_id = 'S00001'",
     "prices of one product": "product_id = '1000100'"}
@@ -47,11 +49,11 @@ def of_duckdb(work: str, table: Path) -> str:
 
 def measure(workspace: Workspace, of: LargeState, policy: str) -> list[Row]:
     "A row a job, of one state under one policy; the peer's beside it where there is one."
-    scrape_some(workspace, of, max(1, round(SCRAPED_SHARE * of.stores)))
-    folder, out = workspace.path, workspace.path / "all.parquet"
+    folder, out, reads = workspace.path, workspace.path / "all.parquet", of.stores <= READ_UP_TO
+    if reads: scrape_some(workspace, of, max(1, round(SCRAPED_SHARE * of.stores)))
     rows = [{"work": work, "policy": policy, "stores": of.stores, **child(code, folder, out)}
-            for work, code in JOBS.items()]
-    for work in ASK_DUCKDB if policy == "delegated" else ():
+            for work, code in JOBS.items() if reads or work in FROM_STATE]
+    for work in ASK_DUCKDB if reads and policy == "delegated" else ():
         rows.append({"work": work, "policy": "DuckDB", "stores": of.stores, **child(of_duckdb(work, out), folder, out)})
     for row in rows: print(row, flush=True)
     return rows
@@ -85,7 +87,7 @@ def chart(rows: list[Row]) -> Figure:
     "A small chart a job: processor time over stores, both axes logarithmic."
     works = list(dict.fromkeys(r["work"] for r in rows))
     fig, slopes = Figure(figsize=(7.5, 2.4 * math.ceil(len(works) / 3)), layout="constrained"), exponents(rows)
-    axes = fig.subplots(math.ceil(len(works) / 3), 3, sharex=True, squeeze=False).ravel()
+    axes = fig.subplots(math.ceil(len(works) / 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, work in zip(axes, works, strict=False):
         for who, (colour, mark) in STYLE.items():
             own = [r for r in rows if r["work"] == work and r["policy"] == who]
@@ -93,6 +95,7 @@ def chart(rows: list[Row]) -> Figure:
         powers = ", ".join(f"{slopes[work, who]:.2f}" for who in STYLE if (work, who) in slopes)
         ax.set_title(f"{work}: {powers}" if powers else work, fontsize=8)
         ax.set(xscale="log", yscale="log")
+        ax.minorticks_off()
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(works):]: ax.set_visible(False)
@@ -127,8 +130,8 @@ def overlap_growth(rows: list[Row]) -> str:
     power = float(np.polyfit(n[-3:], s[-3:], 1)[0])
     return (f"The overlap matrix has pairs to count, $n^2$ of them: from {rows[-3]['stores']:,} to "
             f"{rows[-1]['stores']:,} stores of 25,000 products it grows by the power {power:.2f} "
-            f"([Benchmarks](benchmarks.md), with its peers). An update does not count all pairs: only the stores that "
-            "were scraped are compared, with their own group first.")
+            f"([Benchmarks](benchmarks.md), with its peers). An update does not count all pairs: it compares the "
+            "stores that were scraped with groups.")
 
 
 def write_page(results: Row, folder: Path) -> None:
@@ -141,7 +144,8 @@ def write_page(results: Row, folder: Path) -> None:
         "by what power of the stores.\n:::",
         f"Processor time of one process on {results['machine']['cores']} cores, without its start, for one company "
         f"whose stores are in groups of {STORES_OF_GROUP} and sell {PRODUCTS} products each. A power of 1 is "
-        f"proportional, 0 is the same for any company; it is the slope of a log-log fit from {FROM:,} stores on. An "
+        f"proportional, 0 is the same for any company; it is the slope of a log-log fit from {FROM:,} stores on, "
+        "and stands above each picture in the order of the legend. An "
         "update takes in one store in a hundred, so its work grows tenfold from column to column. "
         "`make bench` measures again and writes this page.",
         "![Processor time of each job over the stores](_static/bench_jobs.svg)",
@@ -150,6 +154,11 @@ def write_page(results: Row, folder: Path) -> None:
         "snapshots and members become tables. *Queue, state in memory* is what is left of it, the policy itself, "
         "for a program that keeps its scheduler. It looks at 2,000 files at most whatever the company, and the "
         "statements it sends are the same few (`tests/test_scale.py` counts them).",
+        f"Prices are read of {READ_UP_TO:,} stores at most here, a file a store; beyond, they grow on by their powers. "
+        "A question for one store reads the files of its group; one for a product reads a piece "
+        "of every store's newest file, so it grows with the stores. Before scrapes are "
+        "judged, the newest snapshots of the whole company are read: an update grows with its company, not only with "
+        "what was scraped.",
         "DuckDB is asked for one store and one product out of the table that `prices --out` has written: it infers "
         "nothing, and knows no present.",
         "## Overlap", overlap_growth(overlap)]

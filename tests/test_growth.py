@@ -38,7 +38,7 @@ def measured(stores, products, scraped, rates):
 
 RATES = {f"{job}_{what}": {p: 10.0**-k for k, p in enumerate(pieces)}
          for (job, what), pieces in capacity.PIECES.items()}
-FITTED = [measured(s, p, n, RATES) for (s, p), n in zip(capacity.FITTED, (5, 40, 7, 30, 60, 9), strict=True)]
+FITTED = [measured(s, p, n, RATES) for (s, p), n in zip(capacity.FITTED, (5, 40, 7, 30, 60, 9, 11), strict=True)]
 
 
 def test_known_rates_are_found_again():
@@ -68,7 +68,7 @@ def test_the_page_of_capacity_tells_its_errors(tmp_path):
     checked[0]["queue_cpu"] *= 1.25
     days = [capacity.day_of(p, model, FITTED, .1) for p in capacity.PLACES]
     results = {"machine": {"cores": 2}, "share": .1, "fitted": FITTED, "checked": checked, "model": model,
-               "checks": capacity.checks(model, checked), "days": days}
+               "checks": capacity.checks(model, checked), "far": capacity.far_checks(model), "days": days}
     capacity.write_page(json.loads(json.dumps(results)), tmp_path)
     page = (tmp_path / "capacity.md").read_text()
     assert "20 % at worst" in page
