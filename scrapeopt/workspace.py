@@ -53,7 +53,8 @@ from .storage.queries import audit_table, newest_snapshots, scrape_times
 from .storage.repository import close_and_open, cluster_names, company_window, count_failures, newest_prices
 from .storage.repository import company_rule, event_table, every_store, read_groups, save_clusters, store_table
 from .storage.repository import upsert_stores
-from .storage.tables import Company, Store, state_file
+from .storage.tables import Company, CompanyBeliefs, GroupEvent, Snapshot, Store, StoreSpotCheck
+from .storage.tables import state_file
 from .storage.token_store import load_bucket, pay_scrapes
 
 # %% ../nbs/06_workspace.ipynb #97e6a1df

@@ -27,8 +27,9 @@ def query_frame(
     names, asked = [c["name"] for c in query.column_descriptions], query.selected_columns
     plain = [plain_time(c).label(name) if name in times else c for name, c in zip(names, asked, strict=True)]
     rows = session.execute(query.with_only_columns(*plain, maintain_column_froms=True)).all()
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    frame = pd.DataFrame({name: list(column) for name, column in zip(names, columns, strict=True)}, columns=names)
+    columns = zip(names, zip(*rows, strict=True), strict=True) if rows else ()
+    frame = pd.DataFrame({name: list(column) for name, column in columns}, columns=names,
+                         dtype=None if rows else object)
     return frame.assign(**{t: pd.to_datetime(frame[t], utc=True).astype("datetime64[us, UTC]") for t in times})
 
 # %% ../../nbs/storage/queries.ipynb #1a97314e
