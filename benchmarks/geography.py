@@ -97,12 +97,12 @@ ALONE = """
 import re, resource, sys, time
 from pathlib import Path
 from benchmarks.geography import alone
-def peak(): return int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1e3
+def memory(of): return int(re.search(of + r":\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1e3
 method, stores, eps_km = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 task = alone(method, stores, eps_km)
-before, start = peak(), time.process_time()
+before, start = memory('VmRSS'), time.process_time()
 clusters = task()
-print(clusters, time.process_time() - start, peak() - before)
+print(clusters, time.process_time() - start, memory('VmHWM') - before)
 """  # Linux
 
 
@@ -123,7 +123,8 @@ def haversine_hdbscan(radians: np.ndarray, eps: float) -> np.ndarray:
 def alone(method: str, stores: int, eps_km: float):
     "What a process of its own does: a function without arguments that says how many clusters it found."
     radians, eps = strewn(stores), eps_km / EARTH_RADIUS_KM
-    model, table = StoreClusterer("hdbscan", eps_km, MIN_SAMPLES), store_table(stores)
+    model = StoreClusterer("hdbscan", eps_km, MIN_SAMPLES)
+    table = store_table(stores) if method == "cluster_stores" else pd.DataFrame()
     tasks = {"cells": lambda: by_cells(radians, eps), "chords": lambda: by_chords(radians, eps),
              "hdbscan": lambda: model.fit_predict(np.degrees(radians)),
              "haversine hdbscan": lambda: haversine_hdbscan(radians, eps),
