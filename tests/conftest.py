@@ -14,6 +14,7 @@ settings.load_profile("steady")
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers name the tests by their groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     "With several workers, tests that share a module's fixture go to one of them, so that it is made once."
     for item in items:

@@ -301,9 +301,9 @@ def products(mark=".", n=30):
 
 class TestStumbles:
     def test_a_list_without_known_columns_is_told_by_its_own_header(self, shop, capsys):
-        (shop.parent / "pt.csv").write_text("Cadeia,Loja,Nome,Cidade,Latitude,Longitude\nAzul,1,x,Lisboa,38.7,-9.1\n")
-        code, _, err = run(capsys, "import-stores", "pt.csv", "-w", "shop")
-        assert code == 2 and "it has Cadeia, Loja, Nome, Cidade, Latitude, Longitude, separated" in err
+        (shop.parent / "fi.csv").write_text("Ketju,Myymälä,Nimi,Kunta,Latitude,Longitude\nSini,1,x,Espoo,60.2,24.7\n")
+        code, _, err = run(capsys, "import-stores", "fi.csv", "-w", "shop")
+        assert code == 2 and "it has Ketju, Myymälä, Nimi, Kunta, Latitude, Longitude, separated" in err
         assert "understood: Latitude as lat, Longitude as lon;" in err
 
     def test_an_unsure_clock_is_said_with_its_numbers_and_the_key_to_set(self, shop, capsys):

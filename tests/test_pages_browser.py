@@ -227,7 +227,8 @@ def test_a_store_is_found_by_id_and_by_name_with_the_keyboard(maps, workspace, c
             page.keyboard.type(words)
             page.keyboard.press("Enter")
             page.wait_for_function("location.hash.includes('store=')")
-            assert store["store_id"] in page.locator("#chosen").inner_text()
+            page.wait_for_function("store => document.querySelector('#chosen').textContent.includes(store)",
+                                   arg=store["store_id"])  # the page hears of its new address a little later
             told = story(page)
             assert store["company"] in told and "Last scraped" in told and "Why" in told
         page.locator("#find").fill("nowhere at all")
