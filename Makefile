@@ -65,7 +65,7 @@ notebooks: $(DEV)  ## nbdev_test: each notebook with its own definitions
 
 pytest: $(DEV)  ## the tests
 	@echo "== tests: pytest"
-	@$(PY) -m pytest -q -n 3 --dist loadgroup --durations=5
+	@$(PY) -m pytest -q -n 3 --dist worksteal --durations=5
 
 coverage: $(DEV)  ## the tests, and each notebook's cells with the exported package; which lines none of them runs
 	@$(PY) -m pytest -n 3 -m "not drill" --cov --cov-report=term:skip-covered

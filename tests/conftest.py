@@ -14,15 +14,6 @@ settings.load_profile("steady")
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers name the tests by their groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "With several workers, tests that share a module's fixture go to one of them, so that it is made once."
-    for item in items:
-        fixtures = (f for defined in item._fixtureinfo.name2fixturedefs.values() for f in defined)
-        if any(f.scope == "module" for f in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     "The folder of public data sets that some tests try the package on; they are not part of the project."
