@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
-from ..core.files import move_file, put_in_place, refusal, whole_part, write_whole
+from ..core.files import half_written, move_file, put_in_place, refusal, whole_part, write_whole
 from ..core.logger import log_event
 from ..core.names import near_names, same_letters
 from ..core.parallel import ToCome
@@ -354,7 +354,7 @@ def read_file(
     text, expected = ScrapedFile(file.path, settings.max_file_mb), lines_expected(settings, money, file)
     with ExitStack() as stack:
         def put_aside(bad: list[BadLine]) -> None:
-            if not opened: opened.append(stack.enter_context(whole_part(parts.bad_lines)))
+            if not opened: opened.append(stack.enter_context(whole_part(half_written(parts.bad_lines))))
             for b in bad:
                 row = {"file": source, "line": b.line, "reason": b.reason, "raw": b.raw}
                 opened[0].write(json.dumps(row).encode() + b"\n")
@@ -365,6 +365,7 @@ def read_file(
                 "company": file.company, "store_id": file.store_id, "scraped_at": file.at.isoformat(),
                 "currency": money.currency, "decimals": str(money.decimals)})
             scrape = replace(scrape, rows=scrape.rows.select(["line", "product_id", "category"]))
+    if opened: half_written(parts.bad_lines).replace(parts.bad_lines)
     return ReadFile(file, scrape, bool(opened))
 
 # %% ../../nbs/storage/ingest.ipynb #7376d9d5

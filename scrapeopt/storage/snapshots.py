@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from ..core.files import put_in_place, whole_part
+from ..core.files import half_written, put_in_place, whole_part
 from .folders import folder_name
 from .inbox import scrape_stem, shown_text
 from .lost_snapshots import LostSnapshot, damage_of
@@ -103,9 +103,10 @@ def write_part(
     import pyarrow.parquet as pq
     table = scrape.rows.drop_columns("line").replace_schema_metadata(dict(about))
     repeated = [key for key in table.column_names if key != "product_id"]
-    with whole_part(part) as file:
+    with whole_part(half_written(part)) as file:
         pq.write_table(table, file, compression="zstd", row_group_size=ROWS_TOGETHER, use_dictionary=repeated,
                        column_encoding={"product_id": "DELTA_BYTE_ARRAY"})
+    half_written(part).replace(part)
 
 
 def write_snapshot(scrape: "Scrape", path: Path, about: Mapping[str, str]) -> None:
