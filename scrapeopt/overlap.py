@@ -100,8 +100,8 @@ class OverlapMatrix:
 
     def select(self, rows: np.ndarray) -> "OverlapMatrix":
         "The overlaps of some of the stores with each other, in that order."
-        pairs = np.ix_(rows, rows)
-        return OverlapMatrix(self.shared[pairs], self.equal[pairs], self.sold[rows])
+        shared, equal = (counts.take(rows, 0).take(rows, 1) for counts in (self.shared, self.equal))
+        return OverlapMatrix(shared, equal, self.sold[rows])
 
     def with_store(self, planes: PricePlanes, at: int) -> "OverlapMatrix":
         "With the store at position `at` of `planes` counted anew: it has a new snapshot, or is one more at the end."

@@ -251,10 +251,10 @@ def found_groups(
     "Found a group of each set of stores that price alike."
     if len(stores) < 2: return
     m = store_overlaps(ctx, stores)
-    labels, true = linked_labels(m, ctx.rule), m.true
+    labels = linked_labels(m, ctx.rule)
     for label in np.unique(labels):
         if (positions := np.flatnonzero(labels == label)).size < 2: continue
-        alike = true[np.ix_(positions, positions)]
+        alike = m.select(positions).true
         best, members = int(np.nanmean(alike, 1).argmax()), [stores[i] for i in positions]
         place = home_cluster(ctx.place, members)
         ctx.emit(GroupFounded, new_name(ctx.state, place), members=tuple(members), ambassador=members[best],

@@ -159,8 +159,9 @@ def unlikeness(
     least = overlaps.sold.min(initial=np.iinfo(np.int32).max)
     needed = rule.needed(least, least)  # of the two smallest; where that is all that is ever asked, of every pair
     if needed < rule.min_shared: needed = rule.needed(overlaps.sold[:, None], overlaps.sold[None, :])
-    unlike, enough = np.ones(overlaps.true.shape), overlaps.shared >= needed
-    return np.subtract(1, overlaps.true, out=unlike, where=enough, dtype=float)
+    unlike = 1 - overlaps.true.astype(float)
+    unlike[overlaps.shared < needed] = 1
+    return unlike
 
 # %% ../../nbs/grouping/linkage.ipynb #cd318d90
 SLACK = 1e-6  # of a mean True Overlap: more than float32 rounds off (6e-8), less than one price in 100,000 makes (1e-5)
@@ -183,13 +184,31 @@ def cut_joins(
     from scipy.cluster.hierarchy import fcluster
     return fcluster(joins, 1 - threshold + SLACK, "distance") if len(joins) else np.ones(1, np.int32)
 
+# %% ../../nbs/grouping/linkage.ipynb #b38c1d5c
+def linked_parts(
+    unlike: np.ndarray,  # (n, n) float64 of `unlikeness`
+    most: float,  # how far apart the stores of a pair may be
+) -> list[np.ndarray]:  # positions, by the first store of each part
+    "The stores that chains of near pairs connect: between two parts there is none."
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+    _, part = connected_components(csr_array(unlike <= most), directed=False)
+    return np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1])
+
 # %% ../../nbs/grouping/linkage.ipynb #04ce7587
 def linked_labels(
     overlaps: OverlapMatrix,  # of n stores whose snapshots are comparable, n > 0
     rule: MatchRule,
 ) -> np.ndarray:  # (n,) int labels from 1 on: stores that price alike have one label
     "Average linkage of True Overlap, cut at the rule's match threshold."
-    return cut_joins(average_linkage(unlikeness(overlaps, rule)), rule.match_threshold)
+    unlike, found = unlikeness(overlaps, rule), 0
+    labels = np.empty(len(unlike), np.int32)
+    for part in linked_parts(unlike, 1 - rule.match_threshold + SLACK):
+        alone = len(part) == 1  # most are, where the threshold tears all apart
+        sets = 1 if alone else cut_joins(average_linkage(unlike[np.ix_(part, part)]), rule.match_threshold)
+        labels[part] = found + sets
+        found += np.max(sets)
+    return labels
 
 # %% ../../nbs/grouping/linkage.ipynb #80448bcd
 @dataclass(frozen=True, eq=False)

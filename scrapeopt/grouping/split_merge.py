@@ -93,8 +93,8 @@ def regroup_by_evidence(
         labels = linked_labels(store_overlaps(ctx, judged), ctx.rule)
         sizes = np.bincount(labels)
         if sizes.max() < 2: continue  # nobody matches anybody: nobody speaks for the group
-        kept = [s for s, label in zip(judged, labels, strict=True) if label == sizes.argmax()]
-        for store in judged:
-            if store not in kept and ctx.state.groups[name].is_active: cast_out(ctx, name, store, kept[0])
+        stays = labels == sizes.argmax()
+        for i in np.flatnonzero(~stays):
+            if ctx.state.groups[name].is_active: cast_out(ctx, name, judged[i], judged[stays.argmax()])
     group_outliers(ctx)
     merge_alike(ctx, [name for name in names if ctx.state.groups[name].is_active])
