@@ -213,11 +213,9 @@ def complete_clusters(
 ) -> list[int]:  # in ascending order
     "The clusters whose discovery is complete. Raises `InputError` for a missing column."
     need_columns(stores, "store_id", "cluster")
-    begun = among(stores["store_id"], scraped)
-    flags = pd.DataFrame({"cluster": stores["cluster"].to_numpy(), "begun": begun,
-                          "done": begun | unreachable(stores, MAX_FAILURES)})
-    by_cluster = flags.groupby("cluster").agg({"begun": "any", "done": "all"})
-    return [int(cluster) for cluster in by_cluster.index[by_cluster.all(axis=1)] if cluster not in {-1, *formed}]
+    cluster, begun = stores["cluster"].to_numpy(np.int64), among(stores["store_id"], scraped)
+    unfinished = cluster[~begun & ~unreachable(stores, MAX_FAILURES)]
+    return np.setdiff1d(cluster[begun], [-1, *formed, *unfinished]).tolist()
 
 # %% ../nbs/01_discovery.ipynb #6e64637b
 def sync_cohorts(

@@ -115,12 +115,17 @@ MOVABLE = np.linspace(0.3, 1, 8)  # shares of lines that move: those tried
 HIGHEST = 3.0  # hazard of one midnight: at this 95 % of the lines that move have moved
 
 
-def _deal(h: np.ndarray, nights: np.ndarray, seen: np.ndarray, changed: np.ndarray, movable: float) -> np.ndarray:
-    "The hazards (7,) after `ROUNDS` rounds, for a share of lines that move."
-    exposed = nights.T @ seen * movable + PRIOR
+def _deal(
+    nights: np.ndarray,  # (pairs, 7) float64, midnights of each weekday in between
+    seen: np.ndarray,  # (pairs,) prices seen twice
+    changed: np.ndarray,  # (pairs,) those that changed
+) -> np.ndarray:  # (shares, 7) hazards, a row for each of `MOVABLE`
+    "The hazards after `ROUNDS` rounds, for all shares of lines that move at once."
+    h = np.full((len(MOVABLE), 7), PRIOR_RATE)
+    exposed = MOVABLE[:, None] * (seen @ nights) + PRIOR
     for _ in range(ROUNDS):
-        mass = np.maximum(nights @ h, 1e-9)
-        h = np.clip((h * (nights.T @ (changed / -np.expm1(-mass))) + PRIOR * PRIOR_RATE) / exposed, 1e-5, HIGHEST)
+        mass = np.maximum(h @ nights.T, 1e-9)
+        h = np.clip((h * (changed / -np.expm1(-mass) @ nights) + PRIOR * PRIOR_RATE) / exposed, 1e-5, HIGHEST)
     return h
 
 # %% ../../nbs/core/price_week.ipynb #ee10fcf9
@@ -133,16 +138,13 @@ def learn_price_week(
     first, length = np.append(first, 0), np.append(length, LONGEST)  # the prior
     seen = np.append(counts.seen[first[:-1], length[:-1]], PRIOR)
     changed = np.append(counts.changed[first[:-1], length[:-1]], PRIOR / 2)
-    nights = length[:, None] // 7 + ((np.arange(7) - first[:, None] - 1) % 7 < length[:, None] % 7)
-    best, found = -np.inf, PriceWeek()
-    for movable in MOVABLE:
-        h = _deal(np.full(7, PRIOR_RATE), nights, seen, changed, movable)
-        q = np.clip(movable * -np.expm1(-nights @ h), 1e-6, 1 - 1e-6)
-        likelihood = float(changed @ np.log(q) + (seen - changed) @ np.log(1 - q))
-        likelihood += PRIOR * float((PRIOR_RATE * np.log(h) - h).sum())  # a gamma prior on each hazard
-        if likelihood > best:
-            best, found = likelihood, PriceWeek(tuple(h.tolist()), float(movable), float(counts.seen.sum()))
-    return found
+    nights = length[:, None] // 7 + ((np.arange(7) - first[:, None] - 1) % 7 < length[:, None] % 7).astype(float)
+    hazards = _deal(nights, seen, changed)
+    q = np.clip(MOVABLE[:, None] * -np.expm1(-hazards @ nights.T), 1e-6, 1 - 1e-6)
+    likelihood = np.log(q) @ changed + np.log(1 - q) @ (seen - changed)
+    likelihood += PRIOR * (PRIOR_RATE * np.log(hazards) - hazards).sum(1)  # a gamma prior on each hazard
+    best = likelihood.argmax()
+    return PriceWeek(tuple(hazards[best].tolist()), float(MOVABLE[best]), float(counts.seen.sum()))
 
 # %% ../../nbs/core/price_week.ipynb #9a21db71
 CHANGE, QUIET = 0.4, 0.005  # expected hazard of the midnight of a known changeover, and of the other midnights

@@ -23,7 +23,7 @@ from ..grouping.evidence_context import LatestSnapshots
 from ..policies.base import Learned, Policy
 from ..policies.scrape_value import TokenBucket
 from ..policies.store_facts import COMPARED_WITHIN, groups_never_compared, store_facts
-from ..discovery import with_cohorts
+from ..discovery import among, with_cohorts
 from ..scheduler import ScrapeScheduler, joint_queue, round_size
 from .agents import BacktestSettings, Probe, Setting, Today, group_labels
 
@@ -106,11 +106,10 @@ def take_round(
     "Learn from a round of scrapes; what happened."
     whole = sort_out(c, scraped)
     stocked = {s for s, prices in whole.items() if (prices != NOT_SOLD).any()}
-    good, bad = (c.table["store_id"].isin(stores) for stores in (stocked, {*failed, *scraped} - stocked))
-    c.table.loc[bad, "failures"] += 1
-    c.table.loc[bad, "tried_at"] = now
-    c.table.loc[c.table["store_id"].isin(whole), "last_scraped"] = now
-    c.table.loc[good, ["failures", "tried_at"]] = 0, pd.NaT
+    good, bad, seen = (among(c.table["store_id"], stores) for stores in (stocked, {*failed, *scraped} - stocked, whole))
+    failures, tried, last = (c.table[name] for name in ("failures", "tried_at", "last_scraped"))
+    c.table = c.table.assign(failures=(failures + bad).mask(good, 0), last_scraped=last.mask(seen, now),
+                             tried_at=tried.mask(bad, now).mask(good, pd.NaT))
     c.beliefs.scrapes += len(scraped)
     c.stores_scraped += whole
     c.scrape_times += [now] * len(whole)
