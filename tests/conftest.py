@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 import templates
-from effort import SEARCHED
+from effort import FEW, SEARCHED
 from hypothesis import settings
 
 # `make test` tries the same cases every time; `make drills` looks for new ones. Busy machines are no failure.
-settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=FEW)
 settings.register_profile("search", deadline=None, max_examples=SEARCHED, print_blob=True)
 settings.load_profile("steady")
 
 ROOT = Path(__file__).parents[1]
+NOTHING_TO_SEE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # a pixel
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,8 +43,15 @@ def postgres(tmp_path_factory) -> str:
 def words_only(monkeypatch) -> None:
     "Reports without pictures and outlooks, which take longer than all that is said, and have tests of their own."
     report = pytest.importorskip("scrapeopt.analysis.report")
-    monkeypatch.setattr(report, "data_url", lambda *_: ("data:image/png;base64,", (700, 320)))
+    monkeypatch.setattr(report, "data_url", lambda *_: (NOTHING_TO_SEE, (700, 320)))
     monkeypatch.setattr(report, "known_outlooks", lambda *_: {})
+
+
+@pytest.fixture
+def no_outlooks(monkeypatch) -> None:
+    "`update-db` works no outlook out, for tests of what else it does; test_outlook has it do so."
+    update = pytest.importorskip("scrapeopt.update")
+    monkeypatch.setattr(update, "renew_outlooks", lambda *_: update.UpdateReport())
 
 
 @pytest.fixture(autouse=True)
