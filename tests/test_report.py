@@ -28,10 +28,7 @@ words_only = pytest.mark.usefixtures("words_only")
 
 def reported(folder):
     "Two companies, scraped in two weeks: the second scrapes audit what was served; and a report on them."
-    ws = small_chain.new_workspace(folder)
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    small_chain.scrape_in_two_days(ws, 1)
+    ws = small_chain.scraped_in_two_weeks(folder)
     write_report(ws, now=END)
     return ws
 
