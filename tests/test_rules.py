@@ -72,7 +72,7 @@ def test_R7_zones_whose_stores_lack_products_are_one_group_each_by_the_second_we
         if day >= 7: assert found == zones  # and nothing splits where nothing is split
 
 
-@pytest.mark.parametrize("policy", ["document", "delegated"])
+@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
 def test_R17_explain_says_why_a_store_has_no_group(tmp_path, policy):
     "A store that half follows its zone: the numbers of the nearest group, under both policies."
     ws = discovered(tmp_path, policy, 0.0)
