@@ -12,19 +12,20 @@ import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.cluster import DBSCAN
 
 from benchmarks.clock import warmed
-from benchmarks.ingest import in_turn
 from benchmarks.page import BLUE, GREEN, ORANGE, RED, ROOT, Row, asked, cell, duration, machine, save
 from scrapeopt.clustering import FEW, StoreClusterer, cluster_stores
 from scrapeopt.core.dbscan import dbscan_labels
 from scrapeopt.core.geo import EARTH_RADIUS_KM, unit_vectors
 from scrapeopt.core.plain_geo import known_cities
+
+if TYPE_CHECKING: from matplotlib.figure import Figure
 
 SEED, MIN_SAMPLES = 0, 5
 SPREAD_DEG, SPREAD_GROWS = 0.01, 0.35  # of stores around a town of 10,000; with which power of its people
@@ -38,6 +39,7 @@ class Sizes:
     sparse: tuple[int, float] = (1_000_000, 0.3)
     haversine: int = 100_000  # stores up to which the haversine tree is waited for
     cold: tuple[int, ...] = (5_000, 20_000, 50_000)  # stores, for a process that has loaded nothing yet
+    cold_rounds: int = 2  # the first may have to compile
     alone: tuple[tuple[str, int, float], ...] = (  # method, stores, eps: a process each
         ("cells", 1_000_000, 1), ("cells", 1_000_000, 20), ("chords", 1_000_000, 1), ("hdbscan", 10_000, 20),
         ("hdbscan", 100_000, 20), ("haversine hdbscan", 10_000, 20), ("cluster_stores", 10_000, 5),
@@ -45,7 +47,7 @@ class Sizes:
     rounds: int = 2
 
 
-QUICK = Sizes(clouds=((100, 50), (1_000, 20)), sparse=(2_000, 5), cold=(500,), rounds=2,
+QUICK = Sizes(clouds=((100, 50), (1_000, 20)), sparse=(2_000, 5), cold=(500,), cold_rounds=1, rounds=2,
               alone=(("cells", 2_000, 5), ("cluster_stores", 500, 20), ("cluster_stores", 1_000, 20)))
 
 
@@ -77,6 +79,7 @@ def by_cells(radians: np.ndarray, eps: float) -> np.ndarray: return dbscan_label
 
 def beside(stores: int, eps_km: float, sizes: Sizes) -> Row:
     "Ours and scikit-learn's, in turns; ends the run where labels differ."
+    from benchmarks.ingest import in_turn  # it loads much that the processes of their own can do without
     radians, eps = strewn(stores), eps_km / EARTH_RADIUS_KM
     peers = {"cells": by_cells, "chords": by_chords}
     if stores <= sizes.haversine: peers["haversine"] = by_haversine
@@ -153,7 +156,7 @@ print(time.process_time() - start)
 """
 
 
-def cold_start(stores: int) -> Row:
+def cold_start(stores: int, rounds: int) -> Row:
     "Processor time of the first call in a process: scikit-learn's haversine tree, and cells."
     row: Row = {"stores": stores}
     with tempfile.TemporaryDirectory() as folder:
@@ -162,8 +165,8 @@ def cold_start(stores: int) -> Row:
         for name, few in (("haversine", 10**9), ("cells", 0)):
             command = [sys.executable, "-c", COLD, str(path), str(few)]
             found = [float(subprocess.run(command, check=True, text=True, capture_output=True, cwd=ROOT).stdout)
-                     for _ in range(2)]
-            row[f"{name}_cpu_s"] = min(found)  # the first may have to compile
+                     for _ in range(rounds)]
+            row[f"{name}_cpu_s"] = min(found)
     return row
 
 
@@ -174,8 +177,9 @@ def exponent(rows: list[Row], column: str) -> float:
     return float(np.polyfit(n, y, 1)[0])
 
 
-def chart(results: dict) -> Figure:
+def chart(results: dict) -> "Figure":
     "Time over the number of stores; and memory and time of HDBSCAN and of the whole."
+    from matplotlib.figure import Figure
     fig = Figure(figsize=(7.5, 3.4), layout="constrained")
     left, right = fig.subplots(1, 2)
     rows = results["dbscan"]
@@ -286,7 +290,7 @@ def main(args: list[str] | None = None) -> None:
     rows = [beside(stores, eps_km, sizes) for stores, eps_km in sizes.clouds]
     results["grows"] = {name: exponent(rows, f"{name}_s") for name in ("cells", "chords")}
     keep(results | {"dbscan": rows}, given.out)
-    results["cold"] = [cold_start(n) for n in sizes.cold]
+    results["cold"] = [cold_start(n, sizes.cold_rounds) for n in sizes.cold]
     results["alone"] = [run_alone(*what) for what in sizes.alone]
     whole = [row for row in results["alone"] if row["method"] == "cluster_stores"]
     results["grows"]["cluster_stores"] = exponent(whole, "cpu_s")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 SEARCHED = 1000  # examples of a test that names no number, in drills
+FEW = 40  # the same in `make test`
 SHORT = 5  # `make test` tries one example of so many
 
 

@@ -89,6 +89,13 @@ def built_scraped(path: Path, policy: str) -> Workspace:
     return ws
 
 
+def built_two_weeks(path: Path, policy: str) -> Workspace:
+    "The workspace after two weeks: the scrapes of the second audit what was served."
+    ws = built_scraped(path, policy)
+    scrape_in_two_days(ws, 1)
+    return ws
+
+
 def new_workspace(path: Path, url: str | None = None, policy: str = "document") -> Workspace:
     "A workspace with the stores, clustered."
     return copy_of(built_new, path, policy) if url is None else built_new(path, policy, url)
@@ -97,6 +104,11 @@ def new_workspace(path: Path, url: str | None = None, policy: str = "document") 
 def scraped_once(path: Path, policy: str = "document") -> Workspace:
     "The workspace after a scrape of all stores, taken in."
     return copy_of(built_scraped, path, policy)
+
+
+def scraped_in_two_weeks(path: Path, policy: str = "document") -> Workspace:
+    "The workspace after two weeks: the scrapes of the second audit what was served."
+    return copy_of(built_two_weeks, path, policy)
 
 
 def update(path: str) -> None:

@@ -42,7 +42,7 @@ def evening(ws, twin):
 
 def lived(path, policy, seed):
     "A workspace after six weeks of a few scrapes a day, when it is, and the share right on the last 28 evenings."
-    twin = archetype_twin("state_zones", n_stores=36, n_products=120, seed=seed)
+    twin = archetype_twin("state_zones", n_stores=36, n_products=80, seed=seed)
     ws, days = make_workspace(path, {twin.chain.company: twin}, policy), []
     scrape(ws, twin, twin.stores.index)
     twin.advance(pd.Timedelta("24h"))

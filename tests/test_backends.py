@@ -21,7 +21,7 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-BUSY = TwinWorld(n_stores=12, n_products=60)
+BUSY = TwinWorld(n_stores=8, n_products=40)
 SWEEP = ({"small": BUSY}, ["round_robin", "document"], [1, 2], [0, 1])
 
 
@@ -89,15 +89,15 @@ def told_by(capsys, *words: str) -> str:
 def test_a_cluster_gives_what_one_process_gives(tmp_path, monkeypatch):
     (tmp_path / "cluster").mkdir()
     here, there = twins(tmp_path)
-    table, twin = sweep(*SWEEP, n_jobs=1, days=6), BUSY(0)
-    asked = twin, ["round_robin", "document"], 2, {"days": 6, "seed": 3}
+    table, twin = sweep(*SWEEP, n_jobs=1, days=3), BUSY(0)
+    asked = twin, ["round_robin", "document"], 2, {"days": 3, "seed": 3}
     local = replay_each(*asked)
     with dask_cluster(tmp_path / "cluster") as cluster:
         same_update(cluster, here, there)
         assert not parts(there)
         for name in ("prices.parquet", "prices.csv"): same_table(cluster, here, there, name)
         same_matrices(cluster, monkeypatch)
-        with work_on("dask", cluster.address): far, replays = sweep(*SWEEP, days=6), replay_each(*asked)
+        with work_on("dask", cluster.address): far, replays = sweep(*SWEEP, days=3), replay_each(*asked)
     pd.testing.assert_frame_equal(plain(far), plain(table))
     for a, b in zip(local, replays, strict=True):
         pd.testing.assert_frame_equal(a.daily, b.daily)
@@ -170,10 +170,10 @@ def test_where_no_worker_is_left_the_work_ends(tmp_path, monkeypatch):
             kill(cluster.workers[0])
     lost = pytest.raises(WorkersLost)
     with dask_cluster(tmp_path, workers=1) as cluster, lost, work_on("dask", cluster.address):
-        sweep(*SWEEP, days=6, cache=kept, track=last_goes)
+        sweep(*SWEEP, days=3, cache=kept, track=last_goes)
     first = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.json")}
     assert 0 < len(first) < 8
-    table = sweep(*SWEEP, days=6, cache=kept, n_jobs=1)
+    table = sweep(*SWEEP, days=3, cache=kept, n_jobs=1)
     assert {name: (kept / name).stat().st_mtime_ns for name in first} == first and len(list(kept.glob("*.json"))) == 8
     assert len(table) == 8 and table["score"].notna().all()
 

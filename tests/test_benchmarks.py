@@ -177,11 +177,11 @@ def test_a_panel_is_named_with_its_files(tmp_path):
 @pytest.mark.slow
 def test_a_tiny_leaderboard_is_measured(tmp_path, monkeypatch):
     "Every policy, every budget, failing and partial scrapes, and a panel beside the twins."
-    for name, days in (("DAYS", 14), ("WARMUP", 7)): monkeypatch.setattr(board, name, days)
+    for name, days in (("DAYS", 8), ("WARMUP", 4)): monkeypatch.setattr(board, name, days)
     prices = tmp_path / "shops.csv"
     pd.DataFrame([(s, p, f"2026-11-{d:02d}", 1 + d // 10) for s in "AB" for p in "xyz" for d in range(2, 30, 7)],
                  columns=["store", "product", "date", "price"]).to_csv(prices, index=False)
-    board.main(["--stores", "6", "--products", "30", "--seeds", "1", "--worlds", "uniform", "--jobs", "1",
+    board.main(["--stores", "5", "--products", "20", "--seeds", "1", "--worlds", "uniform", "--jobs", "1",
                 "--out", str(tmp_path), "--panels", str(prices)])
     rows = pd.DataFrame(json.loads((tmp_path / "leaderboard.json").read_text("utf-8"))["rows"])
     assert rows.groupby("world")["money"].nunique().to_dict() == {"uniform": 4, "shops": 4}

@@ -101,7 +101,7 @@ POINTS = [("to_quarantine", 1, True), ("write_part", 1, False), ("put_in_place",
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]
 
 
-@pytest.mark.parametrize(("name", "nth", "after"), one_in(3, POINTS), ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "nth", "after"), one_in(4, POINTS), ids=lambda v: str(v))
 def test_R9_killed_between_two_steps_and_run_again(undisturbed, tmp_path, name, nth, after):
     before, expected = undisturbed
     shutil.copytree(before, tmp_path / "ws")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 from effort import drilled
+from templates import copied
 
 pytest.importorskip("scrapy", reason="needs Scrapy: pip install -e '.[scrape]' in scrapeopt's folder")
 from scrapeopt.commands.example_spiders import API_SPIDER, SHELF_SPIDER
@@ -25,7 +26,7 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 AT = datetime(2026, 11, 2, 4, tzinfo=UTC)
-IMPATIENT = CrawlRules(delay_s=0, patience_s=20)
+IMPATIENT = CrawlRules(delay_s=0, patience_s=4)
 SLACK_S = 0.005  # of the clock; what a machine delays comes on top of a pause, not off it
 
 
@@ -93,11 +94,11 @@ def test_with_faults_no_store_is_lost_in_silence_and_no_rule_is_broken(tmp_path)
     "The pause that robots.txt asks for is longer than the settings'; now and then the shop says 429."
     rules = ShopRules(crawl_delay=0.08, limit=RateLimit(rate=5, burst=8), seed=3,
                       faults={"500": .04, "truncated": .03, "blocked": .03})
-    report, visits = crawl_with_faults(tmp_path, 6, 200, rules, CrawlRules(delay_s=0.03, patience_s=30), workers=3)
+    report, visits = crawl_with_faults(tmp_path, 4, 150, rules, CrawlRules(delay_s=0.03, patience_s=30), workers=3)
     assert faults_seen(visits) >= {"500", "blocked"} and any(v.status == 429 for v in visits)
     assert not [b.words for b in breaches(visits, 0.03, SLACK_S)]
     assert not [b.words for b in breaches(visits[len(visits) // 4:], 0.08, SLACK_S)]  # robots.txt is known by then
-    assert report.requests >= len(visits) * 0.9 and len(report.done) >= 5
+    assert report.requests >= len(visits) * 0.9 and len(report.done) >= 3
 
 
 @pytest.mark.drill
@@ -160,17 +161,23 @@ def scraper(tmp_path, body):
     return f"{sys.executable} {tmp_path}/scraper.py {{store_id}} {{output}}"
 
 
+def known_stores(folder):
+    "The folder of `known`."
+    folder.mkdir()
+    twin = chain(folder, 3)
+    ws = workspace(folder / "ws", twin)
+    for store, factor in (("C001", 1), ("C002", 1), ("C003", 2)): (folder / store).write_text(
+        shelf(factor + k for k in range(300)))
+    assert len(scrape_queue(ws, tasks(twin), scraper(folder, "out.write_text((here / store).read_text())"),
+                            progress=False).done) == 3
+    update_db(ws)
+    ws.engine.dispose()
+
+
 @pytest.fixture
 def known(tmp_path):
     "A workspace in which C001 and C002 price alike, and C003 differs; each has 300 products."
-    twin = chain(tmp_path, 3)
-    ws = workspace(tmp_path / "ws", twin)
-    for store, factor in (("C001", 1), ("C002", 1), ("C003", 2)): (tmp_path / store).write_text(
-        shelf(factor + k for k in range(300)))
-    assert len(scrape_queue(ws, tasks(twin), scraper(tmp_path, "out.write_text((here / store).read_text())"),
-                            progress=False).done) == 3
-    update_db(ws)
-    return ws
+    return Workspace.open(copied(known_stores, tmp_path) / "ws")
 
 
 def test_the_same_page_for_stores_that_differed_is_believed_of_none(known, tmp_path):
@@ -225,8 +232,8 @@ def test_time_in_line_does_not_count_but_does_not_last_for_ever(known, tmp_path)
     body = "progress = pathlib.Path(sys.argv[3])\n" \
            "progress.write_text(json.dumps({'waited_s': 1e6, 'requests': 29}))\ntime.sleep(SLEEP)\n" \
            "out.write_text((here / store).read_text())"
-    command = scraper(tmp_path, body.replace("SLEEP", "4")) + " {progress_file}"
-    report = scrape_queue(known, tasks_of("C001"), command, retries=0, timeout_s=3.0, progress=False)
+    command = scraper(tmp_path, body.replace("SLEEP", "2.5")) + " {progress_file}"
+    report = scrape_queue(known, tasks_of("C001"), command, retries=0, timeout_s=1.5, progress=False)
     assert len(report.done) == 1 and report.requests == 29
     command = scraper(tmp_path, body.replace("SLEEP", "60")) + " {progress_file}"
     report = scrape_queue(known, tasks_of("C001"), command, retries=0, timeout_s=.2, progress=False)
@@ -236,7 +243,7 @@ def test_time_in_line_does_not_count_but_does_not_last_for_ever(known, tmp_path)
 ODD_IDS = ("../../etc/passwd", "a;rm -rf ~", "$(touch x)", "-rf", "p,1", "{output}", "%s", "ä\u2028b", "'\"")
 
 
-@pytest.mark.parametrize("name", ["shelf.py:ShelfSpider", "api.py:ApiSpider"])
+@pytest.mark.parametrize("name", ["shelf.py:ShelfSpider", drilled("api.py:ApiSpider")])
 def test_a_spot_check_has_a_line_for_each_product_and_no_id_is_more_than_an_id(tmp_path, monkeypatch, name):
     twin = chain(tmp_path, 1)
     ws, here = workspace(tmp_path / "ws", twin), sorted(path.name for path in tmp_path.iterdir())
@@ -266,15 +273,16 @@ def test_what_cannot_be_spot_checked_says_so(known, tmp_path):
 
 
 def test_a_run_that_is_killed_ends_as_one_that_is_not_and_scrapes_no_store_twice(tmp_path):
-    twin = chain(tmp_path, 4)
+    "It ends with what the shop sells, as a run does that nobody kills."
+    twin = chain(tmp_path, 3, 120)
     log, spider = tmp_path / "visits.jsonl", f"{tmp_path / 'shelf.py'}:ShelfSpider"
-    words = [sys.executable, "-m", "scrapeopt.cli", "scrape", "-n", "4", "--json", "--spider", spider, "-w"]
-    ws, whole = workspace(tmp_path / "ws", twin), workspace(tmp_path / "whole", twin)
+    words = [sys.executable, "-m", "scrapeopt.cli", "scrape", "-n", "3", "--json", "--spider", spider, "-w"]
+    ws = workspace(tmp_path / "ws", twin)
     with serving(tmp_path / "twin", at=AT, log=log) as url:
         env = os.environ | {"SHOP": url, "SCRAPEOPT_DELAY_S": "0.05", "SCRAPEOPT_WORKERS": "2"}
         first = subprocess.Popen([*words, str(ws.path)], env=env, stdout=subprocess.PIPE)
         until = time.monotonic() + 60
-        while len(landed(ws)) < 2 and time.monotonic() < until: time.sleep(0.02)
+        while not landed(ws) and time.monotonic() < until: time.sleep(0.02)
         first.send_signal(signal.SIGKILL)
         first.communicate()
         done, killed_at = set(landed(ws)), datetime.now(UTC)
@@ -282,13 +290,12 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not_and_scrapes_no_store_twice
         late = [v.path for v in read_visits(log) if (v.time - killed_at).total_seconds() > 1]
         second = subprocess.run([*words, str(ws.path)], env=env, capture_output=True, text=True, check=True)
         asked_again = {v.store for v in read_visits(log) if v.time > killed_at and v.path != "/robots.txt"} & done
-        subprocess.run([*words, str(whole.path)], env=env, capture_output=True, check=True)
-    assert 2 <= len(done) < 4 and not late
+    assert 1 <= len(done) < 3 and not late
     told = json.loads(second.stdout)
-    assert {t["store_id"] for t in told["resumed"]} == done and len(told["scraped"]) == 4 - len(done)
+    assert {t["store_id"] for t in told["resumed"]} == done and len(told["scraped"]) == 3 - len(done)
     assert not asked_again
-    assert all(len(files) == 1 for files in landed(ws).values()) and landed(ws) == landed(whole)
+    assert landed(ws) == {str(store): [sold(twin, store)] for store in twin.stores.index}
     parts = {path.parent.name for path in ws.path.glob("inbox/**/*.part")}
     assert parts <= done  # of a store that had just landed; they go with its next scrape
-    for home in (ws, whole): update_db(home)
-    assert ws.newest("Coles").prices.tolist() == whole.newest("Coles").prices.tolist()
+    taken = update_db(ws)
+    assert (taken.files, taken.partial, taken.quarantined, taken.problems) == (3, 0, 0, ())

@@ -25,18 +25,13 @@ from scrapeopt.storage.folders import folder_name
 from scrapeopt.storage.settings import read_settings
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.twin import archetype_twin
-from scrapeopt.update import update_db
 from scrapeopt.widgets import budget_tab, cluster_tab, group_tab, overlap_tab
 from scrapeopt.widgets.tab_panel import shared_of
 from scrapeopt.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("dashboard") / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    return ws
+def workspace(tmp_path_factory): return small_chain.scraped_once(tmp_path_factory.mktemp("dashboard") / "ws")
 
 
 def all_open(dashboard):
@@ -271,7 +266,7 @@ def test_a_move_of_eps_km_draws_marks_only(workspace, calls):
 
 
 def test_pairs_are_compared_once_for_each_choice(calls):
-    panels = all_open(Dashboard(archetype_twin("state_zones", n_stores=30, n_products=200)))
+    panels = all_open(Dashboard(archetype_twin("state_zones", n_stores=12, n_products=80)))
     overlap = panels["Overlap"].controls
     calls.clear()
     for _ in range(2): moves(overlap.masked, [True, False])
@@ -282,7 +277,7 @@ def test_pairs_are_compared_once_for_each_choice(calls):
 
 
 def test_backtests_are_counted_and_kept():
-    panel = BudgetPanel(shared_of(view_of_world(archetype_twin("uniform", n_stores=8, n_products=40))), n_jobs=1)
+    panel = BudgetPanel(shared_of(view_of_world(archetype_twin("uniform", n_stores=4, n_products=20))), n_jobs=1)
     panel.activate()
     panel.button.click()
     panel.thread.join(300)

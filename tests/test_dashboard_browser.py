@@ -16,7 +16,6 @@ import small_chain
 
 from scrapeopt.storage.folders import folder_name
 from scrapeopt.storage.settings import read_settings
-from scrapeopt.update import update_db
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: pip install jupyterlab")
@@ -156,11 +155,7 @@ def story(here): return here.locator(".said .heading").first
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("dashboard") / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    return ws
+def workspace(tmp_path_factory): return small_chain.scraped_once(tmp_path_factory.mktemp("dashboard") / "ws")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +170,12 @@ def chromium():
 @pytest.fixture(scope="module")
 def address(workspace, home):
     with jupyterlab(workspace.path, home) as started: yield started
+
+
+@pytest.fixture(scope="module")
+def page(address, chromium, home):
+    "A page on a desk, for tests that look at one tab each: to open it takes longer than what they do."
+    with opened(address, chromium, home) as it: yield it
 
 
 def overflow(page):
@@ -220,128 +221,123 @@ def test_every_panel_fits_and_follows_the_theme(address, chromium, home, width, 
         assert not found, "\n".join(found)
 
 
-def test_the_worst_problem_is_whole_and_the_others_open_by_keyboard(address, chromium, home):
-    with opened(address, chromium, home) as page:
-        box = page.locator(f"{DESK} .odd")
-        box.locator("li").first.wait_for()
-        shown = box.locator("li:visible")
-        assert box.evaluate("e => e.scrollHeight <= e.clientHeight + 1") and "What to do" in shown.first.inner_text()
-        more = box.locator("details > summary")
-        if not more.count(): return
-        assert shown.count() == 1
-        more.focus()
-        page.keyboard.press("Enter")
-        wait_until(lambda: f"and {shown.count() - 1} more" == more.inner_text(), "the others do not open")
+def test_the_worst_problem_is_whole_and_the_others_open_by_keyboard(page):
+    box = page.locator(f"{DESK} .odd")
+    box.locator("li").first.wait_for()
+    shown = box.locator("li:visible")
+    assert box.evaluate("e => e.scrollHeight <= e.clientHeight + 1") and "What to do" in shown.first.inner_text()
+    more = box.locator("details > summary")
+    if not more.count(): return
+    assert shown.count() == 1
+    more.focus()
+    page.keyboard.press("Enter")
+    wait_until(lambda: f"and {shown.count() - 1} more" == more.inner_text(), "the others do not open")
 
 
-def test_mouse_and_keyboard_open_the_same_story(address, chromium, home):
-    with opened(address, chromium, home, 1024, "dark") as page:
-        here = panel(page, "Clusters")
-        here.locator(".live-canvas .bk-Figure:visible").first.wait_for()
-        page.wait_for_timeout(500)
-        x, y = min(stores_on(page, 0).items())[1]
-        page.mouse.move(x, y)
-        page.locator(".bk-Tooltip").first.wait_for(state="attached")  # the pointer is told the name
-        layers = page.evaluate("""['bk-Tooltip', 'bk-Menu'].map(name => {
-            const e = document.querySelector('.' + name) ?? document.body.appendChild(document.createElement('div'))
-            e.classList.add(name)
-            return +getComputedStyle(e).zIndex })""")
-        assert layers[0] < layers[1]  # a menu that is open lies over it
-        page.mouse.click(x, y)
-        story(here).wait_for()
-        told = story(here).inner_text()
-        here.get_by_role("button", name="Close the story").click()
-        story(here).wait_for(state="detached")
-        search = here.get_by_label("find a store")
-        search.focus()
-        page.keyboard.type(told.split()[0])
-        page.keyboard.press("Enter")
-        story(here).wait_for()
-        assert story(here).inner_text() == told
-        assert "Last scraped" in here.locator(".said").first.inner_text()
-        here.get_by_label("map of").select_option(label="all stores")
-        wait_until(lambda: page.evaluate(FOUND) == told.split()[0], "the store that was found is not marked")
-        search.fill("nowhere at all")
-        search.press("Enter")
-        here.get_by_text("no store is called so").wait_for()
+def test_mouse_and_keyboard_open_the_same_story(page):
+    here = panel(page, "Clusters")
+    here.locator(".live-canvas .bk-Figure:visible").first.wait_for()
+    page.wait_for_timeout(500)
+    x, y = min(stores_on(page, 0).items())[1]
+    page.mouse.move(x, y)
+    page.locator(".bk-Tooltip").first.wait_for(state="attached")  # the pointer is told the name
+    layers = page.evaluate("""['bk-Tooltip', 'bk-Menu'].map(name => {
+        const e = document.querySelector('.' + name) ?? document.body.appendChild(document.createElement('div'))
+        e.classList.add(name)
+        return +getComputedStyle(e).zIndex })""")
+    assert layers[0] < layers[1]  # a menu that is open lies over it
+    page.mouse.click(x, y)
+    story(here).wait_for()
+    told = story(here).inner_text()
+    here.get_by_role("button", name="Close the story").click()
+    story(here).wait_for(state="detached")
+    search = here.get_by_label("find a store")
+    search.focus()
+    page.keyboard.type(told.split()[0])
+    page.keyboard.press("Enter")
+    story(here).wait_for()
+    assert story(here).inner_text() == told
+    assert "Last scraped" in here.locator(".said").first.inner_text()
+    here.get_by_label("map of").select_option(label="all stores")
+    wait_until(lambda: page.evaluate(FOUND) == told.split()[0], "the store that was found is not marked")
+    search.fill("nowhere at all")
+    search.press("Enter")
+    here.get_by_text("no store is called so").wait_for()
 
 
-def test_the_keyboard_moves_sliders_saves_and_undoes(address, chromium, home, workspace):
+def test_the_keyboard_moves_sliders_saves_and_undoes(page, workspace):
     file = workspace.path / "scrapeopt.toml"
     before = file.read_text()
-    with opened(address, chromium, home) as page:
-        here = panel(page, "Clusters")
-        slider(here, "eps_km").focus()
-        start = int(readout(here, "eps_km").inner_text())
-        for _ in range(7): page.keyboard.press("ArrowRight")
-        here.get_by_text(f"+eps_km = {start + 7} ").wait_for()  # not 26.999999999999996
-        for name in ("Save to scrapeopt.toml", "Undo"):
-            press = here.get_by_role("button", name=name, exact=True)
-            press.focus()
-            page.keyboard.press("Space")
-            here.locator(".good", has_text="Saved" if name.startswith("Save") else "Undone").wait_for()
-            if name == "Undo": continue
-            after = file.read_text()
-            changed = [line for line in after.splitlines() if line not in before.splitlines()]
-            assert len(changed) == 1 and changed[0].startswith(f"eps_km = {start + 7} "), changed
-            assert read_settings(file).eps_km == start + 7
+    here = panel(page, "Clusters")
+    slider(here, "eps_km").focus()
+    start = int(readout(here, "eps_km").inner_text())
+    for _ in range(7): page.keyboard.press("ArrowRight")
+    here.get_by_text(f"+eps_km = {start + 7} ").wait_for()  # not 26.999999999999996
+    for name in ("Save to scrapeopt.toml", "Undo"):
+        press = here.get_by_role("button", name=name, exact=True)
+        press.focus()
+        page.keyboard.press("Space")
+        here.locator(".good", has_text="Saved" if name.startswith("Save") else "Undone").wait_for()
+        if name == "Undo": continue
+        after = file.read_text()
+        changed = [line for line in after.splitlines() if line not in before.splitlines()]
+        assert len(changed) == 1 and changed[0].startswith(f"eps_km = {start + 7} "), changed
+        assert read_settings(file).eps_km == start + 7
     assert file.read_text() == before
 
 
-def test_every_control_of_the_overlap_answers(address, chromium, home, workspace):
-    with opened(address, chromium, home) as page:
-        here = panel(page, "Overlap")
-        window = here.get_by_label("window")  # a choice: there is nothing to type
-        window.select_option(label="24 h")
-        here.get_by_text("+window_hours = 24").wait_for()
-        for name in ("threshold", "range"):
-            slider(here, name).focus()
-            was = readout(here, name).inner_text()
-            page.keyboard.press("ArrowLeft")
-            wait_until(lambda name=name, was=was: slider(here, name).get_attribute("aria-valuetext") ==
-                       f"{float(readout(here, name).inner_text()):g}", "the value text is not the value that is seen")
-            assert slider(here, name).get_attribute("aria-label") == name
-            wait_until(lambda name=name, was=was: readout(here, name).inner_text() != was, f"{name} does not move")
-        here.get_by_text("+match_threshold").wait_for()
-        here.get_by_label("beside the groups in force").check()
-        wait_until(lambda: any("As the sliders stand" in c for c in captions(here)) and
-                   any(c.startswith("The groups in force") for c in captions(here)), lambda: str(captions(here)))
-        here.get_by_role("button", name="As in force").click()
-        here.get_by_text("Nothing new to save.").wait_for()
-        here.get_by_role("button", name="Use the suggestion").click()
-        here.get_by_label("mask store-priced lines").check()
-        category = here.get_by_label("category")
-        category.select_option(index=1)
-        here.get_by_label("map of").select_option(label="all stores")
-        company = folder_name(sorted(small_chain.ZONES)[0])
-        for button, file in (("Export table (CSV)", f"{company}-overlap.csv"),
-                             ("Export pictures (PNG)", f"{company}-overlap-map.png")):
-            here.get_by_role("button", name=button).click()
-            wait_until((workspace.path / "exports" / file).is_file, f"{file} is not written")
-        here.get_by_text("Written: exports/").wait_for()
+def test_every_control_of_the_overlap_answers(page, workspace):
+    here = panel(page, "Overlap")
+    window = here.get_by_label("window")  # a choice: there is nothing to type
+    window.select_option(label="24 h")
+    here.get_by_text("+window_hours = 24").wait_for()
+    for name in ("threshold", "range"):
+        slider(here, name).focus()
+        was = readout(here, name).inner_text()
+        page.keyboard.press("ArrowLeft")
+        wait_until(lambda name=name, was=was: slider(here, name).get_attribute("aria-valuetext") ==
+                   f"{float(readout(here, name).inner_text()):g}", "the value text is not the value that is seen")
+        assert slider(here, name).get_attribute("aria-label") == name
+        wait_until(lambda name=name, was=was: readout(here, name).inner_text() != was, f"{name} does not move")
+    here.get_by_text("+match_threshold").wait_for()
+    here.get_by_label("beside the groups in force").check()
+    wait_until(lambda: any("As the sliders stand" in c for c in captions(here)) and
+               any(c.startswith("The groups in force") for c in captions(here)), lambda: str(captions(here)))
+    here.get_by_role("button", name="As in force").click()
+    here.get_by_text("Nothing new to save.").wait_for()
+    here.get_by_role("button", name="Use the suggestion").click()
+    here.get_by_label("mask store-priced lines").check()
+    category = here.get_by_label("category")
+    category.select_option(index=1)
+    here.get_by_label("map of").select_option(label="all stores")
+    company = folder_name(sorted(small_chain.ZONES)[0])
+    for button, file in (("Export table (CSV)", f"{company}-overlap.csv"),
+                         ("Export pictures (PNG)", f"{company}-overlap-map.png")):
+        here.get_by_role("button", name=button).click()
+        wait_until((workspace.path / "exports" / file).is_file, f"{file} is not written")
+    here.get_by_text("Written: exports/").wait_for()
 
 
-def test_groups_of_another_day_and_whom_a_threshold_moves(address, chromium, home):
-    with opened(address, chromium, home) as page:
-        here = panel(page, "Groups")
-        here.get_by_text("is the threshold in force").wait_for()
-        slider(here, "what if").focus()
-        page.keyboard.press("End")
-        here.get_by_text("would leave").first.wait_for()
-        group = here.get_by_label("group", exact=True)
-        if group.locator("option").count() > 1: group.select_option(index=1)
-        day = page.locator(f"{DESK} input[type=date]")
-        day.fill("2020-01-01")  # long before anything was known
-        day.press("Tab")
-        page.get_by_text("As it was known at the end of Wednesday, 01 January 2020").wait_for()
-        page.get_by_text("Nothing was known on").wait_for()
-        page.get_by_role("button", name="Now", exact=True).click()
-        page.get_by_text("is the threshold in force").wait_for()
-        company = page.locator(f"{DESK} select").first
-        company.select_option(index=1)
-        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
-        page.get_by_role("button", name="Read again").click()
-        page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
+def test_groups_of_another_day_and_whom_a_threshold_moves(page):
+    here = panel(page, "Groups")
+    here.get_by_text("is the threshold in force").wait_for()
+    slider(here, "what if").focus()
+    page.keyboard.press("End")
+    here.get_by_text("would leave").first.wait_for()
+    group = here.get_by_label("group", exact=True)
+    if group.locator("option").count() > 1: group.select_option(index=1)
+    day = page.locator(f"{DESK} input[type=date]")
+    day.fill("2020-01-01")  # long before anything was known
+    day.press("Tab")
+    page.get_by_text("As it was known at the end of Wednesday, 01 January 2020").wait_for()
+    page.get_by_text("Nothing was known on").wait_for()
+    page.get_by_role("button", name="Now", exact=True).click()
+    page.get_by_text("is the threshold in force").wait_for()
+    company = page.locator(f"{DESK} select").first
+    company.select_option(index=1)
+    page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
+    page.get_by_role("button", name="Read again").click()
+    page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
 
 
 OFF_AND_BACK = """async () => {  // another frame comes, and before it is drawn the picture is off the page for a while
@@ -359,21 +355,19 @@ OFF_AND_BACK = """async () => {  // another frame comes, and before it is drawn 
 
 
 @pytest.mark.parametrize("ms", [drilled(0), 400])
-def test_a_picture_taken_off_the_page_is_drawn_when_it_is_back(address, chromium, home, ms):
-    with opened(address, chromium, home) as page:
-        here = panel(page, "Clusters")
-        drawn = here.locator(".live-canvas .bk-Figure:visible").first
-        drawn.wait_for()
-        assert page.evaluate(OFF_AND_BACK.replace("MS", str(ms)))
-        drawn.wait_for()
+def test_a_picture_taken_off_the_page_is_drawn_when_it_is_back(page, ms):
+    here = panel(page, "Clusters")
+    drawn = here.locator(".live-canvas .bk-Figure:visible").first
+    drawn.wait_for()
+    assert page.evaluate(OFF_AND_BACK.replace("MS", str(ms)))
+    drawn.wait_for()
 
 
-def test_long_work_is_cancelled(address, chromium, home):
-    with opened(address, chromium, home) as page:
-        here = panel(page, "Budget")
-        here.get_by_role("button", name="Measure").click()
-        cancel = here.get_by_role("button", name="Cancel")
-        assert cancel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
-        cancel.click()
-        here.get_by_text("Stopped: cancelled after").wait_for(timeout=180_000)
-        assert here.get_by_role("button", name="Measure").is_enabled()
+def test_long_work_is_cancelled(page):
+    here = panel(page, "Budget")
+    here.get_by_role("button", name="Measure").click()
+    cancel = here.get_by_role("button", name="Cancel")
+    assert cancel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    cancel.click()
+    here.get_by_text("Stopped: cancelled after").wait_for(timeout=180_000)
+    assert here.get_by_role("button", name="Measure").is_enabled()

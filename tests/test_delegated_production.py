@@ -28,7 +28,7 @@ from scrapeopt.update import UpdateReport, update_db
 from scrapeopt.storage.repository import save_events
 from scrapeopt.workspace import Workspace
 
-W, DAYS, PER_DAY = "Woolworths", 17, 2
+W, DAYS, PER_DAY = "Woolworths", 10, 2
 START = pd.Timestamp("2026-11-03 03:00", tz="UTC")  # a Tuesday, 11:00 in Perth
 
 
@@ -124,7 +124,7 @@ def test_the_state_is_what_its_events_tell(lived):
 def test_delegated_is_the_default_of_new_workspaces_alone(lived, tmp_path):
     queues = lived["delegated"][1]
     plain = open_workspace(tmp_path / "ws", None)
-    assert (plain.settings.policy, live(plain, 8)[0]) == ("delegated", queues[:8])
+    assert (plain.settings.policy, live(plain, 4)[0]) == ("delegated", queues[:4])
     file = plain.path / "scrapeopt.toml"
     file.write_text(file.read_text().replace('policy = "delegated"', ""))  # as it was written before there was a choice
     assert Workspace.open(plain.path).settings.policy == "document"
@@ -387,7 +387,7 @@ def test_R13_the_queue_goes_by_doubt(lived):
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory):
     "A workspace and the agent of a backtest, fed with the same scrapes: what both served, day by day."
-    world = archetype_twin("state_zones", n_stores=40, n_products=300, seed=1)
+    world = archetype_twin("state_zones", n_stores=24, n_products=150, seed=1)
     ws = new_workspace(tmp_path_factory.mktemp("beside") / "ws", "delegated", f"[companies.{W}]",
                        'timezone = "Australia/Sydney"')
     ws.import_stores(world.stores.reset_index(names="store_id"))
@@ -395,14 +395,14 @@ def beside(tmp_path_factory):
     settings, stores = BacktestSettings(timezone="Australia/Sydney"), world.stores.sort_index()
     agent = PolicyAgent(delegated, Setting(stores, world.products, settings.window, settings, 0))
     order, batch, days = stores.index.get_indexer(world.stores.index), list(world.stores.index), []
-    for _ in range(22):
+    for _ in range(13):
         got = {store: world.scrape(store) for store in batch}
         for store in batch: land(ws, world, store)
         update_db(ws, now=world.now)
         agent.take_in(world.now, got)
         days.append((world.truth(), served_by(ws, world), [table[order] for table in agent.served(world.now)]))
         world.advance(pd.Timedelta("1D"))
-        batch = [task.store_id for task in ws.queue(6, now=world.now)]
+        batch = [task.store_id for task in ws.queue(4, now=world.now)]
     return ws, agent, days
 
 

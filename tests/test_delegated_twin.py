@@ -46,18 +46,18 @@ def spent_until_settled(archetype, size, seed, days=84):
 
 
 def test_R13_a_split_is_found_within_two_price_weeks():
-    groups, share = halves({"n_stores": 48, "n_products": 150}, seed=0)
+    groups, share = halves({"n_stores": 32, "n_products": 100}, seed=0)
     assert len(set(groups)) == 2 and share > 0.7, (groups, share)
 
 
 def test_R13_nothing_is_split_where_nothing_splits():
-    world = archetype_twin("state_zones", n_stores=48, n_products=150, seed=0, moving=0)
-    start, found = world.now, run(world, 56)
+    world = archetype_twin("state_zones", n_stores=32, n_products=100, seed=0, moving=0)
+    start, found = world.now, run(world, 49)
     assert not false_splits(found, start + 4 * WEEK) and found.ari > 0.99
 
 
 def test_R13_discovery_is_part_of_the_game():
-    spent, allowed, steady = spent_until_settled("dominicks", {"n_stores": 48, "n_products": 150}, seed=0, days=56)
+    spent, allowed, steady = spent_until_settled("dominicks", {"n_stores": 32, "n_products": 100}, seed=0, days=49)
     assert spent <= 1.1 * allowed and steady > 0.95, (spent, allowed, steady)
 
 

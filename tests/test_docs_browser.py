@@ -22,11 +22,11 @@ TWO = [WAYS[2], WAYS[1]]  # both widths and both schemes
 
 
 def visits() -> dict[str, Sequence[tuple[int, str]]]:
-    """In which ways axe-core looks at a page: the front page in all four, one page in twelve and each of a kind in two,
-    one in three in one or the other; of the source code one page in 24, which is only opened. `make drills` looks at
+    """In which ways axe-core looks at a page: the front page in all four, one page in 24 and each of a kind in two,
+    one in six in one or the other; of the source code one page in 24, which is only opened. `make drills` looks at
     all pages in all ways."""
-    one = {page: [TWO[k % 2]] for k, page in enumerate(READ[::3])}
-    two = dict.fromkeys([*READ[::12], *sorted(ONE_OF_A_KIND.intersection(READ))], TWO)
+    one = {page: [TWO[k % 2]] for k, page in enumerate(READ[::6])}
+    two = dict.fromkeys([*READ[::24], *sorted(ONE_OF_A_KIND.intersection(READ))], TWO)
     return one | two | {"index.html": WAYS} | dict.fromkeys(CODE[::24], ())
 
 

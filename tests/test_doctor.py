@@ -448,6 +448,7 @@ def test_mending_waits_for_its_turn(ws):
     assert kinds(ws) == ["lost"]
 
 
+@pytest.mark.usefixtures("words_only")
 @each_policy
 def test_a_healthy_workspace_stays_healthy_whatever_is_done(tmp_path, policy, capsys):
     ws = Workspace.create(tmp_path / "ws", policy=policy)

@@ -101,8 +101,8 @@ def test_a_store_that_has_left_is_a_stray_until_it_is_scraped():
 
 
 def test_the_clairvoyant_is_above_the_oracle_and_needs_a_world_that_tells():
-    world = archetype_twin("state_zones", 30, 120, seed=7, fail_rate=0.03, partial_rate=0.02, moving=0.3)
-    score = {p: backtest(world, p, budget=3, days=28, warmup_days=7).score for p in (*YARDSTICKS, "delegated")}
+    world = archetype_twin("state_zones", 20, 80, seed=7, fail_rate=0.03, partial_rate=0.02, moving=0.3)
+    score = {p: backtest(world, p, budget=2, days=17, warmup_days=7).score for p in (*YARDSTICKS, "delegated")}
     assert max(score, key=score.get) == "clairvoyant" and score["clairvoyant"] < 1
     with pytest.raises(InputError, match="has no method `price_parts`"):
         backtest(recorded(), "clairvoyant", budget=1, days=2)

@@ -1,6 +1,7 @@
 "The plain install does a cron machine's work; what it lacks is told in one sentence, with the command to type."
 import configparser
 import importlib.metadata
+import json
 import subprocess
 import sys
 
@@ -20,7 +21,18 @@ class Absent:
         if top in {modules!r}: raise ModuleNotFoundError(f"No module named {{top!r}}", name=top)
 sys.meta_path.insert(0, Absent())
 from scrapeopt.cli import main
-main()
+{run}
+"""
+# Several commands in a row, since it takes longer to begin than to do them: the code, the words, what was said.
+EACH = """
+import io, json
+from contextlib import redirect_stderr, redirect_stdout
+for words in json.loads(sys.argv[1]):
+    said, told, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(said), redirect_stderr(told):
+        try: main(words)
+        except SystemExit as e: code = e.code or 0
+    print(json.dumps([code, words, said.getvalue(), told.getvalue()]))
 """
 BEHIND = {"geopandas", "duckdb", "shapely", "rasterio", "PIL", "IPython", "traitlets", "geopy", "xyzservices"}
 MODULES = {extra.name: extra.modules for extra in EXTRAS}
@@ -36,7 +48,7 @@ EVERYTHING = frozenset().union(*MODULES.values()) | BEHIND
 
 def typed(ws, *words, without=EVERYTHING):
     "A command on a machine that lacks modules: its exit code, what it said, and what it complained of."
-    code = CHILD.format(modules=set(without))
+    code = CHILD.format(modules=set(without), run="main()")
     done = subprocess.run([sys.executable, "-c", code, *words, "-w", str(ws.path)], capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
@@ -54,8 +66,12 @@ def test_a_cron_machine_needs_no_extra(ws, tmp_path):
     scrape = ("scrape", "-n", "2", "--update", "--command", f"{sys.executable} {tmp_path}/scraper.py {{output}}")
     written = [("prices", "--out", str(tmp_path / f"p{kind}")) for kind in (".csv", ".parquet")]
     asked = [("update-db",), ("queue", "-n", "3"), ("status",), *written, scrape, ("tidy",)]
-    for words in [*((*words, *at) for words in asked), ("groups",), ("doctor",)]:
-        code, said, told = typed(ws, *words)
+    lines = [[*words, "-w", str(ws.path)] for words in [*((*words, *at) for words in asked), ("groups",), ("doctor",)]]
+    code = CHILD.format(modules=set(EVERYTHING), run=EACH)
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(lines)], capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [words for _, words, *_ in found] == lines
+    for code, words, said, told in found:
         assert code in (0, 2) and "Traceback" not in told and "not installed" not in told, (words, said, told)
         assert said, words
     assert (tmp_path / "p.parquet").stat().st_size > 1000
@@ -73,7 +89,7 @@ def test_what_is_missing_is_one_sentence_with_what_to_type(ws, words, extra, tmp
 
 
 def test_a_server_without_its_driver_is_one_sentence(tmp_path):
-    code = CHILD.format(modules=set(MODULES["postgres"]))
+    code = CHILD.format(modules=set(MODULES["postgres"]), run="main()")
     words = ["init", str(tmp_path / "ws"), "--db", "postgresql://somebody@127.0.0.1:1/prices"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == 2 and "[postgres]" in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -10,7 +10,9 @@ import tomllib
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from effort import drilled
 from small_chain import scraped_once
+from templates import copied
 
 from scrapeopt.analysis.next_steps import straddling
 from scrapeopt.cli import main
@@ -45,16 +47,10 @@ def shop(tmp_path, monkeypatch, capsys):
     return tmp_path / "shop"
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    "The example's folder."
-    return write_example(tmp_path_factory.mktemp("first") / "scrapeopt-example").folder
-
-
-@pytest.fixture(scope="module")
-def azulejo(example):
-    "The example's three weeks in a workspace, as its guide has it typed; and what each command printed."
-    said, folder = dict[str, str](), example.parent
+def guided(folder):
+    "The example, and its three weeks in a workspace, as its guide has it typed; and what each command printed."
+    folder.mkdir()
+    example, said = write_example(folder / "scrapeopt-example").folder, dict[str, str]()
     guide = (example / "README.txt").read_text().replace("\\\n", " ").splitlines()
     for line in (line.strip() for line in guide if line.startswith("  ")):
         if line.startswith("scrapeopt"): line = f"{sys.executable} -m scrapeopt.cli {line.removeprefix('scrapeopt ')}"
@@ -62,7 +58,21 @@ def azulejo(example):
         done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode in (0, 2) and not done.stderr.startswith(("Usage", "Traceback")), (line, done.stderr)
         said[line.split("scrapeopt.cli ")[-1].split()[0]] = done.stdout
-    return folder / "shop", said
+    (folder / "said.json").write_text(json.dumps(said))
+
+
+@pytest.fixture(scope="module")
+def first_hour(tmp_path_factory): return copied(guided, tmp_path_factory.mktemp("first") / "hour")
+
+
+@pytest.fixture(scope="module")
+def example(first_hour): return first_hour / "scrapeopt-example"
+
+
+@pytest.fixture(scope="module")
+def azulejo(first_hour):
+    "The workspace, and what each command printed."
+    return first_hour / "shop", json.loads((first_hour / "said.json").read_text())
 
 
 class TestImport:
@@ -234,7 +244,7 @@ class TestCompletion:
         assert done.stderr == "False\n"  # and with little to load
         return done.stdout
 
-    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    @pytest.mark.parametrize("shell", ["bash", drilled("zsh"), drilled("fish")])
     def test_names_come_from_the_workspace(self, shell, azulejo):
         path = azulejo[0]
         assert "Azulejo" in self.complete(f"scrapeopt prices -w {path} --company A", shell)

@@ -193,16 +193,16 @@ def play(path: Path, policy: str, seed: int, days: int) -> Life:
     return life
 
 
-@pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
-def test_thirty_days(tmp_path, policy):
-    life = play(tmp_path / "ws", policy, 1, 30)
-    assert life.ws.groups("Mart").active() and len(life.shown) > 60
+@pytest.mark.parametrize(("policy", "days"), [("delegated", 16), drilled("document", 30), drilled("delegated", 30)])
+def test_some_weeks(tmp_path, policy, days):
+    life = play(tmp_path / "ws", policy, 1, days)
+    assert life.ws.groups("Mart").active() and len(life.shown) > 2 * days
 
 
-@pytest.mark.parametrize("policy", ["document", drilled("delegated")])
-def test_the_days_around_a_switch(tmp_path, policy, monkeypatch):
-    monkeypatch.setattr("test_life.SWITCH", 12)
-    life = play(tmp_path / "ws", policy, 2, 24)
+@pytest.mark.parametrize(("policy", "switch"), [("document", 6), drilled("document", 12), drilled("delegated", 12)])
+def test_the_days_around_a_switch(tmp_path, policy, switch, monkeypatch):
+    monkeypatch.setattr("test_life.SWITCH", switch)
+    life = play(tmp_path / "ws", policy, 2, switch + 12)
     assert set(life.ws.prices(now=life.now)["currency"]) == {"EUR"}  # by now every store or its group was seen
 
 

@@ -40,6 +40,7 @@ def waiting(tmp_path):
     return ws.path
 
 
+@pytest.mark.usefixtures("no_outlooks")
 @pytest.mark.parametrize("words", [
     ("-v", "update-db", "--log-format", "json"), ("--log-format=json", "update-db", "--verbose"),
     ("--log-format", "json", "-v", "update-db")])
@@ -100,6 +101,7 @@ def test_help_stays_light_and_names_the_options():
 
 # ---- the run log -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.usefixtures("no_outlooks")
 def test_status_tells_what_ran(tmp_path, capfd):
     ws = scraped_once(tmp_path / "ws")
     ws.engine.dispose()
@@ -125,6 +127,7 @@ def test_a_run_that_was_killed_is_named_until_it_ran_again(tmp_path, capfd):
     assert "was killed" not in command(capfd, "status", "-w", ws.path)[1]
 
 
+@pytest.mark.usefixtures("no_outlooks")
 @pytest.mark.parametrize("sql", [
     "DROP TABLE run", "CREATE TRIGGER no BEFORE INSERT ON run BEGIN SELECT RAISE(ABORT, 'full'); END"])
 def test_a_log_that_cannot_be_written_stops_no_command(waiting, sql, capfd):

@@ -22,7 +22,6 @@ from scrapeopt.core.land import Window, land_outline
 from scrapeopt.core.map_drawing import PALETTE, draw_overview, frame_map
 from scrapeopt.analysis.group_map import AMBASSADOR, GROUP_OUTLIER, MEMBER, UNSCRAPED, group_styles, groups_frame
 from scrapeopt.analysis.group_map import plot_groups
-from scrapeopt.update import update_db
 from scrapeopt.analysis.web_map import background, draw_maps, groups_html, places_around
 from scrapeopt.storage.store_file import read_stores
 from scrapeopt.workspace import Workspace
@@ -31,11 +30,7 @@ mpl.use("Agg")
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("maps") / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    return ws
+def workspace(tmp_path_factory): return small_chain.scraped_once(tmp_path_factory.mktemp("maps") / "ws")
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +168,7 @@ def test_rings_have_the_colour_of_text(scheme):
 
 def test_tiles_become_part_of_page_and_picture(workspace, tiles, tmp_path):
     url, asked = tiles
-    drawn = draw_maps(workspace, out=tmp_path, basemap=url)
+    drawn = draw_maps(workspace, "Woolworths", out=tmp_path, basemap=url)
     assert asked and all(p.stat().st_size > 10_000 for p in drawn)
     page = drawn[-1].read_text(encoding="utf-8")
     assert 'data-layer="background"' in page and "data:image/png;base64," in page
@@ -293,6 +288,7 @@ def test_names_of_stores_are_text_on_the_page(tmp_path, workspace):
 
 
 @given(st.floats(-60, 60), st.floats(-180, 180), st.floats(0.01, 20))
+@examples(100)
 def test_places_lie_around_the_stores(lat, lon, span):
     found = places_around(np.array([lat, lat + span]), np.array([lon, lon + span]))
     assert len(found) <= 24
@@ -310,4 +306,5 @@ def test_real_chains_are_drawn(shared_data, tmp_path):
                           role=np.where(stores["cluster"] >= 0, MEMBER, GROUP_OUTLIER))
     page = groups_html(frame, tmp_path / "au.html")
     assert page.stat().st_size < 4e6
-    assert all(f'"{s}"' in page.read_text(encoding="utf-8") for s in frame["store_id"])
+    text = page.read_text(encoding="utf-8")
+    assert all(f'"{s}"' in text for s in frame["store_id"])

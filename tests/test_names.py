@@ -69,12 +69,13 @@ def test_no_public_name_lives_in_two_modules():
 
 def loads(tree: ast.AST) -> Counter[str]:
     "How often each name is read, in a syntax tree, also in annotations that are text; a class's bases do not count."
-    bases = {id(n) for c in ast.walk(tree) if isinstance(c, ast.ClassDef) for b in c.bases for n in ast.walk(b)}
-    found = Counter(n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(tree)
+    nodes = list(ast.walk(tree))
+    bases = {id(n) for c in nodes if isinstance(c, ast.ClassDef) for b in c.bases for n in ast.walk(b)}
+    found = Counter(n.id if isinstance(n, ast.Name) else n.attr for n in nodes
                     if isinstance(n, ast.Name | ast.Attribute) and isinstance(n.ctx, ast.Load) and id(n) not in bases)
-    for node in ast.walk(tree):
-        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            for text in (n.value for n in ast.walk(part or ast.Pass()) if isinstance(n, ast.Constant)):
+    for node in nodes:
+        for part in filter(None, (getattr(node, "annotation", None), getattr(node, "returns", None))):
+            for text in (n.value for n in ast.walk(part) if isinstance(n, ast.Constant)):
                 found.update(re.findall(r"\w+", text) if isinstance(text, str) else ())
     return found
 

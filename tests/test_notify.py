@@ -14,6 +14,7 @@ from scrapeopt.cli import app
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("no_outlooks")
 NOON = THURSDAY.to_pydatetime() + timedelta(hours=10)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_chain
+from templates import made_once
 
 from scrapeopt.analysis.report import report_folder, write_report
 from scrapeopt.core.map_drawing import store_link
-from scrapeopt.update import update_db
 from scrapeopt.analysis.group_map import GROUP_OUTLIER, groups_frame
 from scrapeopt.analysis.web_map import draw_maps, groups_html
 from scrapeopt.clustering import clusters_html
@@ -49,17 +49,31 @@ def test_the_check_sees(fault, tmp_path, chromium):
 
 # ---- map and report -----------------------------------------------------------------------------------------------
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("pages") / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    small_chain.scrape_in_two_days(ws, 1)
+NOW = small_chain.THURSDAY + pd.Timedelta("9D")
+NO_TILES = "http://127.0.0.1:9/{z}/{x}/{y}.png"
+
+
+def drawn(folder):
+    "A workspace with a report and with maps that lead to it; they are drawn first, so that it leads to them."
+    ws = small_chain.scraped_in_two_weeks(folder)
+    draw_maps(ws, basemap=NO_TILES)
+    write_report(ws, now=NOW)
+    draw_maps(ws, basemap=NO_TILES)
     return ws
 
 
 @pytest.fixture(scope="module")
-def maps(workspace): return draw_maps(workspace, basemap="http://127.0.0.1:9/{z}/{x}/{y}.png")
+def workspace(): return Workspace.open(made_once(drawn))  # nobody changes it
+
+
+@pytest.fixture(scope="module")
+def maps(workspace): return [workspace.path / "maps" / name for name in ("clusters.html", "groups.html")]
+
+
+@pytest.fixture(scope="module")
+def report(workspace):
+    found, = (workspace.path / "reports").glob("*.html")
+    return found
 
 
 @pytest.mark.parametrize("name", ["clusters.html", "groups.html"])
@@ -68,10 +82,13 @@ def test_map_is_fine(maps, name, chromium):
     browser.assert_page_is_fine(next(p for p in maps if p.name == name), chromium, ways=ways)
 
 
-def test_report_is_fine(workspace, chromium):
-    now = small_chain.THURSDAY + pd.Timedelta("8D")
-    browser.assert_page_is_fine(write_report(workspace, now=now), chromium)
-    browser.assert_page_is_fine(write_report(workspace, now=now + pd.Timedelta("30D")), chromium, ways=browser.WAYS[2:])
+def test_report_is_fine(report, chromium): browser.assert_page_is_fine(report, chromium)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_report_with_problems_is_fine(tmp_path, chromium):
+    late = write_report(small_chain.scraped_in_two_weeks(tmp_path / "ws"), now=NOW + pd.Timedelta("30D"))
+    browser.assert_page_is_fine(late, chromium, ways=browser.WAYS[2:])
 
 
 def test_reports_of_beginnings_are_fine(tmp_path, chromium):
@@ -263,21 +280,17 @@ def test_a_link_opens_the_map_at_a_store(maps, workspace, chromium, tmp_path):
         page.wait_for_function("document.querySelector('.find [role=status]').textContent.includes('none such')")
 
 
-def test_the_report_leads_to_the_map_and_back(workspace, chromium):
-    draw_maps(workspace, basemap="none")
-    report = write_report(workspace, now=small_chain.THURSDAY + pd.Timedelta("9D"))
-    page_of_groups = draw_maps(workspace, basemap="none")[-1]
+def test_the_report_leads_to_the_map_and_back(maps, report, chromium):
     with browser.opened(chromium, report) as page:
         page.locator("a[href*='groups.html#store=']").first.click()
         page.wait_for_selector(".story:not([hidden])")
-        assert page.url.startswith(page_of_groups.as_uri())
+        assert page.url.startswith(maps[-1].as_uri())
         page.get_by_role("link", name="The newest report on these stores").click()
         page.wait_for_url(f"{report.parent.as_uri()}/*.html")
         assert page.locator("h1").inner_text().startswith("Prices of")
 
 
-def test_the_report_needs_no_script(workspace, chromium):
-    path = write_report(workspace, now=small_chain.THURSDAY + pd.Timedelta("9D"))
-    with browser.opened(chromium, path, browser.NARROW, java_script_enabled=False) as page:
+def test_the_report_needs_no_script(report, chromium):
+    with browser.opened(chromium, report, browser.NARROW, java_script_enabled=False) as page:
         assert page.locator("h1").inner_text().startswith("Prices of")
         assert page.locator("figure img").count() >= 6

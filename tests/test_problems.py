@@ -24,6 +24,7 @@ from scrapeopt.storage.run_log import logged_run
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("words_only")
 WEEK = timedelta(days=7)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -243,7 +244,7 @@ def nightly(path, changes_on: int, told: str | None, nights: int = 22) -> Worksp
         week = (at.weekday() - changes_on) // 7 + (at - THURSDAY + timedelta(days=THURSDAY.weekday())).days // 7
         for i, store in enumerate(small_chain.ZONES["Woolworths"]):
             land(ws, "Woolworths", store, at + timedelta(minutes=i), lines(shelf("Woolworths", store, week + 5)))
-        update_db(ws, "Woolworths", now=LATER)
+    update_db(ws, "Woolworths", now=LATER)  # it judges day by day
     return ws
 
 
@@ -264,7 +265,7 @@ def test_prices_that_never_change_have_no_changeover(tmp_path):
         for i, store in enumerate(small_chain.ZONES["Woolworths"]):
             at = THURSDAY + timedelta(days=night, minutes=i)
             if at.weekday() != 6: land(ws, "Woolworths", store, at, lines(shelf("Woolworths", store)))
-        update_db(ws, "Woolworths", now=LATER)
+    update_db(ws, "Woolworths", now=LATER)
     assert not [kind for kind, _ in kinds(ws, NOW + 2 * WEEK) if kind.startswith("changeover")]
 
 
@@ -303,13 +304,13 @@ def test_accuracy_below_the_floor_is_named(scraped):
 
 
 def turns(ws, days) -> Workspace:
-    "Each store every third day, updated every evening; prices change on Wednesdays, the days 6, 13 and so on."
+    "Each store every third day; prices change on Wednesdays, the days 6, 13 and so on."
     for day in days:
         for i, store in enumerate(small_chain.ZONES["Woolworths"]):
             if day == 0 or (day + i) % 3 == 0: land(
                 ws, "Woolworths", store, THURSDAY + timedelta(days=day, minutes=i),
                 lines(shelf("Woolworths", store, (day + 1) // 7)))
-        update_db(ws, "Woolworths", now=LATER)
+    update_db(ws, "Woolworths", now=LATER)
     return ws
 
 

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 
 from scrapeopt.commands.demo import make_twins, twin_command, work
 from scrapeopt.analysis.status import store_story
@@ -47,11 +48,11 @@ def test_perth_pilot_on_real_stores(shared_data, tmp_path):
         assert set(served["store_id"]) == set(twin.stores.index)
 
 
-@pytest.fixture(scope="module")
-def fuel(shared_data, tmp_path_factory):
+@pytest.fixture(scope="module", params=[("711",), drilled(tuple(BRANDS))], ids="+".join)
+def fuel(request, shared_data, tmp_path_factory):
     "A workspace fed with FuelWatch's days, one update a day: (workspace, prices, reports)."
     prices = pd.read_parquet(shared_data / "wa_fuelwatch_2026" / "prices.parquet")
-    prices = prices[prices["brand_name"].isin(BRANDS)]
+    prices = prices[prices["brand_name"].isin(request.param)]
     sites = prices.dropna(subset=["latitude", "longitude"]).drop_duplicates("site_id")
     prices = prices[prices["site_id"].isin(sites["site_id"])]
     workspace = Workspace.create(tmp_path_factory.mktemp("fuel") / "ws", policy="document")
@@ -77,7 +78,7 @@ def test_fuelwatch_day_by_day(fuel):
     workspace, prices, reports = fuel
     assert [r.quarantined for r in reports] == [0] * 13
     assert sum(r.rows for r in reports) == len(prices)
-    for company in BRANDS.values():
+    for company in workspace.companies():
         state = workspace.groups(company)
         assert state.active(), f"no group of {company} is left"
         assert all(g.ambassador in g.members and not g.candidates for g in state.active())

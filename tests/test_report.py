@@ -9,6 +9,7 @@ import pytest
 import small_chain
 from hypothesis import given
 from hypothesis import strategies as st
+from templates import copy_of
 
 from scrapeopt.analysis.savings import Savings, audited_share, count_savings, spending
 from scrapeopt.cli import main
@@ -22,16 +23,25 @@ from scrapeopt.workspace import Workspace
 
 WEEK = pd.Timedelta("7D")
 END = small_chain.THURSDAY + WEEK + pd.Timedelta("1D")
+words_only = pytest.mark.usefixtures("words_only")
+
+
+def reported(folder):
+    "Two companies, scraped in two weeks: the second scrapes audit what was served; and a report on them."
+    ws = small_chain.scraped_in_two_weeks(folder)
+    write_report(ws, now=END)
+    return ws
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    "Two companies, scraped in two weeks: the second scrapes audit what was served."
-    ws = small_chain.new_workspace(tmp_path_factory.mktemp("report") / "ws")
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    small_chain.scrape_in_two_days(ws, 1)
-    return ws
+def workspace(tmp_path_factory): return copy_of(reported, tmp_path_factory.mktemp("report") / "ws")
+
+
+@pytest.fixture(scope="module")
+def html(workspace):
+    "The page of the report on it."
+    found, = (workspace.path / "reports").glob(f"{END:%Y%m%dT%H%M%SZ}*.html")
+    return found
 
 
 class Page(HTMLParser):
@@ -91,8 +101,8 @@ def test_the_interval_holds_the_share(scrapes):
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
-def test_the_page_tells_what_the_workspace_knows(workspace, tmp_path):
-    page, found = read(write_report(workspace, out=tmp_path / "r.html", now=END)), find_out(workspace, now=END)
+def test_the_page_tells_what_the_workspace_knows(workspace, html):
+    page, found = read(html), find_out(workspace, now=END)
     assert [f.company for f in found.figures] == ["Fruit/Veg & Co.", "Woolworths"]
     assert sum(f.savings.scrapes for f in found.figures) == 2 * 12
     for f in found.figures:
@@ -102,8 +112,8 @@ def test_the_page_tells_what_the_workspace_knows(workspace, tmp_path):
     assert "24 scrapes; every store every day would have been" in page.text
 
 
-def test_the_page_stands_alone_and_is_labelled(workspace, tmp_path):
-    page = read(write_report(workspace, out=tmp_path / "r.html", now=END))
+def test_the_page_stands_alone_and_is_labelled(html):
+    page = read(html)
     tags = [tag for tag, _ in page.tags]
     assert "script" not in tags and tags.count("h1") == tags.count("main") == 1
     linking = [a for t, a in page.tags if t in ("img", "source", "link", "a")]
@@ -111,7 +121,7 @@ def test_the_page_stands_alone_and_is_labelled(workspace, tmp_path):
     assert links and all(link.startswith("data:") for link in links)
     images = [a for t, a in page.tags if t == "img"]
     assert len(images) == tags.count("figcaption") >= 6 and all(len(a["alt"]) > 40 for a in images)
-    for scheme in ("light", "dark"): assert scheme in tmp_path.joinpath("r.html").read_text()
+    for scheme in ("light", "dark"): assert scheme in html.read_text()
 
 
 def test_names_are_text(tmp_path):
@@ -122,6 +132,7 @@ def test_names_are_text(tmp_path):
     assert "script" not in [tag for tag, _ in read(write_report(ws)).tags]
 
 
+@words_only
 def test_the_next_report_says_what_changed(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     small_chain.scrape_all(ws)
@@ -137,6 +148,7 @@ def test_the_next_report_says_what_changed(tmp_path):
     assert third.since["Woolworths"][0] == END and third.since["Fruit/Veg & Co."][0] < END
 
 
+@words_only
 def test_a_report_that_cannot_be_read_is_passed_over(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     write_report(ws, now=END)
@@ -145,6 +157,7 @@ def test_a_report_that_cannot_be_read_is_passed_over(tmp_path):
     assert find_out(ws, now=END + 2 * WEEK).since["Woolworths"][0] == END
 
 
+@words_only
 def test_the_card_of_savings_is_green_only_beside_both_kinds_of_brute_force(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     for day in range(9):  # every store every second day
@@ -196,6 +209,7 @@ def test_a_weak_group_and_a_diverged_one_are_named(workspace, tmp_path):
 
 # ---- whatever state it is in --------------------------------------------------------------------------------------
 
+@words_only
 def test_beginnings_say_what_to_do_next(tmp_path):
     ws = Workspace.create(tmp_path / "ws", policy="document")
     assert "scrapeopt import-stores FILE" in read(write_report(ws)).text
@@ -223,6 +237,7 @@ def test_broken_settings_end_in_a_page_and_a_sentence(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@words_only
 def test_the_command(workspace, tmp_path, capsys):
     out = tmp_path / "new" / "w.html"
     with pytest.raises(SystemExit) as ended:
@@ -235,7 +250,6 @@ def test_the_command(workspace, tmp_path, capsys):
     assert ended.value.code == 2 and capsys.readouterr().err.count("\n") == 1  # a folder is no file
 
 
-def test_figures_are_plain_json(workspace, tmp_path):
-    write_report(workspace, out=tmp_path / "r.html", now=END)
+def test_figures_are_plain_json(workspace):
     kept = json.loads((workspace.path / "reports" / f"{END:%Y%m%dT%H%M%SZ}.figures.json").read_text())
     assert kept["companies"]["Woolworths"]["savings"]["scrapes"] == 14

@@ -38,7 +38,7 @@ def played(policy: str, kind: str, seed: int, days: int, **changes):
 @given(st.sampled_from(POLICIES), st.sampled_from(["state_zones", "uniform", "autonomy"]), st.integers(0, 50))
 @examples(12)
 def test_nothing_is_served_that_a_store_was_last_seen_not_to_sell(policy, kind, seed):
-    for beliefs, chosen, world in played(policy, kind, seed, days=12, launched=1.0, delisted=0.5):
+    for beliefs, chosen, world in played(policy, kind, seed, days=7, launched=1.0, delisted=0.5):
         latest = beliefs.latest
         served = chosen.serve(beliefs, latest.stores, world.now)
         lacking = (served.prices != NOT_SOLD) & (latest.prices == NOT_SOLD)
@@ -65,7 +65,7 @@ def test_new_products_spread_through_their_groups(policy):
 def test_this_weeks_own_snapshot_stands(policy):
     "While the changeover is known, every price of a store seen since is its own, whatever its group says."
     seen = 0
-    for beliefs, chosen, world in played(policy, "state_zones", 3, days=25):
+    for beliefs, chosen, world in played(policy, "state_zones", 3, days=16):
         latest, today = beliefs.latest, beliefs.latest.local_day(world.now)
         if latest.week.changeover is None: continue
         fresh = [s for s in latest.stores if latest.day(s) > 0 and latest.week.weeks(latest.day(s), today) == 0]

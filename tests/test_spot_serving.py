@@ -99,7 +99,7 @@ class Chain:
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory) -> Chain:
     chain = Chain(tmp_path_factory.mktemp("spots") / "ws")
-    chain.live(13)
+    chain.live(9)
     return chain
 
 

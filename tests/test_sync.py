@@ -7,6 +7,7 @@ import sys
 import nbs
 import pytest
 from effort import drilled
+from templates import copied
 
 INI = """[DEFAULT]
 repo = little
@@ -69,10 +70,8 @@ def sync(project): return run(project, sys.executable, "tools/check_sync.py", ch
 def contents(project): return {f: f.read_bytes() for f in project.rglob("*") if f.is_file() and ".git" not in f.parts}
 
 
-@pytest.fixture(scope="module")
-def in_sync(tmp_path_factory):
-    "A little project of two modules, in sync and committed."
-    project = tmp_path_factory.mktemp("in sync") / "little project"
+def little_project(project):
+    "Two modules, in sync and committed."
     shutil.copytree(nbs.ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     (project / "nbs").mkdir()
     (project / "little").mkdir()
@@ -87,13 +86,12 @@ def in_sync(tmp_path_factory):
     run(project, sys.executable, "tools/readme.py")
     run(project, "git", "init", "-q")
     run(project, "git", "add", "-A")
-    return project
 
 
 @pytest.fixture
-def project(in_sync, tmp_path):
+def project(tmp_path):
     "A copy of it to spoil."
-    return shutil.copytree(in_sync, tmp_path / "spoiled here")
+    return copied(little_project, tmp_path / "spoiled here")
 
 
 def edit_a_module(p): (p / "little" / "one.py").write_text((p / "little" / "one.py").read_text() + "\nx = 1\n")
@@ -119,7 +117,7 @@ def test_says_nothing_in_sync(project):
 
 
 @pytest.mark.parametrize(("spoil", "named"), [
-    (edit_a_module, "little/one.py"), (lose_a_notebook, "little/two.py"), (leave_metadata, "nbs/00_one.ipynb"),
+    (edit_a_module, "little/one.py"), drilled(lose_a_notebook, "little/two.py"), (leave_metadata, "nbs/00_one.ipynb"),
     drilled(leave_an_execution_count, "nbs/00_one.ipynb"), drilled(edit_a_notebook, "little/one.py"),
     (edit_the_readme, "README.md"), drilled(empty_the_index, "little/_modidx.py"),
     drilled(add_a_notebook, "little/three.py")])

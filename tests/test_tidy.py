@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
 from sqlalchemy import delete, event, select
+from templates import copied
 from typed import CHILDREN
 from typer.testing import CliRunner
 
@@ -62,7 +63,7 @@ def lived(folder: Path, policy: str) -> Path:
 @pytest.fixture(scope="module", params=POLICIES)
 def years(request, tmp_path_factory) -> Path:
     "The workspace, under either policy."
-    return lived(tmp_path_factory.mktemp(request.param) / "ws", request.param)
+    return copied(lived, tmp_path_factory.mktemp(request.param) / "ws", request.param)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_prices_history_and_the_past_are_the_same(folder, before):
     assert sum(row["files"] for row in tidy(Workspace.open(folder), now=NOW).rows()) == 0  # once is enough
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(days=st.lists(st.integers(-300, 900), min_size=1, max_size=4),
        compact=st.sampled_from([0.5, 35.0, 200.0]))
 def test_whenever_it_runs_and_however_often(years, before, tmp_path_factory, days, compact):
@@ -222,7 +223,7 @@ ENDED: dict[Path, dict[str, object]] = {}
 
 
 @one_policy
-@pytest.mark.parametrize(("where", "name", "nth", "after"), one_in(3, POINTS), ids=lambda v: str(v).rpartition(".")[2])
+@pytest.mark.parametrize(("where", "name", "nth", "after"), one_in(4, POINTS), ids=lambda v: str(v).rpartition(".")[2])
 def test_killed_between_two_steps_and_run_again(folder, before, undisturbed, where, name, nth, after):
     child = CHILDREN.Process(target=run_until, args=(str(folder), where, name, nth, after))
     child.start()

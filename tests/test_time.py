@@ -152,6 +152,7 @@ def test_a_clock_that_is_an_hour_ahead_is_forgiven(shop):
     assert "A" not in {t.store_id for t in shop.queue(9, now=now)}  # it counts as seen
 
 
+@pytest.mark.parametrize("shop", [drilled("document"), "delegated"], indirect=True)
 def test_the_command_line_says_it_and_ends_with_two(shop):
     land(shop, "A", pd.Timestamp("2136-11-12 05:00", tz="UTC"), shelf("A", 1))
     code = "from scrapeopt.cli import main; main()"

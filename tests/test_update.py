@@ -6,7 +6,7 @@ import time
 
 import pandas as pd
 import pytest
-from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, shelf
+from small_chain import PRODUCTS, THURSDAY, ZONES, land, lines, new_workspace, scrape_all, scraped_once, shelf
 from sqlalchemy import select
 
 from scrapeopt.core.errors import InputError
@@ -22,10 +22,7 @@ def ws(tmp_path) -> Workspace: return new_workspace(tmp_path / "ws")
 
 
 @pytest.fixture
-def formed(ws) -> Workspace:
-    scrape_all(ws)
-    update_db(ws)
-    return ws
+def formed(tmp_path) -> Workspace: return scraped_once(tmp_path / "formed")
 
 
 def quarantined(ws: Workspace) -> list[dict]:

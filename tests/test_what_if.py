@@ -27,11 +27,7 @@ POLICIES = (drilled("document"), "delegated")
 @pytest.fixture(params=POLICIES)
 def workspace(request, tmp_path):
     "Two weeks of a small chain: everything scraped once, then two stores of each zone before the others."
-    ws = small_chain.new_workspace(tmp_path / "ws", policy=request.param)
-    small_chain.scrape_all(ws)
-    update_db(ws)
-    small_chain.scrape_in_two_days(ws, 1)
-    return ws
+    return small_chain.scraped_in_two_weeks(tmp_path / "ws", request.param)
 
 
 def homes(state): return {store: group.name for group in state.active() for store in group.members}
@@ -86,7 +82,6 @@ def test_the_desk_compares_by_the_changeover_that_was_learned_where_none_is_told
     assert view.window.hours == workspace.settings.window_hours
 
 
-@pytest.mark.parametrize("workspace", ["document", "delegated"], indirect=True)
 def test_the_settings_in_force_move_nobody(workspace):
     for company in workspace.companies():
         view = view_of_workspace(workspace, company)
@@ -94,8 +89,8 @@ def test_the_settings_in_force_move_nobody(workspace):
         for change in (Change(), in_force): assert what_if(view, change).moves.empty
 
 
-@pytest.mark.parametrize("setting, value", [("match_threshold", 0.999), ("match_threshold", 0.6),
-                                            ("window_hours", 1.0), ("range_threshold", 0.5)])
+@pytest.mark.parametrize("setting, value", [("match_threshold", 0.999), drilled("match_threshold", 0.6),
+                                            ("window_hours", 1.0), drilled("range_threshold", 0.5)])
 def test_what_if_is_what_reanalyse_would_do(workspace, setting, value):
     company = "Woolworths"
     view = view_of_workspace(workspace, company)

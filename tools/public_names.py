@@ -83,6 +83,13 @@ def resolved(node: ast.ImportFrom, module: str) -> str:
     return inside if first == package() else f".{node.module}"
 
 
+def dotted(node: ast.AST) -> str:
+    "A name, or names with dots between them; empty for anything else."
+    if isinstance(node, ast.Name): return node.id
+    if not isinstance(node, ast.Attribute): return ""
+    return f"{before}.{node.attr}" if (before := dotted(node.value)) else ""
+
+
 def used_in(tree: ast.AST, module: str, known: Iterable[str]) -> Iterator[Name]:
     "The names of other modules that a syntax tree uses."
     known, aliases = set(known), dict[str, str]()  # what a module is called here
@@ -98,10 +105,10 @@ def used_in(tree: ast.AST, module: str, known: Iterable[str]) -> Iterator[Name]:
                 path = a.name.removeprefix(f"{package()}.")
                 if path in known: aliases[a.asname or a.name] = path
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (path := aliases.get(ast.unparse(node.value))): yield path, node.attr
+        if isinstance(node, ast.Attribute) and (path := aliases.get(dotted(node.value))): yield path, node.attr
         elif isinstance(node, ast.Call):  # monkeypatch.setattr(module, "name", ...), importlib and the like
             words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-            for path in (aliases.get(ast.unparse(a)) for a in node.args):
+            for path in (aliases.get(dotted(a)) for a in node.args):
                 if path: yield from ((path, word) for word in words)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from re.findall(rf"\b{package()}\.([\w.]+)[.:](\w+)", node.value)
@@ -144,8 +151,9 @@ def used(trees: dict[str, ast.Module]) -> set[Name]:
         for path in (root() / folder).glob("*.py"):
             found |= set(used_in(ast.parse(path.read_text(encoding="utf-8")), "", trees))
     statements = {(m, name): s for m, tree in trees.items() for s in tree.body for name in targets(s)}
-    while more := {(m, name) for m, n in found if (s := statements.get((m, n))) for name in annotated(s)
-                   if (m, name) in statements} - found: found |= more
+    new = found
+    while new := {(m, name) for m, n in new if (s := statements.get((m, n))) for name in annotated(s)
+                  if (m, name) in statements} - found: found = found | new
     return found
 
 
