@@ -114,7 +114,7 @@ def test_four_processes_at_once_after_an_edit_of_the_settings(folder):
 
 def test_so_it_is_on_a_server(tmp_path, server):
     ws = on_server(tmp_path / "ws", server, "busy")
-    assert four_at_once(ws.path, 20) == []
+    assert four_at_once(ws.path, 6) == []
 
 
 def test_two_migrations_at_once(folder):
@@ -253,7 +253,7 @@ def close_off(folder: Path) -> None:
 
 
 @as_nobody
-@pytest.mark.parametrize("left", ["closed", "in use", "left behind"])
+@pytest.mark.parametrize("left", ["closed", drilled("in use"), "left behind"])
 def test_a_read_only_folder_can_be_read(shown, tmp_path, left):
     folder, copy = shown, shutil.copytree(shown, tmp_path / "copy")
     ws = Workspace.open(folder)
@@ -318,7 +318,7 @@ def state_of(ws: Workspace) -> list:
         {(g.name, g.ambassador, tuple(sorted(g.members))) for g in ws.groups(company).active()} for company in ZONES]
 
 
-@pytest.mark.parametrize("weeks", [1, 2])
+@pytest.mark.parametrize("weeks", [drilled(1), 2])
 def test_a_restored_state_and_the_newer_files_end_where_nothing_happened(folder, tmp_path, weeks):
     ws, backup = Workspace.open(folder), tmp_path / "a.backup"
     write_backup(ws, backup)

@@ -8,6 +8,7 @@ import sys
 import nbs
 import pandas as pd
 import pytest
+from effort import drilled
 from small_chain import THURSDAY, new_workspace, scrape_all
 
 from scrapeopt.core.extras import EXTRAS, absence
@@ -78,7 +79,7 @@ def test_a_cron_machine_needs_no_extra(ws, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "extra"), [
-    (("cluster-stores",), "maps"), (("report",), "maps"), (("visualize-clusters",), "maps"),
+    drilled(("cluster-stores",), "maps"), (("report",), "maps"), drilled(("visualize-clusters",), "maps"),
     (("dashboard",), "dashboard"), (("scrape", "--spider", "shop.py:Shop"), "scrape"),
     (("update-db", "--backend", "dask", "--address", "tcp://127.0.0.1:9"), "dask")])
 def test_what_is_missing_is_one_sentence_with_what_to_type(ws, words, extra, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from effort import drilled
 from small_chain import NEWER_TABLES
 from sqlalchemy import create_engine, text
 from templates import copy_of
@@ -63,7 +64,7 @@ def built_mart(path: Path, policy: str) -> Workspace:
     return ws
 
 
-@pytest.fixture(params=POLICIES)
+@pytest.fixture(params=[drilled("document"), "delegated"])
 def mart(request, tmp_path) -> Workspace: return copy_of(built_mart, tmp_path / "ws", request.param)
 
 

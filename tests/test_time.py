@@ -59,7 +59,7 @@ def seen_shop(path: Path, policy: str) -> Workspace:
     return ws
 
 
-@pytest.fixture(params=POLICIES)
+@pytest.fixture(params=[drilled("document"), "delegated"])
 def shop(request, tmp_path) -> Workspace: return copy_of(seen_shop, tmp_path / "ws", request.param)
 
 
