@@ -218,7 +218,7 @@ def _scrape_rest(
     def rest(tasks: "list[ScrapeTask]") -> "ScrapeReport":
         there = tuple(task for task in tasks if landed_since(ws.path, task, since))
         left = [task for task in tasks if task not in there]
-        return (scrape(left) if left else ScrapeReport((), (), 0.0)) + ScrapeReport((), (), 0.0, resumed=there)
+        return scrape(left) + ScrapeReport((), (), 0.0, resumed=there)  # none left: what was leased is given back
     return rest
 
 
