@@ -32,6 +32,7 @@ import msgspec
 import pandas as pd
 
 from .core.errors import InputError, how_many
+from .core.files import written_at
 from .core.logger import log_event
 from .core.tracebacks import in_a_line
 from .discovery import ScrapeTask
@@ -108,7 +109,7 @@ def landed_since(
     path = output_path(workspace, task, "*")
     files = path.parent.glob("*.jsonl") if path.parent.is_dir() else ()
     return any(file.name.endswith(".spot.jsonl") == (task.kind == "spot_check")
-               and file.stat().st_mtime >= since.timestamp() for file in files)
+               and (written_at(file) or 0) >= since.timestamp() for file in files)
 
 # %% ../nbs/08_scrape.ipynb #162b18b1
 SCRIPT_OPTIONS = {  # programs -> letters of the option before a script; options that have a value of their own
@@ -368,7 +369,7 @@ def is_abandoned(
     machine, _, process = mark.rpartition("-")
     if not machine or not process.isdigit(): return True  # nobody's name
     if machine == socket.gethostname(): return not is_alive(int(process))
-    return time.time() - part.stat().st_mtime > timeout_s
+    return time.time() - (written_at(part) or 0) > timeout_s
 
 # %% ../nbs/08_scrape.ipynb #efe31fff
 @runtime_checkable

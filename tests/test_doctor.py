@@ -506,3 +506,31 @@ def test_cut_anywhere(tmp_path, policy):
         mend(ws, examine(ws))
         assert path.read_bytes() == content
     pd.testing.assert_frame_equal(ws.prices(now=NOW), before)
+
+
+def test_what_goes_while_others_look_is_no_fault(tmp_path, capsys, monkeypatch):
+    "A part gets its name, and a person clears the quarantine, between the list of a folder and the look at a file."
+    ws, walk = made(tmp_path / "ws", "delegated"), os.walk
+    part = newest(ws, "0001").with_name(".20261126T020000Z.jsonl.parquet.part")
+    reason = ws.path / "quarantine/Woolworths/0001/20261126T020000Z.jsonl.reason.json"
+    reason.parent.mkdir(parents=True)
+
+    def land() -> None:
+        part.write_bytes(b"half of it")
+        os.utime(part, (0, 0))
+        reason.write_text('{"reason": "too large"}')
+
+    def walk_and_lose(top, *options, **more):
+        land()  # for each walk anew
+        for listed in list(walk(top, *options, **more)):
+            yield listed
+            part.unlink(missing_ok=True)
+            reason.unlink(missing_ok=True)
+
+    assert kinds(ws) == []
+    land()
+    assert kinds(ws) == ["orphan"]
+    monkeypatch.setattr("os.walk", walk_and_lose)
+    for words in (["doctor"], ["status"]):
+        code, said, told = typed(ws, capsys, *words)
+        assert "No such file" not in said + told and "Traceback" not in told and code == 0, (words, said, told)

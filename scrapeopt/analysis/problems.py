@@ -7,6 +7,7 @@ __all__ = ['Problem', 'worst_first', 'problem_line', 'find_problems', 'problems_
 
 # %% ../../nbs/analysis/problems.ipynb #345ef85b
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from sqlalchemy.orm import Session, aliased
 from .odd_places import WIDE_KM, how_to_cut, misplaced
 from ..core.defaults import MAX_FAILURES
 from ..core.errors import how_many
+from ..core.files import written_at
 from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
@@ -417,7 +419,7 @@ TIMED = re.compile(r"(\d{8}T\d{6})Z")
 
 def put_aside_at(path: Path) -> datetime:
     "When a file in quarantine came in: the time of its name or that of the file, whichever is later (UTC)."
-    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    at = datetime.fromtimestamp(written_at(path) or 0, UTC)  # one that is gone meanwhile is no news
     if not (found := TIMED.match(path.name)): return at
     try: return max(at, datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC))
     except ValueError: return at  # as 20261399T000000, which may be why it lies here
@@ -425,15 +427,15 @@ def put_aside_at(path: Path) -> datetime:
 
 def reason_of(path: Path) -> str:
     "The first reason in a file of quarantine."
-    with path.open(encoding="utf-8", errors="replace") as lines: first = next(lines, "")
-    try: return str(json.loads(first)["reason"])
-    except (ValueError, KeyError, TypeError): return "see the file"
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines: return str(json.loads(next(lines, ""))["reason"])
+    except (OSError, ValueError, KeyError, TypeError): return "see the file"
 
 # %% ../../nbs/analysis/problems.ipynb #5be6db5f
 def quarantined(root: Path, known: Iterable[str]) -> dict[str, list[Path]]:  # company -> its files, oldest first
     "What lies in quarantine and gives reasons, by company; what belongs to none is under the name of its folder."
     found, owner = defaultdict[str, list[Path]](list), {folder: name for name in known for folder in spellings(name)}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(Path(folder) / name for folder, _, names in os.walk(root) for name in names):
         if path.suffix in (".json", ".jsonl") and path.is_file():
             home = path.relative_to(root).parts[0]
             found[owner.get(home) or shown_text(unquote(home))].append(path)

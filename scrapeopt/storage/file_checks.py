@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ..core.errors import InputError
+from ..core.files import written_at
 from .findings import Finding
 from .folders import spellings
 from .home import Home
@@ -102,8 +103,8 @@ def leftovers(folder: Path, named: set[Path], now_s: float) -> Iterator[Path]:
         for at, _, names in sorted(os.walk(folder / top)):
             for name in sorted(names):
                 path, snapshot = Path(at) / name, top == "prices" and name.endswith(".parquet")
-                spare = snapshot and path not in named
-                if (spare or name.endswith(".part")) and now_s - path.lstat().st_mtime > old: yield path
+                if not (name.endswith(".part") or (snapshot and path not in named)): continue
+                if (written := written_at(path)) is not None and now_s - written > old: yield path
 
 # %% ../../nbs/storage/file_checks.ipynb #76020273
 def check_leftovers(session: Session, home: Home, now: pd.Timestamp) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ import pandas as pd
 from sqlalchemy import select
 
 from ..core.errors import InputError
-from ..core.files import whole_file, write_whole
+from ..core.files import whole_file, write_whole, written_at
 from .chores import Files, Job
 from .folders import folder_name, spellings
 from .home import Home
@@ -173,7 +173,7 @@ KEPT_FOLDERS = ("archive", "quarantine", "prices")
 
 def is_old(path: Path, until: pd.Timestamp) -> bool:
     "Whether nobody has touched a file or folder since a UTC time."
-    return os.path.lexists(path) and path.lstat().st_mtime <= until.timestamp()
+    return (written := written_at(path)) is not None and written <= until.timestamp()
 
 
 def drop_part(path: Path, until: pd.Timestamp) -> Files:  # what is freed
