@@ -50,6 +50,8 @@ def idle_words(asked: Sequence[ScrapeScheduler]) -> str:
         return f"nothing to scrape now: {who} asked again from {again:%Y-%m-%d %H:%M} UTC on"
     days = [kept_until(one) for one in asked]
     bucket = asked[0].situation.learned.bucket if asked else None
+    if bucket is not None and not bucket.whole:
+        return f"nothing to scrape now: today's budget ({bucket.rate:g} a day) is spent; -n asks for more all the same"
     if bucket is None or (day := min((d for d in days if d is not None), default=None)) is None or None in days:
         return "nothing to scrape"
     kept = "1 unspent scrape is" if bucket.whole == 1 else f"{bucket.whole:,} unspent scrapes are"

@@ -571,7 +571,7 @@ def groups_section(
             f"Timeline of events from {telling['at'].min():%d %B %Y} to {telling['at'].max():%d %B %Y}: {counts}.",
             "A dot is a day, its size how often something happened. After the founding, a healthy chain shows new "
             "Ambassadors only; many stores cast out in one week mean that price zones have moved."),)))
-    newest = telling.tail(_LATEST).iloc[::-1]
+    newest = telling[telling["kind"] != "AmbassadorChanged"].tail(_LATEST).iloc[::-1]  # which comes with most scrapes
     latest = [f"{e.at:%Y-%m-%d %H:%M} UTC, {e.company}: {e.words}" for e in newest.itertuples()]
     return Section("groups", "The groups", tuple(parts), events=tuple(latest), words=(
         "Stores of a group price alike. Its Ambassador was scraped last and speaks for the others; outliers are in "

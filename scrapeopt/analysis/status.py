@@ -33,6 +33,17 @@ from ..storage.tables import Company, Store
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../../nbs/analysis/status.ipynb #15ab2de5
+NAMED_OUTLIERS = 3  # stores; with more of them, the number says more than the names
+
+
+def outlier_stores(session: Session, company: Company, state: GroupState) -> list[str]:  # ids; none where many are
+    "The stores that price like nobody else, where they are few."
+    ids = select(Store.store_id).where(Store.company_id == company.id, Store.retired_at.is_(None),
+                                       Store.last_scraped.is_not(None), Store.store_id.not_in(state.grouped()))
+    found = session.scalars(ids.order_by(Store.store_id).limit(NAMED_OUTLIERS + 1)).all()
+    return [*found] if len(found) <= NAMED_OUTLIERS else []
+
+
 def _status_row(home: Home, name: str, now: datetime) -> dict[str, Any]:
     "How far one company is."
     with home.read() as session:
@@ -50,7 +61,8 @@ def _status_row(home: Home, name: str, now: datetime) -> dict[str, Any]:
                 "reanalysed": last_analysis(session, company),
                 "synchronised": [asdict(found) for found in cluster_synchrony(
                     session, company, home.settings.window_hours, known_changeover(session, company))],
-                "retired": counts.retired, **_worth(home, session, company, max(now, counts.last_scrape or now)),
+                "retired": counts.retired, "outlier_stores": outlier_stores(session, company, state),
+                **_worth(home, session, company, max(now, counts.last_scrape or now)),
                 "certificates": _certificates(home, session, company, state)}
 
 
@@ -167,7 +179,8 @@ def company_lines(row: dict[str, Any], now: datetime) -> list[str]:
     counts += [f"{row[key]:,} {key}" for key in ("unreachable", "retired") if row[key]]
     groups = [how_many(row["groups"], "group")]
     groups += [f"{row['diverged']:,} diverged"] * bool(row["diverged"])
-    groups += [how_many(row["outliers"], "outlier")] * bool(row["outliers"])
+    if row["outliers"]: groups.append(how_many(row["outliers"], "outlier") + (
+        f" ({', '.join(row['outlier_stores'])})" if row["outlier_stores"] else ""))
     lines = [", ".join([*counts, row["mode"]]), ", ".join([*groups, f"match threshold {row['threshold']:.3g}"]),
              *_prices_words(row, now)]
     return [row["company"], *(f"  {line}" for line in lines)]

@@ -117,7 +117,7 @@ class Scheduler:
 
 SCHEDULERS = {
     "cron": Scheduler({"crontab": "crontab"}, cron_values,
-                      "add it to your crontab: (crontab -l; cat crontab) | crontab -"),
+                      "with --out . it is a file; add that to your crontab: (crontab -l; cat crontab) | crontab -"),
     "systemd": Scheduler(
         {"@name@.service": "scrape.service", "@name@.timer": "scrape.timer", "@name@-weekly.service": "weekly.service",
          "@name@-weekly.timer": "weekly.timer", "@name@-alert.service": "alert.service"}, unit_values,

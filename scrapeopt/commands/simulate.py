@@ -138,14 +138,21 @@ def _number(text: str, what: str) -> float:
     except ValueError: raise InputError(f"{what}: {text!r} is no number") from None
 
 
+RECORDED = 0.8  # of the stores and dates of a panel, below which its backtests mislead; chosen by hand
+
+
 def _makes_world(twin: str, panel: Path | None, places: Path | None, n_stores: int, n_products: int) -> Any:
     "What makes the world that was asked for."
     from scrapeopt.core.errors import InputError
     from scrapeopt.analysis.tuning import Recorded, TwinWorld
-    from scrapeopt.simulation.panel import Panel
+    from scrapeopt.simulation.panel import Panel, recorded_share
     if panel is None and places is not None: raise InputError("--stores goes with --panel")
     if panel is None: return TwinWorld(twin, n_stores, n_products)
     recorded = Panel(panel, places)
+    if (share := recorded_share(recorded)) < RECORDED: typer.echo(
+        f"scrapeopt: {panel}: of a store and a date {share:.0%} are recorded, and between two records the old prices "
+        "count as true. So every level is too low, and scraping stores in turn looks better than it is. What a "
+        "workspace can expect of its own budget says scrapeopt status (expected right).", err=True)
     return Recorded(recorded, f"{panel.resolve()}, {panel.stat().st_mtime_ns}")
 
 

@@ -19,12 +19,13 @@ from .table_file import Names, missing_columns, read_table
 log = logging.getLogger("scrapeopt")
 
 # %% ../../nbs/storage/store_file.ipynb #1e483fe4
-STORE_NAMES: Names = {  # the likeliest first: English, then German, French, Spanish, Italian, Dutch, Polish, Croatian
+STORE_NAMES: Names = {  # the likeliest first: English, then German, French, Spanish, Italian, Portuguese, Dutch, ...
     "company": ("vendor", "chain", "brand", "retailer", "banner", "company name", "brand name",
                 "kette", "enseigne", "cadena", "catena", "keten", "sieć", "lanac"),
     "store_id": ("id", "store no", "store number", "store code", "store", "shop id", "branch id", "site id",
                  "location id", "filiale", "filialnummer", "magasin", "code magasin", "tienda", "código tienda",
-                 "negozio", "codice negozio", "winkel", "winkelnummer", "sklep", "nr sklepu", "numer sklepu",
+                 "negozio", "codice negozio", "loja", "código loja", "código da loja", "cod loja", "id loja",
+                 "número da loja", "winkel", "winkelnummer", "sklep", "nr sklepu", "numer sklepu",
                  "poslovnica", "šifra poslovnice"),
     "name": ("store name", "shop name", "branch name", "site name", "location name",
              "nom", "nombre", "nome", "naam", "nazwa", "nazwa sklepu", "naziv"),
@@ -32,7 +33,8 @@ STORE_NAMES: Names = {  # the likeliest first: English, then German, French, Spa
             "breitengrad", "breite", "breedtegraad", "szerokość geograficzna", "szerokość", "geografska širina"),
     "lon": ("longitude", "lng", "long", "longitud", "longitudine", "x",
             "längengrad", "länge", "lengtegraad", "długość geograficzna", "długość", "geografska dužina"),
-    "state": (), "format": (), "address": ("street address", "adresse", "dirección", "indirizzo", "adres", "adresa")}
+    "state": (), "format": (), "address": ("street address", "adresse", "dirección", "indirizzo", "endereço", "morada",
+                                           "adres", "adresa")}
 
 # %% ../../nbs/storage/store_file.ipynb #aa78a8cd
 def filled_in(
