@@ -137,7 +137,7 @@ def _number(text: str, what: str) -> float:
     try: return float(text)
     except ValueError: raise InputError(f"{what}: {text!r} is no number") from None
 
-
+# %% ../../nbs/commands/simulate.ipynb #7e18b0a9
 RECORDED = 0.8  # of the stores and dates of a panel, below which its backtests mislead; chosen by hand
 
 
