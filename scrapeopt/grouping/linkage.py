@@ -186,13 +186,13 @@ def cut_joins(
 
 # %% ../../nbs/grouping/linkage.ipynb #b38c1d5c
 def linked_parts(
-    unlike: np.ndarray,  # (n, n) float64 of `unlikeness`
-    most: float,  # how far apart the stores of a pair may be
+    overlaps: OverlapMatrix,  # of n stores
+    threshold: float,  # True Overlap of a near pair
 ) -> list[np.ndarray]:  # positions, by the first store of each part
     "The stores that chains of near pairs connect: between two parts there is none."
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
-    _, part = connected_components(csr_array(unlike <= most), directed=False)
+    _, part = connected_components(csr_array(overlaps.true >= threshold - SLACK), directed=False)
     return np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1])
 
 # %% ../../nbs/grouping/linkage.ipynb #04ce7587
@@ -201,11 +201,10 @@ def linked_labels(
     rule: MatchRule,
 ) -> np.ndarray:  # (n,) int labels from 1 on: stores that price alike have one label
     "Average linkage of True Overlap, cut at the rule's match threshold."
-    unlike, found = unlikeness(overlaps, rule), 0
-    labels = np.empty(len(unlike), np.int32)
-    for part in linked_parts(unlike, 1 - rule.match_threshold + SLACK):
+    labels, found, threshold = np.empty(len(overlaps.sold), np.int32), 0, rule.match_threshold
+    for part in linked_parts(overlaps, threshold):
         alone = len(part) == 1  # most are, where the threshold tears all apart
-        sets = 1 if alone else cut_joins(average_linkage(unlike[np.ix_(part, part)]), rule.match_threshold)
+        sets = 1 if alone else cut_joins(average_linkage(unlikeness(overlaps.select(part), rule)), threshold)
         labels[part] = found + sets
         found += np.max(sets)
     return labels
