@@ -6,7 +6,7 @@
 __all__ = ['SpotCheckAgent']
 
 # %% ../../nbs/simulation/spot_agent.ipynb #2cf40807
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,24 +21,7 @@ from ..policies.spot_beliefs import note_scrapes, take_spot_checks
 from ..policies.spot_queue import SpotPick, by_cost, spot_queue
 from ..scheduler import joint_queue, round_size
 from .agents import Probe, Setting, Today
-from .policy_agent import CompanyReplay, PolicyAgent, company_scheduler_of
-
-# %% ../../nbs/simulation/spot_agent.ipynb #6ebee486
-def note_silence(
-    c: CompanyReplay,
-    silent: Collection[str],  # stores that were asked for some products, and did not answer
-    at: pd.Timestamp | None,  # UTC, when
-) -> None:
-    "Count those that did not answer."
-    failed = c.table["store_id"].isin(list(silent))
-    c.table.loc[failed, "failures"] += 1
-    c.table.loc[failed, "tried_at"] = at
-
-
-def note_answers(c: CompanyReplay, answers: Sequence[SpotAnswer]) -> None:
-    "Count those that did."
-    open_now = c.table["store_id"].isin([a.store for a in answers if (a.prices != NOT_SOLD).any()])
-    c.table.loc[open_now, ["failures", "tried_at"]] = 0, pd.NaT
+from .policy_agent import PolicyAgent, company_scheduler_of, note_answers
 
 # %% ../../nbs/simulation/spot_agent.ipynb #350ad0ee
 def with_bucket(at: Situation, bucket: TokenBucket) -> Situation:
@@ -86,13 +69,13 @@ class SpotCheckAgent(PolicyAgent):
             own = [SpotAnswer(p.store, self.position[p.products], prices) for p, prices in answers
                    if p.store in c.beliefs.latest.row]
             if not own: continue
-            note_answers(c, own)
+            note_answers(c, now, [a.store for a in own if (a.prices != NOT_SOLD).any()], ())
             self.known[k], events = take_spot_checks(self.known[k], c.beliefs, own, now, self.policy.reading)
             self.events += events
 
     def plan(self, today: Today) -> Sequence[str | Probe]:
         "The next round of scrapes and spot checks."
-        for c in self.companies: note_silence(c, self.waiting, self.planned)
+        for c in self.companies: note_answers(c, self.planned, (), self.waiting)
         schedulers = [company_scheduler_of(c, today.now, today.bucket) for c in self.companies]
         begun = [s for s in schedulers if not s.discovered]
         tasks = joint_queue(begun, round_size(today.bucket, self.policy.round_share))
