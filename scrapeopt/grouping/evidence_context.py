@@ -129,7 +129,9 @@ class EvidenceContext:
     cached: dict[tuple[str, bool], GroupPrices] = field(default_factory=dict)  # by group, and whether today's prices
     matrix: "PriceMatrix | None" = None  # as `BeliefState` has it
 
-    def __post_init__(self) -> None: self.since = comparable_since(self.latest.week, self.day)
+    def __post_init__(self) -> None:
+        self.since = comparable_since(self.latest.week, self.day)
+        self._fresh = dict[int, bool]()
 
     def emit(self, kind: type[Event], group: str | None = None, **facts: object) -> None:
         "Let an event happen; the prices of its groups are worked out anew."
@@ -138,18 +140,28 @@ class EvidenceContext:
         self.events.append(event)
         for name in (group, facts.get("other")): self.forget(str(name))
 
+    def emit_each(self, kind: type[Event], group: str, facts: Iterable[Mapping[str, Any]]) -> None:
+        "Let events of one kind and group happen, which is quicker than one by one."
+        events = [kind(company=self.state.company, at=self.at, group=group, **told) for told in facts]
+        self.state = self.state.replay(events)
+        self.events += events
+        self.forget(group)
+
     def forget(self, name: str) -> None:  # its prices are worked out anew when they are next asked for
         for now in (True, False): self.cached.pop((name, now), None)
 
     def prices(self, store: str) -> np.ndarray:  # (products,) int32, the store's newest
         return self.latest.prices[self.latest.row[store]]
 
+    def is_fresh(self, day: int) -> bool:
+        "Whether a snapshot of a local day may be compared with today's prices; looked up once a day."
+        if day not in self._fresh:
+            self._fresh[day] = day >= self.since and bool(self.latest.week.comparable(day, self.day))
+        return self._fresh[day]
+
     def scraped_this_week(self, stores: Iterable[str]) -> list[str]:
         "Those whose snapshot may be compared with today's prices, by id."
-        names = sorted(stores)
-        days = np.array([self.latest.day(s) for s in names], np.int64)
-        fresh = (days >= self.since) & self.latest.week.comparable(days, self.day)
-        return [s for s, yes in zip(names, fresh, strict=True) if yes]
+        return [s for s in sorted(stores) if self.is_fresh(self.latest.day(s))]
 
     def witnesses(self, name: str, without: str = "") -> list[str]:
         "Members of a group scraped since the changeover that are not under suspicion, by id."
@@ -189,9 +201,10 @@ def match_prices(
     others: np.ndarray,  # (k, products) int32
 ) -> PriceMatches:
     "Compare a store's prices with several price lists (R4)."
-    both = (others != NOT_SOLD) & (own != NOT_SOLD)
+    sells = others != NOT_SOLD
+    both = sells & (own != NOT_SOLD)
     shared, equal = both.sum(1, dtype=np.int32), (both & (others == own)).sum(1, dtype=np.int32)
-    sold = np.count_nonzero(own != NOT_SOLD), (others != NOT_SOLD).sum(1, dtype=np.int32)
+    sold = np.count_nonzero(own != NOT_SOLD), sells.sum(1, dtype=np.int32)
     enough = (shared > 0) & (shared >= rule.needed(*sold))
     true = np.where(shared > 0, equal / np.maximum(shared, 1), np.nan)
     return PriceMatches(true, shared, enough, enough & rule.match(shared, equal, *sold))

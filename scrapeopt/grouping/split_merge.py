@@ -14,7 +14,7 @@ import numpy as np
 from ..core.calendar import SyncWindow
 from .checks import DocumentContext, chisel, is_outlier, place_outlier
 from .events import AmbassadorChanged, GroupDissolved, GroupsMerged
-from .evidence import EvidenceContext, cast_out, group_outliers, merge_alike
+from .evidence import EvidenceContext, cast_out_all, group_outliers, merge_alike
 from .evidence_context import store_overlaps
 from .linkage import linked_labels
 
@@ -94,7 +94,6 @@ def regroup_by_evidence(
         sizes = np.bincount(labels)
         if sizes.max() < 2: continue  # nobody matches anybody: nobody speaks for the group
         stays = labels == sizes.argmax()
-        for i in np.flatnonzero(~stays):
-            if ctx.state.groups[name].is_active: cast_out(ctx, name, judged[i], judged[stays.argmax()])
+        cast_out_all(ctx, name, [judged[i] for i in np.flatnonzero(~stays)], judged[stays.argmax()])
     group_outliers(ctx)
     merge_alike(ctx, [name for name in names if ctx.state.groups[name].is_active])

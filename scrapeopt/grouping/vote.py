@@ -83,9 +83,12 @@ def count_voters(
 ) -> int:
     "How many of the snapshots, newest first, vote side by side."
     if not len(days): return 0
-    return min(MAX_VOTERS, int((week.survival(days, days[0]) >= VOTE_SURVIVAL).sum()))
+    return int((week.survival(days[:MAX_VOTERS], days[0]) >= VOTE_SURVIVAL).sum())
 
 # %% ../../nbs/grouping/vote.ipynb #6c847992
+TIE_DIGITS = 9  # of a sum of weights: more than floats round off
+
+
 def vote_on(
     prices: np.ndarray,  # (k, products) int32, -1 = not sold; newest snapshot first, the first `voters` of them vote
     days: np.ndarray,  # (k,) local days on which they were taken
@@ -96,15 +99,11 @@ def vote_on(
     "What the voters' snapshots say of each product, the newest of the older ones beside them."
     voting, weight = prices[:voters], log_odds(MEMBER_AGREEMENT * week.survival(days[:voters], day))
     older = newest_of_each(prices[voters:], days[voters:])
-    older_weight = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day))
-    older_weight = np.where(older.prices == NOT_SOLD, 0, older_weight)
-    best, chosen = np.zeros(prices.shape[1]), np.full(prices.shape[1], NOT_SOLD, np.int32)
-    for candidate in voting:
-        score = older_weight * (older.prices == candidate) + weight @ (voting == candidate)
-        better = (candidate != NOT_SOLD) & (score > best + 1e-9)  # more than a tie, which the newer price wins
-        best, chosen = np.where(better, score, best), np.where(better, candidate, chosen)
-    return chosen
-
+    scores = log_odds(MEMBER_AGREEMENT * survival(week, older.seen, day)) * (voting == older.prices)
+    for vote, heard in zip(voting, weight, strict=True): scores += heard * (voting == vote)
+    scores[voting == NOT_SOLD] = 0
+    best = scores.round(TIE_DIGITS).argmax(0)  # the first, so the newer, where two are as good
+    return voting[best, np.arange(len(best))]
 
 # %% ../../nbs/grouping/vote.ipynb #09a5ca6b
 def weighted_vote(
