@@ -12,7 +12,7 @@ RUN := .venv/installed-run
 DEV := .venv/installed-dev
 
 .NOTPARALLEL:
-.PHONY: help demo pilot test sync lint types docs notebooks pytest coverage drills bench leaderboard lab fresh clean
+.PHONY: help demo pilot test sync lint types docs notebooks pytest slow coverage drills bench leaderboard lab fresh clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -35,8 +35,8 @@ pilot: $(DEV)  ## the demo again, its figures kept, the front page and README fr
 	@.venv/bin/nbdev_clean
 	@$(PY) tools/readme.py
 
-test: sync lint  ## every check below, the quick ones first; types and docs beside the notebooks
-	@$(MAKE) -s types docs & beside=$$!; $(MAKE) -s notebooks; ended=$$?; wait $$beside && exit $$ended
+test: sync lint  ## every notebook and all quick tests, after the checks that take seconds; types beside the notebooks
+	@$(MAKE) -s types & beside=$$!; $(MAKE) -s notebooks; ended=$$?; wait $$beside && exit $$ended
 	@$(MAKE) -s pytest
 
 sync: $(DEV)  ## do notebooks, package and README say the same?
@@ -63,9 +63,13 @@ notebooks: $(DEV)  ## nbdev_test: each notebook with its own definitions
 	@echo "== notebooks: nbdev_test"
 	@.venv/bin/nbdev_test --n_workers 2
 
-pytest: $(DEV)  ## the tests
+pytest: $(DEV)  ## the tests, but for those that take more than five seconds each
 	@echo "== tests: pytest"
-	@$(PY) -m pytest -q -n 3 --dist worksteal --durations=5
+	@$(PY) -m pytest -q -n 3 --dist worksteal --durations=5 -m "not slow and not drill and not package"
+
+slow: $(DEV) docs  ## the documentation and the tests that make test leaves out, short of the drills
+	@echo "== slow tests: pytest"
+	@$(PY) -m pytest -q -n 3 --dist worksteal --durations=5 -m "slow and not drill and not package"
 
 coverage: $(DEV)  ## the tests, and each notebook's cells with the exported package; which lines none of them runs
 	@$(PY) -m pytest -n 3 -m "not drill" --cov --cov-report=term:skip-covered

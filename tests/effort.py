@@ -1,4 +1,4 @@
-"What `make test` leaves to `make drills`: the same test on further values, and most of the examples."
+"What `make test` and `make slow` leave to `make drills`: the same test on further values, and most of the examples."
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -68,6 +68,7 @@ def test_no_value_of_an_option_gives_a_traceback(command, option, here, capfd):
         if said: assert files(here) == before, value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["import-stores", "explain", drilled("compare"), drilled("init")])
 def test_no_argument_gives_a_traceback(command, here, capfd):
     for value in ODD:
@@ -102,6 +103,7 @@ SENSELESS = [
     ("twin", "create", "twins", "--products", 10**20), ("twin", "create", "stores.csv"), ("twin", "serve", "none")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", one_in(3, zip(SENSELESS)))
 def test_a_simulation_that_makes_no_sense_is_refused_at_once(words, here, capfd):
     rows = {"store": "a", "product": "1", "date": ["2026-01-01", "2026-01-02"], "price": "1.00"}
@@ -115,6 +117,7 @@ def test_a_simulation_that_makes_no_sense_is_refused_at_once(words, here, capfd)
 NUMBERS = ["inf", "-inf", "nan", "-1", "1e308", str(10**20), "true", '"x"', '""', "[]", "{}", "1979-05-27T07:32:00Z"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", one_in(3, [
     "eps_km", "min_samples", "window_hours", "match_threshold", "range_threshold", "min_shared", "budget", "save_days",
     "accuracy_floor", "max_bad_share", "min_size_share", "workers", "timeout_s", "retries", "lock_wait_s", "seed",

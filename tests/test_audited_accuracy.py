@@ -60,6 +60,7 @@ def world(request, tmp_path_factory):
     return lived(tmp_path_factory.mktemp("audited") / "ws", *request.param)
 
 
+@pytest.mark.slow
 def test_audited_and_true_accuracy_agree_within_the_interval(world):
     ws, now, truth = world
     audits = weighted_audits(ws, ws.companies()[0], now)

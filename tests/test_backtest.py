@@ -279,6 +279,7 @@ def test_accuracy_by_hand():
     assert backtest(Panel(ROWS), "round_robin", budget=2, days=5, baseline="none").accuracy == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["round_robin", "freshness", "document", "oracle"])
 def test_the_same_seed_gives_the_same_result(policy):
     world = twin()
@@ -304,6 +305,7 @@ def test_bad_options_are_named(options, words):
     with pytest.raises(InputError, match=words): backtest(twin(4), **{"budget": 1, "days": 2, **options})
 
 
+@pytest.mark.slow
 def test_a_sweep_resumes(tmp_path):
     asked = {"worlds": {"Perth": twin_of_seed}, "policies": ["round_robin", "oracle"], "budgets": [1, PerZone(2)],
              "seeds": [0, 1], "days": 3, "cache": tmp_path}
@@ -385,6 +387,7 @@ def test_the_best_mend_is_the_largest_and_never_counts_twice():
     assert picks == [(0, 5.0), (3, 3.0), (2, 1.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, drilled(1)])
 def test_the_oracle_is_a_yardstick(seed):
     world = twin(24, seed)
@@ -429,6 +432,7 @@ def fuelwatch():
     return Panel(frame, places.assign(store_id=places["store"]))
 
 
+@pytest.mark.slow
 def test_walmart_in_ten_stores():
     panel = walmart(8)
     assert panel.truth().shape == (10, 3049) and (panel.truth() >= 0).mean() > 0.99
@@ -436,6 +440,7 @@ def test_walmart_in_ten_stores():
     assert all(0.9 < r.accuracy < 1 for r in results)
 
 
+@pytest.mark.slow
 def test_fuel_in_western_australia():
     panel = fuelwatch()
     assert panel.decimals == 2 and set(panel.stores["company"]) == {"REX", "VIB"}

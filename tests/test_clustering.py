@@ -88,6 +88,7 @@ def test_R1_same_labels_as_sklearn(stores, eps_km, min_samples):
     np.testing.assert_array_equal(ours, from_matrix)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(store_tables(), st.sampled_from(["dbscan", "hdbscan"]), st.integers(0, 2**16))
 def test_R1_rerun_keeps_ids_and_names(stores, method, seed):
@@ -191,6 +192,7 @@ def test_map_over_the_180th_meridian(tiles):
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_html_opens_without_network(perth, tmp_path):
     page_file = clusters_html(perth, tmp_path / "new" / "perth.html")

@@ -191,6 +191,7 @@ REFUSALS = {errno.EACCES: "let scrapeopt write there", errno.ENOSPC: "free some 
 WHERE = ("archive", "quarantine", "prices")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "place"), [
     (number, place) if (k + m) % 3 == 0 else drilled(number, place)  # each error once, each place
     for k, number in enumerate(REFUSALS) for m, place in enumerate(WHERE)],
@@ -252,6 +253,7 @@ FAULTS = {"input": InputError("the snapshot is lost"), "disk": OSError(errno.EIO
           "value": DataError("", {}, Exception("a NUL byte")), "bug": KeyError("0003"), "memory": MemoryError()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", all_but(FAULTS, "input", "bug"))
 def test_R18_a_broken_company_stops_itself_alone(tmp_path, error, monkeypatch, capfd):
     undisturbed, ws = (new_workspace(tmp_path / name) for name in ("a", "b"))
@@ -311,6 +313,7 @@ BAD_NAMES = {"NUL": "a\0b", "half an emoji": "a\ud83d", "line break": "a\nb", "l
              "no width": "a\u200bb", "right to left": "a\u202eb"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["store_id", "company"])
 @pytest.mark.parametrize("name", all_but(BAD_NAMES, "NUL", "half an emoji", "long"))
 def test_a_name_that_a_database_or_a_disk_cannot_hold_is_refused_by_row(empty, column, name):
@@ -341,6 +344,7 @@ LONGEST = {"ASCII": "x" * 200, "two bytes": "é" * 200, "CJK": "東京" * 100, "
            "to be encoded": "#%" * 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", all_but(LONGEST, "four bytes", "to be encoded"))
 def test_the_longest_names_go_all_the_way(empty, name):
     stores, products = [name, name[:-1]], [name[:-1] + c for c in "0123456789"]

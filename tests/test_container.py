@@ -71,6 +71,7 @@ def test_who_runs_in_it_is_not_root_and_starts_without_a_shell():
     assert (json.loads(one("ENTRYPOINT")), json.loads(one("CMD"))) == (["scrapeopt"], ["status"])
 
 
+@pytest.mark.slow
 def test_it_is_healthy_while_nobody_is_needed(tmp_path):
     "Docker takes 0 for healthy and 1 for not; 2, with which `status` ends, is reserved."
     ws = scraped_once(tmp_path / "ws")
@@ -114,6 +115,7 @@ def may_unshare() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(unshared(["true"]), capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_unshare(), reason="only root may make a process the first of its own")
 @pytest.mark.parametrize("before", [[], [str(nbs.ROOT / "deploy/every"), "60"]], ids=["alone", "every"])
 def test_process_one_ends_its_scrapers(before, scraping):

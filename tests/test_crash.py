@@ -67,6 +67,7 @@ def check_kills(undisturbed, tmp_path: Path, kills: int) -> None:
     assert cut >= kills / 2, "most runs ended before they could be killed"
 
 
+@pytest.mark.slow
 def test_R9_killed_at_random_moments_and_run_again(undisturbed, tmp_path):
     check_kills(undisturbed, tmp_path, 2)
 
@@ -101,6 +102,7 @@ POINTS = [("to_quarantine", 1, True), ("write_part", 1, False), ("put_in_place",
           *(("commit", nth, False) for nth in (3, 4, 5, 6))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "nth", "after"), one_in(4, POINTS), ids=lambda v: str(v))
 def test_R9_killed_between_two_steps_and_run_again(undisturbed, tmp_path, name, nth, after):
     before, expected = undisturbed

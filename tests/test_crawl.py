@@ -90,6 +90,7 @@ def crawl_with_faults(tmp_path, n, products, rules, crawl_rules, workers):
 def faults_seen(visits): return {visit.fault for visit in visits if visit.fault}
 
 
+@pytest.mark.slow
 def test_with_faults_no_store_is_lost_in_silence_and_no_rule_is_broken(tmp_path):
     "The pause that robots.txt asks for is longer than the settings'; now and then the shop says 429."
     rules = ShopRules(crawl_delay=0.08, limit=RateLimit(rate=5, burst=8), seed=3,
@@ -113,6 +114,7 @@ def test_a_hundred_stores_with_faults_on_a_tenth_of_the_requests(tmp_path):
     assert len(report.done) >= 90, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shelf.py:ShelfSpider", drilled("api.py:ApiSpider")])
 def test_a_shop_that_blocks_is_told_from_a_shop_that_sells_nothing(tmp_path, monkeypatch, name):
     twin = chain(tmp_path, 1)
@@ -125,6 +127,7 @@ def test_a_shop_that_blocks_is_told_from_a_shop_that_sells_nothing(tmp_path, mon
     assert not landed(ws)
 
 
+@pytest.mark.slow
 def test_a_shop_that_asks_for_more_patience_than_there_is_hears_no_second_request(tmp_path, monkeypatch):
     twin = chain(tmp_path, 1)
     ws, log = workspace(tmp_path / "ws", twin), tmp_path / "visits.jsonl"
@@ -272,6 +275,7 @@ def test_what_cannot_be_spot_checked_says_so(known, tmp_path):
     assert [(f.reason, f.detail) for f in report.failed] == [("cannot be run", "a product id has a line break")]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_one_that_is_not_and_scrapes_no_store_twice(tmp_path):
     "It ends with what the shop sells, as a run does that nobody kills."
     twin = chain(tmp_path, 3, 120)

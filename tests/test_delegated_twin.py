@@ -45,17 +45,20 @@ def spent_until_settled(archetype, size, seed, days=84):
     return found["scrapes"].cumsum()[first], len(world.stores) + 2 * world.zones.nunique(), steady
 
 
+@pytest.mark.slow
 def test_R13_a_split_is_found_within_two_price_weeks():
     groups, share = halves({"n_stores": 32, "n_products": 100}, seed=0)
     assert len(set(groups)) == 2 and share > 0.7, (groups, share)
 
 
+@pytest.mark.slow
 def test_R13_nothing_is_split_where_nothing_splits():
     world = archetype_twin("state_zones", n_stores=32, n_products=100, seed=0, moving=0)
     start, found = world.now, run(world, 49)
     assert not false_splits(found, start + 4 * WEEK) and found.ari > 0.99
 
 
+@pytest.mark.slow
 def test_R13_discovery_is_part_of_the_game():
     spent, allowed, steady = spent_until_settled("dominicks", {"n_stores": 32, "n_products": 100}, seed=0, days=49)
     assert spent <= 1.1 * allowed and steady > 0.95, (spent, allowed, steady)

@@ -11,6 +11,7 @@ from effort import drilled
 
 from tools import pages
 
+pytestmark = pytest.mark.slow
 HTML = nbs.ROOT / "_build" / "html"
 PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.rglob("*.html") if "_static" not in p.parts)
 built = pytest.mark.skipif(not PAGES, reason="the site is not built: make docs")

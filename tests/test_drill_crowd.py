@@ -138,6 +138,7 @@ def check_crowd(folder: Path, server: str | None, walkers: int, operations: int)
           f"{Counter(outcome.code for _, outcome in crowd.done)}")
 
 
+@pytest.mark.slow
 def test_R19_three_at_once(tmp_path): check_crowd(tmp_path, None, 3, 5)
 
 

@@ -74,6 +74,7 @@ class Disk:
 def disk(tmp_path_factory) -> Disk: return Disk(tmp_path_factory.mktemp("disk"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "faults"), [
     ("update", FAULTS[:1]), drilled("update", FAULTS), drilled("prices to CSV", FAULTS)])
 def test_a_write_that_fails_is_told_and_made_up_for(disk, name, faults):
@@ -99,6 +100,7 @@ def full_at(disk: Disk, name: str, grown: range) -> list[int]:
     return [disk.fail(name, pages=pages).code for pages in grown]
 
 
+@pytest.mark.slow
 def test_a_state_that_has_no_room_is_told_and_made_up_for(disk):
     assert full_at(disk, "update", range(1)) == [2]
 

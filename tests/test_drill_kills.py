@@ -184,6 +184,7 @@ def test_R9_killed_three_times_in_a_row(tmp_path, name):
     assert yard.disturb(name, [Trap(calls // 3), Trap(calls // 2), Trap(calls - 1)]) >= 2
 
 
+@pytest.mark.slow
 def test_R19_killed_when_all_has_landed_and_nothing_is_given_back_yet(tmp_path):
     "The next run, which has no store to ask, gives back what the dead one had leased."
     yard = Yard(tmp_path, None, "delegated")

@@ -86,6 +86,7 @@ def test_a_dashboard_that_is_killed_leaves_no_jupyterlab(tmp_path):
     assert gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_twin_serve_ends(end, tmp_path):
     from scrapeopt.twin import Twin, save_twins
@@ -99,6 +100,7 @@ def test_twin_serve_ends(end, tmp_path):
     assert (shop.returncode, said) == (0 if end == signal.SIGINT else 128 + end, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_scrape_ends_its_scrapers(end, tmp_path):
     ws = new_workspace(tmp_path / "ws")

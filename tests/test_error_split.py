@@ -62,6 +62,7 @@ def adds_up(result) -> bool:
                 and abs(result.errors.sum() + result.score - 1) < 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [*POLICIES, "delegated+spot_checks"])
 def test_the_split_adds_up_under_every_policy(policy):
     world = archetype_twin("dominicks", 16, 80, seed=5, fail_rate=0.1, partial_rate=0.1, moving=0.5)

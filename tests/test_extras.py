@@ -61,6 +61,7 @@ def ws(tmp_path_factory):
     return ws
 
 
+@pytest.mark.slow
 def test_a_cron_machine_needs_no_extra(ws, tmp_path):
     (tmp_path / "scraper.py").write_text(SCRAPER)
     at = ("--now", f"{THURSDAY + pd.Timedelta('1D'):%Y-%m-%dT%H:%M}")
@@ -78,6 +79,7 @@ def test_a_cron_machine_needs_no_extra(ws, tmp_path):
     assert (tmp_path / "p.parquet").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "extra"), [
     drilled(("cluster-stores",), "maps"), (("report",), "maps"), drilled(("visualize-clusters",), "maps"),
     (("dashboard",), "dashboard"), (("scrape", "--spider", "shop.py:Shop"), "scrape"),

@@ -142,6 +142,7 @@ class TestImport:
         assert code == 0 and "imported 3 stores" in out and "got no table for the new companies" in err
         assert (shop / FILE).read_text() == before and "prices in AUD" in err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["A & B", 'Say "x"', "a.b", "[x]", "é", "x = 1"])
     def test_any_name_of_a_company_makes_a_table_of_its_own(self, name, shop, capsys):
         assert run(capsys, "import-stores", listed("s.csv", name), "-w", "shop")[0] == 0
@@ -375,6 +376,7 @@ class TestStumbles:
         code, _, err = run(capsys, "status", "-w", "shop")
         assert code == 2 and "did you mean Europe/Lisbon?" in err
 
+    @pytest.mark.slow
     def test_an_empty_table_speaks_of_what_was_asked(self, azul, capsys):
         scraped(azul, f"{AZUL}/0104/20261124T000000Z.jsonl", products())
         assert run(capsys, "update-db", "-w", "shop", "--now", "2026-11-25")[0] == 0

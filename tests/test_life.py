@@ -193,12 +193,14 @@ def play(path: Path, policy: str, seed: int, days: int) -> Life:
     return life
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "days"), [("delegated", 16), drilled("document", 30), drilled("delegated", 30)])
 def test_some_weeks(tmp_path, policy, days):
     life = play(tmp_path / "ws", policy, 1, days)
     assert life.ws.groups("Mart").active() and len(life.shown) > 2 * days
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "switch"), [("document", 6), drilled("document", 12), drilled("delegated", 12)])
 def test_the_days_around_a_switch(tmp_path, policy, switch, monkeypatch):
     monkeypatch.setattr("test_life.SWITCH", switch)

@@ -76,6 +76,7 @@ def test_another_format_is_refused(waiting, capfd):
     assert code == 2 and any("is not text or json" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_library_shows_nothing_itself(waiting):
     program = f"""
 import logging, scrapeopt

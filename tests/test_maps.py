@@ -166,6 +166,7 @@ def test_rings_have_the_colour_of_text(scheme):
 
 # ---- tiles --------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_tiles_become_part_of_page_and_picture(workspace, tiles, tmp_path):
     url, asked = tiles
     drawn = draw_maps(workspace, "Woolworths", out=tmp_path, basemap=url)
@@ -196,6 +197,7 @@ def test_no_tiles_is_said_on_the_page_and_in_the_log(workspace, tmp_path, caplog
     assert "No background tiles" not in groups_html(groups_frame(workspace), tmp_path / "b.html").read_text()
 
 
+@pytest.mark.slow
 def test_all_maps_of_a_run_are_one_wait_and_one_notice(workspace, tmp_path, caplog):
     asked = []
 
@@ -232,6 +234,7 @@ def test_the_land_lies_under_a_picture_until_tiles_come(tiles):
     assert len(_land(dead)) == 2 and _notice(dead) == ["no tiles from http://127.0.0.1:9: outline by Natural Earth"]
 
 
+@pytest.mark.slow
 @given(st.floats(-80, 80), st.floats(-180, 180), st.floats(0.001, 60), st.floats(0.001, 60))
 @examples(25)
 def test_any_place_has_a_map_with_an_overview_and_no_stray_ticks(lat, lon, high, wide):
@@ -271,6 +274,7 @@ def test_a_bad_basemap_is_named(workspace, tmp_path, basemap):
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_maps_of_groups_come_with_the_groups(tmp_path, workspace):
     before = draw_maps(small_chain.new_workspace(tmp_path / "ws"), basemap="none")
     after = draw_maps(workspace, out=tmp_path, basemap="none")
@@ -299,6 +303,7 @@ def test_places_lie_around_the_stores(lat, lon, span):
 
 # ---- real stores --------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_real_chains_are_drawn(shared_data, tmp_path):
     stores = cluster_stores(read_stores(shared_data / "au_store_locations" / "coles_woolworths_2024.csv"))
     frame = stores.assign(group=stores["cluster_name"].where(stores["cluster"] >= 0), partly="", failures=0,

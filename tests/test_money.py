@@ -78,6 +78,7 @@ def told(ws: Workspace, store: str, now: pd.Timestamp, **how) -> pd.DataFrame:
     return table.assign(cents=[int(p * 100) for p in table["price"]])
 
 
+@pytest.mark.slow
 def test_a_changed_setting_changes_nothing_that_is_kept(mart):
     before = {s: mart.prices(store=s, now=EVE + DAY) for s in STORES}
     ws = reopened(mart, **EURO)
@@ -196,6 +197,7 @@ def test_a_new_currency_may_bring_other_decimals(mart, tmp_path):
     assert pd.read_csv(tmp_path / "p.csv").groupby("currency").size().to_dict() == {"BGN": 180, "EUR": 180}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_discovery_that_a_switch_cuts_in_two_goes_on(tmp_path, policy):
     "Groups are formed of prices in one currency: stores seen in the old one only are asked for again."

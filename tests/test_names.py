@@ -28,6 +28,7 @@ def test_names_that_others_build_on_are_importable(module, name):
     assert hasattr(found, name) or importlib.import_module(f"{found.__name__}.{name}")
 
 
+@pytest.mark.slow
 def test_only_what_others_use_is_public():
     "Everything else is `#| exporti`: `python tools/public_names.py` writes it so."
     assert [f"{module}: {', '.join(names)}" for module, names in public_names.unused().items()] == []

@@ -15,6 +15,7 @@ NEAR = 0.015  # of the score: a point and a half
 CROWDED = {"autonomy": 0.035, "algorithmic": 0.04}  # single chains of 60 stores; the mean over seeds is nearer
 
 
+@pytest.mark.slow
 def test_the_score_promised_at_the_present_budget_is_what_is_measured():
     world = archetype_twin("dominicks", 40, 120, 3, opening=0.0, closing=0.0)  # a closed one costs 2.5 points
     outlook, score = promised(world, 3.0, past=21, future=14)
@@ -37,11 +38,13 @@ def test_the_scores_promised_at_half_all_and_twice_of_the_budget_are_what_is_mea
     assert (table.mean().abs() < 2 * NEAR).all() and (table.abs() < CROWDED.get(archetype, NEAR)).all(axis=None), table
 
 
+@pytest.mark.slow
 def test_right_after_the_baseline_it_is_told_what_is_assumed():
     outlook, _ = promised(archetype_twin("state_zones", 30, 80), 3.0, past=1, future=1)
     assert outlook.assumed
 
 
+@pytest.mark.slow
 def test_a_chain_of_loners_gains_nothing_by_groups():
     world = archetype_twin("autonomy", 24, 200, 0, autonomous=1.0, national=0.0, autonomous_categories=1.0)
     outlook, _ = promised(world, 2.0, past=15, future=1)
@@ -49,6 +52,7 @@ def test_a_chain_of_loners_gains_nothing_by_groups():
     assert "hardly any two stores price alike" in verdict(outlook)
 
 
+@pytest.mark.slow
 def test_an_update_keeps_an_outlook_that_status_reads(tmp_path):
     ws = scraped_once(tmp_path / "ws", "delegated")
     assert "outlook" not in status_rows(ws)[0] or status_rows(ws)[0]["outlook"] is None  # nobody has looked yet

@@ -98,6 +98,7 @@ def test_a_standing_matrix_takes_new_snapshots(prices, news, data):
         np.testing.assert_array_equal(m.sold, (prices != NOT_SOLD).sum(1))
 
 
+@pytest.mark.slow
 def test_other_integers_layouts_and_read_only_arrays_count_the_same():
     prices = np.random.default_rng(0).integers(-1, 5, (7, 30))  # int64
     frozen = prices.astype(np.int32)
@@ -275,6 +276,7 @@ def test_a_wrong_matrix_gets_one_sentence_that_names_the_argument(wrong):
         with pytest.raises(InputError, match=r"^prices: "): refuse(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PANELS)
 def test_R4_recorded_panels_get_a_sensible_threshold(name):
     pm = PANELS[name]()

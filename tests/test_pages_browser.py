@@ -13,7 +13,7 @@ from scrapeopt.analysis.web_map import draw_maps, groups_html
 from scrapeopt.clustering import clusters_html
 from scrapeopt.workspace import Workspace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 GOOD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title>
 <meta name="viewport" content="width=device-width"></head>

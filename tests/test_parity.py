@@ -149,6 +149,7 @@ def assert_same(measured: Measured, lived: Lived) -> None:
 POLICIES = ("document", "delegated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "policy", "days"), [
     ("state_zones", "delegated", SHORT), ("panel", "document", SHORT),
     *(drilled(name, policy, LONG) for name in WORLDS for policy in POLICIES)])
@@ -159,6 +160,7 @@ def test_what_is_measured_is_what_runs(tmp_path, name, policy, days):
     if name != "panel": assert lived.ws.stores()["failures"].any() or len(lived.ws.events())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "stores", "days"), [
     ("delegated", 24, SHORT), *(drilled(policy, 36, LONG) for policy in POLICIES)])
 def test_discovery_is_planned_alike(tmp_path, policy, stores, days, monkeypatch):
@@ -177,6 +179,7 @@ SPOTS = {"spot_checks": True}
 SITE = {"requests_per_scrape": 30, "products_per_request": 6}  # of a shop whose interface takes lists of ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, settings, days", [
     ("state_zones", SPOTS | SITE, SHORT),
     *(drilled(name, settings, LONG) for name, settings in [

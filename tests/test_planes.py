@@ -43,6 +43,7 @@ def check_all(prices):
         same((pairs.shared, pairs.equal), (shared[i, j], equal[i, j]))
 
 
+@pytest.mark.slow
 @given(matrices())
 @settings(deadline=None)
 def test_every_way_to_count_is_the_plain_twin_bit_for_bit(prices): check_all(prices)

@@ -248,6 +248,7 @@ def nightly(path, changes_on: int, told: str | None, nights: int = 22) -> Worksp
     return ws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes_on", "told", "expected"), [
     (2, None, "changeover_untold"), drilled(0, None, "changeover_untold"), drilled(2, "wednesday", None),
     drilled(2, "monday", "changeover_differs"), (4, "thursday", "changeover_differs")])
@@ -332,6 +333,7 @@ def after_an_outage(tmp_path_factory) -> Workspace:
     return ws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day", one_in(3, range(17, 27)))
 def test_an_outage_that_is_over_does_not_hold_the_figure_below_the_floor(after_an_outage, day):
     now = (THURSDAY + timedelta(days=day, hours=6)).to_pydatetime()

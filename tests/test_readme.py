@@ -38,6 +38,7 @@ def test_commands_and_their_options_exist(line):
         assert re.search(rf"(?<![\w-]){re.escape(option)}\b", help_), f"{command} has no {option}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("scrapeopt.update"), reason="there is no update_db")
 def test_scheduler_script(tmp_path):
     "The script of four lines, as it stands in the README, on a shop that is a twin; run twice, as a scheduler would."

@@ -73,6 +73,7 @@ def fuel(request, shared_data, tmp_path_factory):
     return workspace, prices, reports
 
 
+@pytest.mark.slow
 def test_fuelwatch_day_by_day(fuel):
     "Thirteen days of real prices leave sound groups whose members really share their Ambassador's prices."
     workspace, prices, reports = fuel

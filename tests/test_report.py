@@ -101,6 +101,7 @@ def test_the_interval_holds_the_share(scrapes):
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_page_tells_what_the_workspace_knows(workspace, html):
     page, found = read(html), find_out(workspace, now=END)
     assert [f.company for f in found.figures] == ["Fruit/Veg & Co.", "Woolworths"]

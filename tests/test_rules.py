@@ -58,6 +58,7 @@ def discovered(tmp_path, policy, lacking):
     return ws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [drilled("document"), "delegated"])
 @pytest.mark.parametrize("lacking", [drilled(0.0), 0.06])
 def test_R7_zones_whose_stores_lack_products_are_one_group_each_by_the_second_week(tmp_path, policy, lacking):

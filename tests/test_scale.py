@@ -48,6 +48,7 @@ def looked_at(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_queue_asks_the_same_of_a_company_four_times_as_large(policy, tmp_path, looked_at):
     asked, looks = [], []
@@ -72,6 +73,7 @@ def test_stores_are_read_once_for_all_companies(policy, tmp_path):
     assert not any("company_1" in s for s in statements)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_company_is_asked_for_all_that_can_be_paid(policy, tmp_path, monkeypatch):
     of = large.LargeState(80, 4, 30, companies=4)

@@ -68,6 +68,7 @@ def as_cron(variables, command):
 def taken_in(folder): return sorted(p.parent.name for p in (folder / "Fruit & Veg" / "archive").rglob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_the_crontab_works_as_printed(folder):
     variables, (scrape, again, status, weekly) = jobs(scheduled(folder, "cron", "-n", "2"))
     assert as_cron(variables, scrape) == "" and len(taken_in(folder)) == 2
@@ -85,6 +86,7 @@ def test_the_crontab_works_as_printed(folder):
     assert "lost.csv" in as_cron(variables, status)
 
 
+@pytest.mark.slow
 def test_cron_tells_of_what_cannot_run_at_all(folder):
     variables, (scrape, *_) = jobs(scheduled(folder, "cron"))
     (folder / "my_scraper.py").unlink()

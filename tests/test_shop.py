@@ -381,6 +381,7 @@ def test_a_log_that_cannot_take_more_costs_no_answer(folder):
 
 # ---- in a browser
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("target", ["/", "/Coles/", "/Coles/C001/", "/Coles/C001/browse/", "/Coles/C001/browse/pantry/",
                                     "/Coles/C001/product/C100001", "/Coles/search?q=oil&store=C001",

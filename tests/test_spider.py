@@ -64,6 +64,7 @@ def test_whole_crawls_land_with_every_product_of_every_page(tmp_path):
         assert {r["product_id"]: r["price"] for r in rows} == {r["product_id"]: r["price"] for r in want}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra, said", [
     ("yield response.follow('?page=999')", "answers that were an error"),
     ("raise RuntimeError('the page looks different today')", "errors in the log"),

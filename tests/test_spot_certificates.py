@@ -81,6 +81,7 @@ CHAINS = [("dominicks", 24, 120, 2)]
 MORE = [(name, 32, 160, seed) for name in ("state_zones", "dominicks", "uniform") for seed in (1, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chains, least", [(CHAINS, 100), drilled(MORE, 1000)])
 def test_at_most_one_in_twenty_claims_too_much(monkeypatch, chains, least):
     "Also of stores that strayed; a twentieth of the lines is drawn, so that the small chains prove anything."

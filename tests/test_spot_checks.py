@@ -88,6 +88,7 @@ def test_the_same_seed_gives_the_same_run():
     assert runs[0].equals(runs[1]) and runs[0]["probes"].sum() > 0
 
 
+@pytest.mark.slow
 def test_half_of_the_requests_serve_as_many_right_prices():
     scrapes = backtest(small(), "delegated", budget=3, days=35, warmup_days=14)
     spots = backtest(small(), "delegated", budget=1.5, days=35, warmup_days=14, settings=SPOTS)

@@ -131,6 +131,7 @@ def test_requests_are_counted_where_the_settings_count_them(ws):
     assert before - tokens(ws) == pytest.approx(sum(t.cost for t in tasks))
 
 
+@pytest.mark.slow
 def test_what_was_asked_is_told(ws, monkeypatch):
     "Some thirty lines by lot, so that certificates of small stores say something."
     monkeypatch.setattr(spot_lots, "LOT_SHARE", 0.15)
@@ -149,6 +150,7 @@ def test_what_was_asked_is_told(ws, monkeypatch):
     assert store_story(plain, ONE, W)[0].certificate == ""  # nobody asks for one
 
 
+@pytest.mark.slow
 def test_commands_ask_and_scrape(ws, tmp_path):
     now = ("--company", W, "--now", f"{LATE:%Y-%m-%d %H:%M}")
     shown = json.loads(typed("-w", ws.path, "queue", "--json", *now).stdout)

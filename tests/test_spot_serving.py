@@ -103,6 +103,7 @@ def lived(tmp_path_factory) -> Chain:
     return chain
 
 
+@pytest.mark.slow
 def test_production_serves_what_a_backtest_serves(lived):
     for _, table, (prices, sure) in lived.days:
         cents = (table["price"].astype(float) * 100).round()

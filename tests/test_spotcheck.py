@@ -295,6 +295,7 @@ def test_less_risk_proves_less(draws, risk):
     assert 0 <= proved_share(draws, risk / 2) <= share <= draws.right.sum() / draws.size.sum() + 1e-9
 
 
+@pytest.mark.slow
 def test_certificates_are_honest():
     "1,000 of them at a risk of 5 %, of stores that stayed and of stores that strayed, by product and by page."
     rng, false = np.random.default_rng(9), {"stayed": [], "strayed": []}

@@ -190,6 +190,7 @@ def test_a_rebrand_is_told_and_retired_where_it_was(grouped):
     assert "a store of Metro" in grouped.events(W, "0007")["words"].iloc[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("words_only")
 @pytest.mark.parametrize("policy", [drilled("document"), "delegated"], indirect=True)
 def test_a_store_without_coordinates_is_grouped_by_its_prices_and_drawn_on_no_map(grouped, tmp_path):
@@ -251,6 +252,7 @@ def test_status_and_report_count_the_same_unreachable_stores(ws, scraped):
     assert status(ws, W)["unreachable"].tolist() == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "days"), [("delegated", 32), *(drilled(policy, 80) for policy in POLICIES)],
                          indirect=["policy"])
 def test_a_store_that_does_not_answer_is_asked_for_ever(grouped, days):

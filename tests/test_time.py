@@ -101,6 +101,7 @@ def test_a_late_file_across_a_changeover_judges_nobody(shop, prices_of):
     assert right(shop, "D", 1, THURSDAY + WEEK + DAY) == 1  # as its group told before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_late_file_during_discovery(tmp_path, policy):
     "The files of three stores come in any order, one of them a day late: the groups are those of the right order."
@@ -152,6 +153,7 @@ def test_a_clock_that_is_an_hour_ahead_is_forgiven(shop):
     assert "A" not in {t.store_id for t in shop.queue(9, now=now)}  # it counts as seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shop", [drilled("document"), "delegated"], indirect=True)
 def test_the_command_line_says_it_and_ends_with_two(shop):
     land(shop, "A", pd.Timestamp("2136-11-12 05:00", tz="UTC"), shelf("A", 1))
@@ -214,6 +216,7 @@ def test_a_changeover_in_the_night_in_which_clocks_change(timezone, midnight):
     assert int(local_day(first, timezone)) - int(local_day(first - second, timezone)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(("timezone", "midnight"), [("America/Santiago", "2026-09-06"), ("Europe/Sofia", "2026-03-29")])
 def test_stores_are_judged_across_that_night_as_across_any(tmp_path, policy, timezone, midnight):

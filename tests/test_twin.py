@@ -216,6 +216,7 @@ def test_an_output_that_cannot_be_written_is_exit_code_1(tmp_path):
     assert run.returncode == 1 and "No such file" in run.stderr and "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_drills_depend_on_store_and_time_alone(tmp_path):
     save_twins(tmp_path, twin())
     command = (tmp_path, "Woolworths", "1", tmp_path / "o", "--fail-rate", "0.5")
@@ -377,6 +378,7 @@ def test_lines_enter_and_leave_a_stores_range(places):
     assert 0.8 < gone.sum() / back.sum() < 1.25
 
 
+@pytest.mark.slow
 def test_scrapes_fail_and_lose_parts_at_their_rates(places):
     world = archetype_twin("uniform", n_products=300, stores=places, fail_rate=0.2, partial_rate=0.25,
                            opening=0)

@@ -96,6 +96,7 @@ def test_R9_what_is_unusual_but_clear_is_accepted(ws, text):
     assert str(ws.prices(W, "0001", "5").price[0]) == "3.50"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "content", "reason"), [
     ("Woolworths/0001/20261119T020000Z.jsonl.gz", gzip.compress(b"x" * 999, mtime=0)[:-9], "cannot be unpacked"),
     ("Woolworths/0001/20261119T020000Z.jsonl.gz", b"no gzip", "cannot be unpacked"),
@@ -210,6 +211,7 @@ def test_R9_candidates_are_checked_and_cleared(formed):
     assert json.loads(json.dumps(report.to_json()))["events"][0]["company"] == W
 
 
+@pytest.mark.slow
 def test_R9_several_days_at_once_are_judged_one_by_one(tmp_path):
     together, apart = new_workspace(tmp_path / "a"), new_workspace(tmp_path / "b")
     for ws in (together, apart):

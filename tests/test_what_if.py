@@ -180,6 +180,7 @@ def test_the_settings_in_force_would_have_served_the_same(workspace):
     assert len(found.now) and (found.now == found.then).all() and not found.touched.any()
 
 
+@pytest.mark.slow
 def test_a_twin_answers_where_the_past_cannot_and_says_so(workspace, monkeypatch):
     "At the settings in force no group is touched, so that no scrape of the past says anything."
     monkeypatch.setattr(effect_module, "DAYS", 3)

