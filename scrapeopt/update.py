@@ -40,7 +40,7 @@ from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, Read
 from .storage.ingest import check_time, drop_parts, file_bytes, find_files, put_aside
 from .storage.ingest import read_each, read_file, reading_settings, record_snapshots, refuse_retired
 from .storage.ingest import stay_sentence, take_in, usual_sizes
-from .storage.latest_snapshots import list_snapshots, load_beliefs, read_batches
+from .storage.latest_snapshots import keep_side_by_side, list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.overview import OUTLOOK, count_stores, newest_spot_checks, read_outlook, scrapes_a_day
 from .storage.queries import newest_snapshots
@@ -168,6 +168,7 @@ def judge_new(
     if new.empty and not waits and not (learns and spots): return []
     beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old,
                            lost=lost)
+    keep_side_by_side(beliefs.latest, workspace.path, company.name, old)
     if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest, company.name, lost)
     else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)] * bool(waits))  # a cluster to be judged
     known = load_spot_beliefs(session, company, beliefs.latest) if learns else None

@@ -46,12 +46,10 @@ def ordered_shares(
     increasing: bool,  # False: the shares never rise
 ) -> np.ndarray:  # (changeovers, ...)
     "The shares nearest to `right / n` that keep an order along the first axis (isotonic regression)."
-    from scipy.optimize import isotonic_regression  # here: it is slow to import, and most commands never come by
-    share = right / n
-    for cell in np.ndindex(share.shape[1:]):
-        at = (slice(None), *cell)
-        share[at] = isotonic_regression(share[at], weights=n[at], increasing=increasing).x
-    return share
+    if not increasing: return ordered_shares(right[::-1], n[::-1], increasing=True)[::-1]
+    pooled = np.full((len(n), *n.shape), np.inf)  # from a to b; nothing where a comes after b
+    for a in range(len(n)): pooled[a, a:] = right[a:].cumsum(0) / n[a:].cumsum(0)
+    return np.stack([pooled[:w + 1, w:].min(1).max(0) for w in range(len(n))])
 
 # %% ../../nbs/grouping/confidence.ipynb #d013f0fc
 def no_counts() -> np.ndarray:  # as `PRIOR_MEAN`; right ones and all
