@@ -3,6 +3,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,8 @@ from effort import all_but
 from small_chain import PRODUCTS, THURSDAY, land, lines, scrape_all, scraped_in_two_weeks, shelf
 
 from scrapeopt.core.errors import LeftOutWarning
-from scrapeopt.storage.newest_prices import INDEX, newest_prices
+from scrapeopt.storage.doctor import examine, mend
+from scrapeopt.storage.newest_prices import INDEX, newest_prices, write_newest
 from scrapeopt.storage.tidy import tidy
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -110,3 +112,14 @@ def test_a_disk_that_takes_none_of_it_costs_nothing_else(ws, monkeypatch):
     land(ws, COMPANY, "0002", NOW, lines(shelf(COMPANY, "0002", 3)))
     report = update_db(ws, COMPANY, now=NOW)
     assert (report.files, report.problems) == (1, ())
+
+
+def test_the_doctor_holds_it_against_the_snapshots(ws):
+    known = newest_prices(ws.path, COMPANY)
+    stamps = {store: row.stamp for store, row in known.rows.items()}
+    assert examine(ws, now=NOW) == []
+    wrong = np.arange(len(PRODUCTS), dtype=np.int32)
+    write_newest(known, stamps, PRODUCTS, {"0002": wrong, "0003": wrong})
+    found = examine(ws, now=NOW)
+    assert [(f.kind, f.company, f.which.endswith(INDEX)) for f in found] == [("side_by_side", COMPANY, True)] * 2
+    assert len(mend(ws, found)) == 1 and examine(ws, now=NOW) == []

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from .file_checks import check_archive, check_folder, check_leftovers, check_snapshot
-from .file_checks import every_row, known_products
+from .file_checks import check_archive, check_folder, check_leftovers, check_side_by_side
+from .file_checks import check_snapshot, every_row, known_products
 from .findings import Finding
 from .home import Home
 from .mending import mend_findings
@@ -49,6 +49,7 @@ def examine_files(session: Session, home: Home, company: Company, progress: bool
     rows, known = every_row(session, company), known_products(session, company)
     for row in watched(rows, f"{company.name}: snapshots", progress):
         yield from check_snapshot(home.path, company.name, row, known)
+    yield from check_side_by_side(home.path, company.name, rows)
     taken = {store: list(own) for store, own in groupby(rows, key=lambda row: row.kept.store_id)}
     stores = session.scalars(select(Store.store_id).where(Store.company_id == company.id).order_by(Store.store_id))
     for store in watched(list(stores), f"{company.name}: archive", progress):

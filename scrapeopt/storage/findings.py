@@ -23,6 +23,7 @@ FINDING_KINDS = {  # kind -> what mending does; "": it needs a person
     "beliefs": "it is dropped; what was learned before counts",
     "spot_check": "it is dropped; its file in the archive can be put into the inbox again",
     "spot_beliefs": "it is dropped; what was learned before counts",
+    "side_by_side": "it is removed; the next update writes it again",
     "orphan": "it is removed"}
 
 # %% ../../nbs/storage/findings.ipynb #1f8f4083

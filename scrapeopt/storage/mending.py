@@ -173,8 +173,8 @@ def drop_derived(cure: Treatment, findings: Iterable[Finding]) -> None:
 def mark_spare(cure: Treatment, findings: Iterable[Finding]) -> None:
     "Note which leftovers are to be removed, but for those that a row names by now."
     named = named_files(cure.session, cure.home)
-    cure.spare += [path for found in findings
-                   if found.kind == "orphan" and (path := cure.home.path / found.which) not in named]
+    paths = dict.fromkeys(cure.home.path / f.which for f in findings if f.kind in ("orphan", "side_by_side"))
+    cure.spare += [path for path in paths if path not in named]
 
 # %% ../../nbs/storage/mending.ipynb #8f2a10a6
 def clear_files(cure: Treatment) -> None:
