@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .core.errors import how_many
@@ -25,7 +25,7 @@ from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch
 from .grouping.events import CurrencyChanged, Event
-from .grouping.outlook import Outlook
+from .grouping.outlook import Outlook, scrapes_today
 from .policies.forecast import forecast
 from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
@@ -42,7 +42,8 @@ from .storage.ingest import read_each, read_file, reading_settings, record_snaps
 from .storage.ingest import stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import keep_side_by_side, list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
-from .storage.overview import OUTLOOK, count_stores, newest_spot_checks, read_outlook, scrapes_a_day
+from .storage.overview import OUTLOOK, count_stores, group_overview, newest_spot_checks, read_outlook
+from .storage.overview import scrapes_a_day
 from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
@@ -357,16 +358,25 @@ def _learn_from(
 OUTLOOK_DAYS = 7  # after which an outlook is worked out anew
 
 
-def is_due(known: Outlook | None, newest: datetime) -> bool:  # newest: of the scrapes, UTC
+OFF = 0.1  # by how much of it the budget, or the number of groups, may have changed; chosen by hand
+
+
+def is_due(
+    known: Outlook | None,
+    newest: datetime,  # of the scrapes, UTC
+    budget: float,  # scrapes a day at present
+    groups: int,  # for all categories, at present
+) -> bool:
     "Whether an outlook is to be worked out."
-    return known is None or (newest.date() - date.fromisoformat(known.at)).days >= OUTLOOK_DAYS
+    if known is None or (newest.date() - date.fromisoformat(known.at)).days >= OUTLOOK_DAYS: return True
+    return abs(budget - known.budgets[1]) > OFF * known.budgets[1] or abs(groups - known.groups) > OFF * known.groups
 
 
 def present_budget(workspace: Workspace, session: Session, company: Company, stores: int) -> float:  # scrapes a day
     "What is spent on a company today."
-    asked, alone = workspace.settings.budget, session.scalar(select(func.count()).select_from(Company)) == 1
-    if asked is not None and alone: return asked
-    return scrapes_a_day(session, company) or max(stores / 10, 0.5)
+    others = session.scalars(select(Company).where(Company.id != company.id))
+    return scrapes_today(stores, workspace.settings.budget, scrapes_a_day(session, company),
+                         [scrapes_a_day(session, other) for other in others])
 
 # %% ../nbs/07_update.ipynb #c92a79c6
 def company_outlook(workspace: Workspace, name: str) -> Outlook | None:  # None: no groups yet
@@ -388,8 +398,10 @@ def renew_outlook(workspace: Workspace, name: str, always: bool = False) -> Outl
     with workspace.read() as session:
         company = workspace.company(session, name)
         known, counts = read_outlook(session, company), count_stores(session, company)
+        budget = present_budget(workspace, session, company, counts.scraped)
+        groups = sum(g.category is None for g in group_overview(session, company).active())
     if counts.last_scrape is None or not counts.complete: return known
-    if not (always or is_due(known, counts.last_scrape)): return known
+    if not (always or is_due(known, counts.last_scrape, budget, groups)): return known
     if (found := company_outlook(workspace, name)) is None: return None
     with workspace.begin() as session:
         company = workspace.company(session, name)

@@ -17,9 +17,10 @@ from scrapeopt.analysis import view_model
 from scrapeopt.analysis.groups_in_force import stores_in_force
 from scrapeopt.analysis.problems import find_problems, problems_html
 from scrapeopt.analysis.status import store_story
-from scrapeopt.analysis.view_model import Choice, PairCache, view_of_workspace, view_of_world
+from scrapeopt.analysis.view_model import Choice, PairCache, budgets_to_try, view_of_workspace, view_of_world
 from scrapeopt.commands.jupyter import CELL
 from scrapeopt.dashboard import BudgetPanel, Dashboard
+from scrapeopt.grouping.outlook import Outlook, outlook_words, scrapes_today
 from scrapeopt.simulation.panel import Panel
 from scrapeopt.storage.folders import folder_name
 from scrapeopt.storage.settings import read_settings
@@ -323,6 +324,27 @@ def test_a_budget_is_saved_for_all_companies(workspace):
     clusters = all_open(dashboard)["Clusters"]
     clusters.controls.eps_km.value += 1
     assert f"eps_km will hold for all companies, not for {first} alone." in html.unescape(clusters.save.diff.value)
+
+
+def test_the_budget_tab_starts_from_the_budget_and_says_what_status_says(workspace):
+    outlook = Outlook("2026-11-24", 12, 10, 2, (2, 4, 8), (.976, .986, .993), (.815, .886, .964), False)
+    view = view_of_workspace(workspace, sorted(small_chain.ZONES)[0])
+    paid = replace(view, settings=view.settings.model_copy(update={"budget": 4}), a_day=5.9, others={}, outlook=outlook)
+    panel = BudgetPanel(shared_of(paid))
+    panel.activate()
+    assert panel.controls.a_day.value == 4 and "4 a day is the budget of the settings" in panel.hint.value
+    told = html.unescape(panel.expected.value)
+    assert all(sentence in told for sentence in outlook_words(outlook)) and "98.6%" in told
+    assert paid.scrapes_today == scrapes_today(len(paid.stores), 4, 5.9)  # the figure the outlook is worked out for
+    both = replace(paid, others={"another": 5.9})
+    assert scrapes_today(len(both.stores), 4, 5.9, [5.9]) == 2 == budget_tab.scrapes_now(both)
+    assert budget_tab.budget_of_all(both, 2) == 4
+
+
+@pytest.mark.parametrize("a_day", [1.0, 4.0, 6.3])
+def test_half_all_and_twice_of_the_budget_are_always_measured(a_day):
+    tried = budgets_to_try(a_day, 34)
+    assert {a_day / 2, a_day, 2 * a_day} <= set(tried) and len(tried) <= 7
 
 
 def test_work_that_is_put_away_ends_and_says_so(workspace, monkeypatch):

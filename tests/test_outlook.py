@@ -1,5 +1,6 @@
 "What an outlook promises is what then happens; it says plainly when groups gain nothing."
 import json
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from small_chain import scraped_once
 from scrapeopt.analysis.status import status_rows
 from scrapeopt.grouping.outlook import outlook_from, verdict
 from scrapeopt.twin import ARCHETYPES, archetype_twin
-from scrapeopt.update import renew_outlook, renew_outlooks
+from scrapeopt.update import is_due, renew_outlook, renew_outlooks
 
 NEAR = 0.015  # of the score: a point and a half
 CROWDED = {"autonomy": 0.035, "algorithmic": 0.04}  # single chains of 60 stores; the mean over seeds is nearer
@@ -62,5 +63,9 @@ def test_an_update_keeps_an_outlook_that_status_reads(tmp_path):
     kept = outlook_from(json.loads(json.dumps(row["outlook"])))
     assert kept.assumed and kept.stores == row["stores"] and kept.groups == row["groups"]
     assert any("assumed" in line for line in words)
+    day = datetime.fromisoformat(kept.at)
+    assert not is_due(kept, day, kept.budgets[1], kept.groups)
+    assert is_due(kept, day, 2 * kept.budgets[1], kept.groups), "another budget makes it old"
+    assert is_due(kept, day, kept.budgets[1], kept.groups + 2), "and so do other groups"
     with ws.lock(): again = renew_outlook(ws, name, always=True)
     assert again == kept, "the same state gives the same outlook"

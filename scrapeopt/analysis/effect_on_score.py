@@ -241,9 +241,8 @@ def days_of(view: CompanyView) -> dict[str, Any]:
 
 
 def budget_on(view: CompanyView, stores: int) -> float:
-    "Today's scrapes a day for a chain of so many stores; a tenth of the stores where nobody knows."
-    today = view.a_day if view.a_day == view.a_day else len(view.stores) / 10
-    return max(today * stores / max(len(view.stores), 1), 0.1)
+    "Today's scrapes a day for a chain of so many stores."
+    return max(view.scrapes_today * stores / max(len(view.stores), 1), 0.1)
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #aa58b457
 def run_both(

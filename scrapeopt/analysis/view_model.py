@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from .charts import heat_image
@@ -28,6 +28,7 @@ from ..grouping.events import GroupState, StoreGroup
 from ..grouping.evidence_context import LatestSnapshots
 from ..grouping.linkage import AlikeTree, alike_trees, compare, cut_trees, most_alike
 from ..grouping.masks import learn_mask
+from ..grouping.outlook import SHARES_OF_BUDGET, Outlook, scrapes_today
 from ..grouping.vote import UNKNOWN
 from ..overlap import MatchRule, OverlapMatrix, PriceMatrix, Threshold, auto_threshold, overlap_matrix
 from ..policies.base import Rules
@@ -37,7 +38,8 @@ from ..storage.belief_tables import learned_days
 from ..storage.currencies import in_currency
 from ..storage.latest_snapshots import load_beliefs
 from ..storage.lost_snapshots import LostSnapshot, tell_lost
-from ..storage.queries import newest_snapshots, query_frame
+from ..storage.overview import read_outlook, scrapes_a_day
+from ..storage.queries import newest_snapshots
 from ..storage.repository import company_rules, company_window, event_table, every_store, read_groups
 from ..storage.settings import FILE, Settings
 from ..storage.tables import Company, Snapshot, Store
@@ -61,6 +63,7 @@ class CompanyView:
     known: BeliefState | None = None  # what the policy has learned; None: as much as the prices tell
     as_of: pd.Timestamp | None = None  # UTC, the moment that is looked at; None: now
     others: Mapping[str, float] = field(default_factory=dict)  # other company -> its scrapes a day, as `a_day`
+    outlook: Outlook | None = None  # what its scrapes can bring, as `status` says it; None: not known
     begun: pd.Timestamp | None = None  # UTC, the first scrape of all; None: there is none
     learned_day: int | None = None  # weekday of the changeover, 0 = Monday, where only the data tell it
 
@@ -69,6 +72,12 @@ class CompanyView:
         "Why a moment before the first scrape shows nothing; nothing at any other."
         if self.as_of is None or self.begun is None or self.as_of >= self.begun: return ""
         return f"Nothing was known on {self.as_of:%Y-%m-%d}: the first scrape is of {self.begun:%Y-%m-%d} (UTC)."
+
+    @property
+    def scrapes_today(self) -> float:
+        "Scrapes a day at present: its part of the budget of the settings, else as of late, else a tenth of its stores."
+        lately, *others = (None if rate != rate else rate for rate in (self.a_day, *self.others.values()))
+        return scrapes_today(len(self.stores), self.settings.budget, lately, others)
 
     @property
     def placed(self) -> pd.DataFrame:
@@ -95,36 +104,22 @@ def prices_as_beliefs(prices: PriceMatrix, state: GroupState, window: SyncWindow
         products=prices.products, categories=prices.categories, window=window)
     return BeliefState(state, latest)
 
-# %% ../../nbs/analysis/view_model.ipynb #cec10add
-RECENT = pd.Timedelta("28D")  # how far back scrapes are counted: four price weeks
-
-
-def scrapes_a_day(times: pd.Series) -> float:  # NaN without any
-    """How many of these scrapes (UTC) were made a day, in the last `RECENT`.
-
-    The very first day is left out: it holds the baseline, in which every store is scraped once.
-    """
-    days = times.dt.floor("D")
-    recent = days[(days > days.min()) & (days > days.max() - RECENT)]
-    if recent.empty: return float("nan")
-    return len(recent) / ((days.max() - max(days.min(), days.max() - RECENT)) / pd.Timedelta("1D"))
-
 # %% ../../nbs/analysis/view_model.ipynb #0d68a057
-def scrape_times(session: Session, row: Company) -> pd.Series:  # UTC
-    "When the stores of a company were scraped."
-    query = select(Snapshot.scraped_at).join(Store, Store.id == Snapshot.store_pk).where(Store.company_id == row.id)
-    return query_frame(session, query, ["scraped_at"])["scraped_at"]
-
-
-def until(times: pd.Series, as_of: pd.Timestamp | None) -> pd.Series:
-    "The times (UTC) up to a moment; None: all."
-    return times if as_of is None else times[times <= as_of]
+def own_pace(session: Session, row: Company, as_of: pd.Timestamp | None) -> float:  # NaN: not known
+    "How many stores of a company were scraped a day, lately."
+    return scrapes_a_day(session, row, as_of) or float("nan")
 
 
 def other_companies(session: Session, row: Company, as_of: pd.Timestamp | None) -> dict[str, float]:  # NaN: not known
     "How many stores of each other company were scraped a day, lately."
     others = session.scalars(select(Company).where(Company.id != row.id).order_by(Company.name))
-    return {other.name: scrapes_a_day(until(scrape_times(session, other), as_of)) for other in others}
+    return {other.name: own_pace(session, other, as_of) for other in others}
+
+
+def first_scrape(session: Session, row: Company) -> pd.Timestamp | None:  # UTC; None: there is none
+    "When a store of a company was scraped first."
+    query = select(func.min(Snapshot.scraped_at)).join(Store, Store.id == Snapshot.store_pk)
+    return session.scalar(query.where(Store.company_id == row.id))
 
 
 def company_at(
@@ -158,15 +153,14 @@ def view_of_workspace(
         row = workspace.company(session, company)
         known, stores = company_at(session, workspace.path, row, company_window(settings, row), as_of)
         rule, events = company_rules(settings, row).match_in(known.state), event_table(session, row)
-        scraped, others = scrape_times(session, row), other_companies(session, row, as_of)
-        told = company_window(settings, row)
+        others, outlook = other_companies(session, row, as_of), read_outlook(session, row, as_of)
+        told, begun, pace = company_window(settings, row), first_scrape(session, row), own_pace(session, row, as_of)
     learned = None if told.changeover is not None else next(iter(learned_days(known.latest)), None)
     window = told if learned is None else replace(told, changeover=learned)  # as status counts
-    begun = None if scraped.empty else scraped.min()
     if as_of is not None: events = events[events["at"] <= as_of]
     return CompanyView(company, stores, comparable_snapshots(known.latest, np.datetime64(0, "ns"), ()), settings, rule,
-                       window, known.state, events, scrapes_a_day(until(scraped, as_of)), workspace.path / FILE, world,
-                       known, as_of, others, begun, learned)
+                       window, known.state, events, pace, workspace.path / FILE, world, known, as_of, others, outlook,
+                       begun, learned)
 
 # %% ../../nbs/analysis/view_model.ipynb #ed689844
 @dataclass(frozen=True, eq=False)
@@ -331,10 +325,23 @@ def replay_days(world: World | None) -> dict[str, Any]:
     days = 42 if world is None or end is None else min((end.normalize() - world.now.normalize()).days + 1, 56)
     return {"days": days, "warmup_days": days // 2}
 
+# %% ../../nbs/analysis/view_model.ipynb #fb0d86ea
+NEARBY = 1.5  # budgets nearer to each other tell hardly more than one of them; chosen by hand
+
+
+def budgets_to_try(
+    a_day: float,  # scrapes a day today
+    stores: int,  # of the chain
+) -> list[float]:  # scrapes a day, ascending
+    "Half, all and twice of today's scrapes, as the outlook has them, and what fits the size where that is far off."
+    near = {min(max(a_day * share, 0.1), float(stores)) for share in SHARES_OF_BUDGET}
+    far = {b for b in fitting_budgets(stores) if all(max(b, own) / min(b, own) > NEARBY for own in near)}
+    return sorted(near | far)
+
 # %% ../../nbs/analysis/view_model.ipynb #3c7ab18d
 def measure(
     view: CompanyView,
-    a_day: float,  # stores scraped a day today
+    a_day: float,  # stores scraped a day today; half and twice as many are tried, too
     archetype: str = "state_zones",  # of the twin, where no world is replayed
     *,
     policies: Sequence[str] = MEASURED_POLICIES,
@@ -342,13 +349,13 @@ def measure(
     cache: Path | None = None,  # folder that keeps finished runs
     track: Callable[[Iterable], Iterable] = iter,
 ) -> BudgetCurve:
-    "Backtest policies at several budgets, today's among them, with the match threshold of the settings."
+    "Backtest policies at half, all and twice of today's budget and some others, at the settings' match threshold."
     world, n = view.world, len(view.stores)
     m = n if world is not None else min(n, TWIN_STORES)
     make: Any = TwinWorld(archetype, m, TWIN_PRODUCTS) if world is None else Recorded(world)  # type: ignore[arg-type]
     measured_on = "its own prices" if world is not None else f"a twin of {m} stores ({archetype})"
     budget = max(a_day * m / n, 0.1)  # today's, for a chain of m stores
-    tuning = tune(make, policies, sorted({*fitting_budgets(m), budget}), [view.settings.match_threshold], n_jobs=n_jobs,
+    tuning = tune(make, policies, budgets_to_try(budget, m), [view.settings.match_threshold], n_jobs=n_jobs,
                   cache=cache if world is None else None, track=track, **replay_days(world))
     found = tuning.frontier.assign(**{c: tuning.frontier[c] * n / m for c in ("budget", "scrapes")})
     today = found[(found["policy"] == view.settings.policy) & np.isclose(tuning.frontier["budget"], budget)]

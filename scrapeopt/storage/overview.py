@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import DateTime, Select, case, func, select, type_coerce
+from sqlalchemy import DateTime, Select, and_, case, func, select, true, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from ..core.defaults import MAX_FAILURES
@@ -34,6 +34,11 @@ from .tables import candidate_link
 def plain_time(column: Any) -> Any:
     "A column of times, read as it lies in the database: no `pd.Timestamp` is made, so pandas is not loaded."
     return type_coerce(column, DateTime())
+
+
+def as_plain(time: datetime) -> datetime:
+    "A moment as it lies in the database: in UTC, without a zone."
+    return datetime.fromtimestamp(time.timestamp(), UTC).replace(tzinfo=None)
 
 
 def as_utc(time: datetime | None) -> datetime | None:
@@ -253,24 +258,38 @@ def known_changeover(session: Session, company: Company) -> int | None:  # weekd
 OUTLOOK = "outlook"  # its key in the notes of `CompanyBeliefs`
 
 # %% ../../nbs/storage/overview.ipynb #36b1d624
-def newest_notes(session: Session, company: Company) -> dict[str, Any]:
-    "What a policy has noted last of a company."
+def newest_notes(
+    session: Session,
+    company: Company,
+    until: datetime | None = None,  # UTC; None: the present
+) -> dict[str, Any]:
+    "What a policy has noted last of a company, up to a moment."
     query = select(CompanyBeliefs.notes).where(CompanyBeliefs.company_id == company.id)
+    if until is not None: query = query.where(plain_time(CompanyBeliefs.at) <= as_plain(until))
     return dict(session.scalars(query.order_by(plain_time(CompanyBeliefs.at).desc()).limit(1)).first() or {})
 
 # %% ../../nbs/storage/overview.ipynb #cd2689a7
-def read_outlook(session: Session, company: Company) -> Outlook | None:  # None: nothing was forecast yet
-    "What a company can expect of its scrapes, as it was worked out last."
-    kept = newest_notes(session, company).get(OUTLOOK)
+def read_outlook(
+    session: Session,
+    company: Company,
+    until: datetime | None = None,  # UTC; None: the present
+) -> Outlook | None:  # None: nothing was forecast yet
+    "What a company can expect of its scrapes, as it was worked out last, up to a moment."
+    kept = newest_notes(session, company, until).get(OUTLOOK)
     return outlook_from(kept) if kept else None
 
 # %% ../../nbs/storage/overview.ipynb #270c3954
 PACE_DAYS = 28  # four price weeks
 
 # %% ../../nbs/storage/overview.ipynb #2db0617c
-def scrapes_a_day(session: Session, company: Company) -> float | None:  # None: none after the first day
-    "How many stores of a company were scraped a day of late."
-    at, of_company = plain_time(Snapshot.scraped_at), Store.company_id == company.id
+def scrapes_a_day(
+    session: Session,
+    company: Company,
+    until: datetime | None = None,  # UTC; None: the present
+) -> float | None:  # None: none after the first day, which holds the baseline
+    "How many stores of a company were scraped a day of late, up to a moment."
+    at = plain_time(Snapshot.scraped_at)
+    of_company = and_(Store.company_id == company.id, true() if until is None else at <= as_plain(until))
     joined = Store.id == Snapshot.store_pk
     first, last = session.execute(select(func.min(at), func.max(at)).join(Store, joined).where(of_company)).one()
     if first is None: return None

@@ -20,27 +20,34 @@ from ..analysis.charts import budget_caption, plot_budget
 from ..analysis.live_charts import budget_frame
 from ..analysis.view_model import BudgetCurve, CompanyView, measure
 from ..core.errors import InputError
+from ..grouping.outlook import outlook_words
 from ..twin import ARCHETYPES
 from .controls import as_written, button, control
 from .exports import Draw, ExportBox
 from .long_work import LongWork, run_beside
-from .page_parts import note, table_html
+from .page_parts import note, said, table_html
 from .save_box import SaveBox
 from .tab_panel import Shared, TabPanel, folder_of, for_all
 
 # %% ../../nbs/widgets/budget_tab.ipynb #871b9c5c
-def scrapes_lately(view: CompanyView) -> float:
-    "Scrapes a day of a company: those of lately, or a tenth of its stores where that is not known."
-    return round(view.a_day, 1) if view.a_day == view.a_day else max(round(len(view.stores) / 10), 1)
+def scrapes_now(view: CompanyView) -> float:
+    "Scrapes a day of a company at present, as one would type them."
+    return max(round(view.scrapes_today, 1), 0.1)
 
 
 def where_from(view: CompanyView) -> str:
     "Where the number comes from that the box begins with."
+    now, budget, first = f"{scrapes_now(view):g}", view.settings.budget, "the very first day"
+    if budget is not None and view.others:
+        return (f"{now} a day is the part of {view.company} in the budget of {budget:g}, shared out among all "
+                "companies as they were scraped in the last four weeks.")
+    if budget is not None and budget > len(view.stores):
+        return f"{now} a day is every store; the budget of the settings, {budget:g} a day, would be more."
+    if budget is not None: return f"{now} a day is the budget of the settings."
     if view.a_day != view.a_day:
-        return (f"{scrapes_lately(view):g} is a tenth of the {len(view.stores):,} stores: there are no scrapes yet "
-                "after the first day.")
-    return (f"{scrapes_lately(view):g} a day is what was scraped of {view.company} in its last four weeks, without the "
-            "very first day, on which every store is scraped once.")
+        return f"{now} is a tenth of the {len(view.stores):,} stores: there are no scrapes yet after {first}."
+    return (f"{now} a day is what was scraped of {view.company} in its last four weeks, without {first}, on which "
+            "every store is scraped once.")
 
 
 def checked_scrapes(view: CompanyView, a_day: float) -> float:
@@ -62,22 +69,29 @@ class BudgetControls:
 def budget_controls(view: CompanyView) -> BudgetControls:
     "The controls of the budget."
     return BudgetControls(
-        a_day=control(w.FloatText, "scrapes a day", step=1, value=scrapes_lately(view)),
+        a_day=control(w.FloatText, "scrapes a day", step=1, value=scrapes_now(view)),
         archetype=control(w.Dropdown, "chain is like", options=list(ARCHETYPES), value="state_zones"),
         policy=control(w.Dropdown, "policy", options=sorted({"document", "delegated", view.settings.policy}),
                        value=view.settings.policy))
 
 # %% ../../nbs/widgets/budget_tab.ipynb #d9973840
+def kept_by_others(view: CompanyView) -> float:
+    "Scrapes a day of the other companies at present."
+    if not view.others: return 0.0
+    if view.settings.budget is not None: return max(view.settings.budget - scrapes_now(view), 0.0)
+    return sum(rate for rate in view.others.values() if rate == rate)
+
+
 def budget_of_all(view: CompanyView, a_day: float) -> float:
     "The `budget` with which a company can have so many scrapes a day while the others keep theirs."
-    others = sum(rate for rate in view.others.values() if rate == rate)
+    others = kept_by_others(view)
     return math.ceil(round(a_day + others, 6)) if others else a_day
 
 
 def budget_words(view: CompanyView, a_day: float) -> str:
     "How the `budget` comes about."
     if not view.others: return ""
-    others = sum(rate for rate in view.others.values() if rate == rate)
+    others = kept_by_others(view)
     return (f"budget is for all companies together; {a_day:g} for {view.company} and what the others have now "
             f"({others:.1f}) make {budget_of_all(view, a_day):g}.")
 
@@ -97,6 +111,22 @@ def measured_words(curve: BudgetCurve) -> str:
     "What is recommended, why, and what it was measured on."
     return f"Measured on {curve.measured_on}. Recommended: {curve.choice}. {curve.choice.reason}"
 
+
+def expected_html(view: CompanyView) -> str:
+    "What `status` expects of the company's own stores, in words and in a table; nothing where it does not know."
+    if (o := view.outlook) is None: return ""
+    table = pd.DataFrame({"scrapes a day": [f"{b:.3g}" for b in o.budgets],
+                          "expected right": [f"{s:.1%}" for s in o.scores],
+                          "without groups": [f"{s:.1%}" for s in o.alone]})
+    words = f"{view.company}, from its own past: {'; '.join(outlook_words(o))}."
+    return said(words) + table_html(table, name="what status expects")
+
+
+def unmeasured_words(view: CompanyView) -> str:
+    "What there is before anything was measured."
+    more = " It compares policies and more budgets on a twin." if view.outlook and view.world is None else ""
+    return f"Not measured yet: press Measure.{more} It takes some minutes."
+
 # %% ../../nbs/widgets/budget_tab.ipynb #99414c0b
 class BudgetPanel(TabPanel):
     "What a better score costs: the curve, the backtests behind it, and today's setting."
@@ -113,6 +143,7 @@ class BudgetPanel(TabPanel):
     def build(self) -> None:
         moved, view = budget_controls(self.view), self.view
         self.controls, self.curve, self.reason, self.table = moved, self.picture(), w.HTML(), w.HTML()
+        self.expected = w.HTML(expected_html(view))
         self.button = button("Measure", self.start, "Run the backtests", button_style="primary")
         self.progress = LongWork("backtest")
         self.use = button("Use the recommendation", self.use_recommended, "Set scrapes a day and policy to it")
@@ -123,13 +154,13 @@ class BudgetPanel(TabPanel):
                                 self.drawings)
         archetype = [] if view.world is not None else [moved.archetype]
         self.fill([moved.a_day, self.hint, *archetype, self.button, self.progress, self.use, moved.policy, self.save,
-                   self.export, self.shared.finder], [self.reason, self.curve, self.table])
+                   self.export, self.shared.finder], [self.expected, self.reason, self.curve, self.table])
         self.watch(moved.a_day, moved.archetype, moved.policy)
 
     def values(self) -> dict[str, Any]:
         "The settings as the controls stand; the budget once a number was typed, or is the one recommended."
         a_day, curve = checked_scrapes(self.view, self.controls.a_day.value), self.measured()
-        wanted = {scrapes_lately(self.view)} - ({recommended_scrapes(curve)} if curve else set())
+        wanted = {scrapes_now(self.view)} - ({recommended_scrapes(curve)} if curve else set())
         budget = {} if a_day in wanted else {"budget": budget_of_all(self.view, a_day)}
         return budget | {"policy": self.controls.policy.value}
 
@@ -152,7 +183,7 @@ class BudgetPanel(TabPanel):
         self.hint.value = note(where_from(view))
         for part in (self.curve, self.use): part.layout.display = "none" if curve is None else ""
         self.table.value = "" if curve is None else table_html(curve_table(curve), name="backtests")
-        if curve is None: self.reason.value = note("Not measured yet: press Measure. It takes some minutes.")
+        if curve is None: self.reason.value = note(unmeasured_words(view))
         else:
             self.curve.show(curve, partial(budget_frame, curve.found, curve.today), {},
                             budget_caption(curve.found, curve.today))
