@@ -15,6 +15,7 @@ from pathlib import Path
 import ipywidgets as w
 import pandas as pd
 
+from .analysis.event_lines import shortened
 from .analysis.problems import find_problems, problems_html
 from .analysis.status import store_story
 from .analysis.view_model import CompanyView, PairCache, view_of_workspace, view_of_world
@@ -43,10 +44,10 @@ def explain_store(
     as_of: pd.Timestamp | None,  # UTC; None: now
     store: str,
 ) -> Sequence[str]:  # a sentence each, oldest first
-    "What `scrapeopt explain` says of a store, up to a moment."
+    "What `scrapeopt explain` says of a store, up to a moment, and as short."
     until = "9" if as_of is None else f"{as_of:%Y-%m-%d %H:%M}"
     chapter, = store_story(workspace, store, company)
-    return [line for line in chapter.events if line[:16] <= until]
+    return [*shortened([line for line in chapter.events if line[:16] <= until], f"scrapeopt explain {store} --json")]
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,11 @@ class Dashboard(w.VBox):
         self.day.value = None
 
     def open_tab(self, _: object = None) -> None:
-        "Draw what the open tab shows."
+        "Draw what the open tab shows; a story that was read on another tab folds to a line."
         if self.tabs.children and self.tabs.selected_index is not None:
-            self.panels[self.tabs.selected_index].activate()
+            panel = self.panels[self.tabs.selected_index]
+            panel.shared.finder.fold()
+            panel.activate()
 
     def refuse(self, why: str) -> None:
         "Say what is wrong, and show nothing."

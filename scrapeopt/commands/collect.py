@@ -345,8 +345,9 @@ QUIET = ("ChangesSeen", "CandidateConfirmed", "CandidatesStamped", "CandidatesCl
 
 def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
     "What moved a store, in lines; and how much else there is."
-    moving = [event for event in events if event["kind"] not in QUIET]
-    shown, quiet = moving[-MOST_EVENTS:], len(events) - len(moving)
+    from scrapeopt.analysis.event_lines import folded
+    moving = folded(event for event in events if event["kind"] not in QUIET)
+    shown, quiet = moving[-MOST_EVENTS:], sum(event["kind"] in QUIET for event in events)
     more = f"{len(moving) - len(shown):,} more" if len(moving) > len(shown) else ""
     rest = f"{how_many(quiet, 'event')} that moved no store" if quiet else ""
     told = " and ".join(filter(None, [more, rest]))

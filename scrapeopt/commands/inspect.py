@@ -7,9 +7,7 @@ __all__ = []
 
 # %% ../../nbs/commands/inspect.ipynb #74851a45
 import json
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,17 +67,6 @@ def status(
                    err=True)
     if any(problem.needs_person for problem in problems_of(rows)): raise typer.Exit(2)
 
-# %% ../../nbs/commands/inspect.ipynb #881ae114
-DATE = len("2026-11-23 02:05 ")  # characters before the words of an event
-
-
-def shortened(events: Sequence[str]) -> Iterator[str]:
-    "The lines of a story, of a run of more than three that differ in numbers only the first and the last."
-    for _, run in groupby(events, key=lambda line: line[DATE:].partition(":")[0]):
-        lines = list(run)
-        if len(lines) <= 3: yield from lines
-        else: yield from (lines[0], f"... {len(lines) - 2} more such lines (--json has them)", lines[-1])
-
 # %% ../../nbs/commands/inspect.ipynb #6d9e5fea
 @app.command()
 def explain(
@@ -92,6 +79,7 @@ def explain(
     "Tell the story of a store: what happened to it, and why."
     from dataclasses import asdict
 
+    from scrapeopt.analysis.event_lines import shortened
     from scrapeopt.analysis.status import store_story
     chapters = store_story(find_home(context, workspace), store, company)
     if as_json: show([asdict(chapter) for chapter in chapters], True)

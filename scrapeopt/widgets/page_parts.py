@@ -26,6 +26,7 @@ viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%23888' strok
 .scrapeopt-dashboard .good {border-left-color: #009E73}
 .scrapeopt-dashboard .said {line-height: 1.45; max-width: 60em; padding: 2px 4px; white-space: normal}
 .scrapeopt-dashboard table {border-collapse: collapse; font-size: 12px; color: var(--ink)}
+.scrapeopt-dashboard .said summary {cursor: pointer; font-weight: bold; font-size: 14px}
 .scrapeopt-dashboard .rows {max-height: 300px; overflow: auto; line-height: 1.5}
 .scrapeopt-dashboard td, .scrapeopt-dashboard th {padding: 2px 8px; text-align: left; white-space: nowrap}
 .scrapeopt-dashboard td:last-child {white-space: normal}

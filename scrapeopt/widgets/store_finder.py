@@ -64,6 +64,27 @@ def find_store(labels: dict[str, str], words: str) -> list[str]:  # store ids
     if exact := [s for s, label in labels.items() if wanted in (s.lower(), label.lower())]: return exact
     return [s for s, label in labels.items() if wanted in label.lower()]
 
+# %% ../../nbs/widgets/store_finder.ipynb #fb627eb2
+def story_html(
+    facts: Sequence[str],  # a sentence each
+    events: Sequence[str],  # a sentence each, oldest first
+) -> str:
+    "The story of a store below its name, the newest first."
+    told = "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in reversed(events))
+    return f"{told}<ul>{lines}</ul>" if events else told
+
+
+def opened_html(name: str, story: str) -> str:
+    "A story as it is read."
+    return (f'<div class="said rows" role="status" tabindex="0"><p class="heading">{html.escape(name)}</p>'
+            f"{story}</div>")
+
+
+def folded_html(name: str, story: str) -> str:
+    "A story behind its name."
+    return f'<details class="said rows"><summary>{html.escape(name)}</summary>{story}</details>'
+
 # %% ../../nbs/widgets/store_finder.ipynb #04e8162d
 class StoreFinder(w.VBox):
     "The search for a store, and its story."
@@ -74,7 +95,7 @@ class StoreFinder(w.VBox):
         explain: Callable[[str], Sequence[str]] = lambda store: (),  # what happened to a store, a sentence each
     ) -> None:
         self.view, self.explain, self.labels = view, explain, store_labels(view)
-        self.store, self.pointers = "", list[Callable[[str], None]]()
+        self.store, self.told, self.pointers = "", "", list[Callable[[str], None]]()
         self.search = control(w.Combobox, "find a store", options=list(self.labels.values()),
                               placeholder="id or name", ensure_option=False)
         self.story, self.hide = w.HTML(), button("Close the story", self.clear)
@@ -103,13 +124,14 @@ class StoreFinder(w.VBox):
 
     def tell_story(self, store: str) -> None:
         "Tell the story of a store."
-        facts, events = standing_facts(self.view, store), self.explain(store)
-        title = html.escape(self.labels.get(store, store))
-        lines = [f"<p class='heading'>{title}</p>", *(f"<p>{html.escape(fact)}</p>" for fact in facts)]
-        if events: lines.append(f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in reversed(events))}</ul>")
-        self.story.value = f'<div class="said rows" role="status" tabindex="0">{"".join(lines)}</div>'
+        self.told = story_html(standing_facts(self.view, store), self.explain(store))
+        self.story.value = opened_html(self.labels.get(store, store), self.told)
         self.hide.layout.display = ""
         self.turn_to(store)
+
+    def fold(self) -> None:
+        "Leave a line of the story, which a click opens; the store stays marked."
+        if self.store: self.story.value = folded_html(self.labels.get(self.store, self.store), self.told)
 
     def clear(self, _: object = None) -> None:
         "Put the story away."
