@@ -4,11 +4,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from small_chain import new_workspace
+
+from scrapeopt.cli import main
+from scrapeopt.commands.collect import Remembered
+from scrapeopt.discovery import ScrapeTask
+from scrapeopt.scrape import output_path
 
 ENDS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 LAB = """
@@ -112,8 +118,42 @@ def test_scrape_ends_its_scrapers(end, tmp_path):
     run.send_signal(end)
     _, said = run.communicate(timeout=20)
     assert run.returncode == (130 if end == signal.SIGINT else 128 + end) and "Traceback" not in said
+    assert "stopped: 0 stores landed and count; 1 store that had not was given back. Go on with the same" in said
     assert wait_for(lambda: not alive(pid.read_text().strip()), 5)
     assert not [p for p in (ws.path / "inbox").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("words, where, sentence", [
+    ("update-db", "scrapeopt.update.update_db", "all else waits in the inbox. Go on with the same command"),
+    ("reanalyse", "scrapeopt.reanalysis.reanalyse_each", "all else is as it was"),
+    ("tidy", "scrapeopt.storage.tidy.tidy", "what was tidied up stays so"),
+    ("prices --out prices.csv", "scrapeopt.workspace.Workspace.write_prices", "nothing was written"),
+    ("tune --cache kept --n-stores 8", "scrapeopt.analysis.tuning.tune", "finished runs are kept in kept"),
+    ("tune --n-stores 8", "scrapeopt.analysis.tuning.tune", "nothing was kept. With --cache DIR"),
+    ("backtest --n-stores 8", "scrapeopt.backtest.replay_each", "keeps nothing before its end")])
+def test_long_commands_that_are_stopped_say_how_they_go_on(words, where, sentence, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__): raise KeyboardInterrupt
+    if "--n-stores" not in words: words += f" -w {new_workspace(tmp_path / 'ws').path}"
+    monkeypatch.setattr(where, stop)
+    with pytest.raises(SystemExit) as end: main(words.split())
+    said = capsys.readouterr().err
+    assert end.value.code == 130 and "scrapeopt: stopped: " in said and sentence in said
+
+
+def test_a_scrape_that_is_stopped_counts_what_has_landed(tmp_path):
+    ws = new_workspace(tmp_path / "ws")
+    company = ws.companies()[0]
+    ids = ws.stores(company)["store_id"].head(3)
+    tasks = [ScrapeTask(company, str(store), "discovery", "primary", "") for store in ids]
+
+    def scrape(tasks):
+        path = output_path(ws.path, tasks[0], "20261102T020000Z")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}\n")
+        raise KeyboardInterrupt
+    run = Remembered(scrape, datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(KeyboardInterrupt): run(tasks)
+    assert run.stopped_words(ws.path).startswith("1 store landed and counts; 2 stores that had not were given back. Go")
 
 
 def test_a_command_under_nohup_outlives_its_terminal(tmp_path):

@@ -18,10 +18,12 @@ import typer
 
 from .options import TOML, AddressOption, BackendOption, ClusterOption, CompanyOption, JsonOption
 from .options import ModeOption, NowOption, NumberOption, PolicyOption, WorkspaceOption, app, log_run
-from .options import next_line, open_workspace, show, utc_moment, work_of
+from .options import next_line, open_workspace, say_when_stopped, show, utc_moment, work_of
 from ..core.errors import how_many
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scrapeopt.discovery import ScrapeTask
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.storage.run_log import RunCounts
@@ -90,13 +92,25 @@ def queue(
 class Remembered:
     "Scrapes queues, and keeps the account of all of them."
     scrape: "Callable[[list[ScrapeTask]], ScrapeReport]"
+    since: datetime  # UTC, from when on a file that lies in the inbox is this run's, or of one that was cut short
     report: "ScrapeReport | None" = None  # None: nothing was scraped yet
+    at_work: "Sequence[ScrapeTask]" = ()  # what is being scraped
 
     def __call__(self, tasks: "list[ScrapeTask]") -> "ScrapeReport":
         "Scrape a queue."
+        self.at_work = tasks
         report = self.scrape(tasks)
-        self.report = report if self.report is None else self.report + report
+        self.report, self.at_work = report if self.report is None else self.report + report, ()
         return report
+
+    def stopped_words(self, folder: "Path") -> str:
+        "What has landed when somebody stops it, what was given back, and how it goes on."
+        from scrapeopt.scrape import landed_since
+        here = sum(landed_since(folder, task, self.since) for task in self.at_work)
+        done, left = here + (len(self.report.done) if self.report else 0), len(self.at_work) - here
+        back = f"; {how_many(left, 'store')} that had not {'was' if left == 1 else 'were'} given back" if left else ""
+        return (f"{how_many(done, 'store')} landed and {'counts' if done == 1 else 'count'}{back}. Go on with the same "
+                "command, or take in what landed with scrapeopt update-db")
 
 # %% ../../nbs/commands/collect.ipynb #0c94327e
 CommandOption = Annotated[str | None, typer.Option(
@@ -180,6 +194,7 @@ def scrape(
     first = partial(ws.next_round, at, company, cluster or None, policy) if in_rounds else partial(ask, n)
     if dry_run: return _tell_plan(ws, first(), scraper, at, as_json, idle)
     counts, run = log_run(context, ws), _scraping(ws, scraper, workers, timeout, retries, at, as_json)
+    say_when_stopped(context, partial(run.stopped_words, ws.path))
     if mode != "optimization": _warn_of_straddling(ws, n, at, company, cluster or ())
     try:
         if in_rounds: report, updated = _rounds(ws, run, at, company, cluster or None, policy, not as_json)
@@ -231,11 +246,11 @@ def _scrape_queue(ws: "Workspace", tasks: "list[ScrapeTask]", **how: Any) -> "Sc
 def _scraping(ws: "Workspace", command: str, workers: int | None, timeout: float | None, retries: int | None, at: Any,
               quiet: bool) -> Remembered:
     "How this run scrapes a queue: as asked for, else as the settings say; what is None was not asked for."
-    own = ws.settings
-    return Remembered(_scrape_rest(ws, _cut_short_since(ws), partial(
+    own, since = ws.settings, _cut_short_since(ws)
+    return Remembered(_scrape_rest(ws, since, partial(
         _scrape_queue, ws, command=command, workers=workers or own.workers, timeout_s=timeout or own.timeout_s,
         retries=own.retries if retries is None else retries, now=at, progress=not quiet and sys.stderr.isatty(),
-        start_delay_s=own.start_delay_s)))
+        start_delay_s=own.start_delay_s)), since or datetime.now(UTC))
 
 # %% ../../nbs/commands/collect.ipynb #0b12403b
 def _tell_plan(ws: "Workspace", tasks: "list[ScrapeTask]", command: str, at: Any, as_json: bool,
@@ -381,6 +396,8 @@ def update_db(
     "Take in what was scraped, check the groups, clean up. Safe to repeat; exit code 2 when something was put aside."
     ws, at = open_workspace(context, workspace), utc_moment(now)
     counts = log_run(context, ws)
+    say_when_stopped(context, lambda: "what was taken in stays, and all else waits in the inbox. Go on with the same "
+                                      "command")
     with work_of(ws, backend, address): report = _update(ws, company, at, progress=not as_json)
     _count(counts, None, report)
     _tell_update(report, as_json)
@@ -448,6 +465,8 @@ def reanalyse(
     span = None if every is None else _time_span(every, "--every")
     ws, at = open_workspace(context, workspace), utc_moment(now)
     log_run(context, ws)
+    say_when_stopped(context, lambda: "companies that were compared stay so, and all else is as it was. Go on with the "
+                                      "same command")
     with work_of(ws, backend, address): done = reanalyse_each(ws, company, span, at)
     rows = [{"company": e.company, "at": e.at.isoformat(), "kind": type(e).__name__, "group": e.group,
              "words": e.words()} for e in done.events]

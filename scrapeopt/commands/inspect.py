@@ -17,7 +17,7 @@ from .completion import complete_category, complete_store
 from ..core.errors import InputError, how_many
 from .options import AddressOption, BackendOption, CompanyOption, JsonOption, NowOption
 from .options import WorkspaceOption, app, find_home, open_workspace, plain_moment, records, show
-from .options import utc_moment, work_of, workspace_folder
+from .options import say_when_stopped, utc_moment, work_of, workspace_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,6 +194,7 @@ def prices(
         return no_such_rows(**rows) if any(rows.values()) else why
 
     if out is not None:
+        say_when_stopped(context, lambda: "nothing was written. Begin anew with the same command")
         if product is not None: why_no_prices(ws, **asked, as_of=past)
         with work_of(ws, backend, address): count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
         return _tell_written(out, count, "" if count else f": {why_none()}")

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
            'ClusterOption', 'ModeOption', 'BackendOption', 'AddressOption', 'PolicyOption', 'workspace_folder',
-           'open_workspace', 'find_home', 'work_of', 'next_line', 'log_run', 'show', 'records', 'plain_moment',
-           'utc_moment']
+           'open_workspace', 'find_home', 'work_of', 'next_line', 'log_run', 'say_when_stopped', 'show', 'records',
+           'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
 import os
 import shlex
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -174,6 +174,27 @@ def _notify(home: "Home") -> None:
     if not home.settings.notify_command: return
     from scrapeopt.analysis.notices import notify_after
     if sentence := notify_after(home): typer.echo(f"scrapeopt: {sentence}", err=True)
+
+# %% ../../nbs/commands/options.ipynb #45765d6b
+STOPPED = range(129, 256)  # exit codes of a process that a signal ended
+
+
+@contextmanager
+def _stops_with(say: Callable[[], str]) -> Iterator[None]:
+    "Say how things stand when Ctrl-C or a signal ends the block; a terminal that has gone hears nothing."
+    try: yield
+    except (KeyboardInterrupt, SystemExit) as e:
+        if isinstance(e, KeyboardInterrupt) or e.code in STOPPED:
+            with suppress(OSError): typer.echo(f"scrapeopt: stopped: {say()}", err=True)
+        raise
+
+# %% ../../nbs/commands/options.ipynb #b6811ce2
+def say_when_stopped(
+    context: typer.Context,
+    say: Callable[[], str],  # what is done, what is not, and how it goes on, in a sentence
+) -> None:
+    "Let this command say how things stand when Ctrl-C or a signal ends it."
+    context.with_resource(_stops_with(say))
 
 # %% ../../nbs/commands/options.ipynb #e4787b98
 def _cell(value: object) -> str:

@@ -18,8 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, app, records, show
-from .options import twin_app
-from .options import workspace_folder
+from .options import say_when_stopped, twin_app, workspace_folder
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
 @twin_app.command("create")
@@ -229,6 +228,7 @@ def _write_daily(path: Path, results: Sequence[Any]) -> None:
 # %% ../../nbs/commands/simulate.ipynb #f8119dae
 @app.command()
 def backtest(
+    context: typer.Context,
     twin: TwinOption = "state_zones",
     panel: PanelOption = None,
     places: PlacesOption = None,
@@ -257,6 +257,8 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     "Replay a twin or recorded prices under one policy or several: what would they have got right?"
+    say_when_stopped(context, lambda: "a backtest keeps nothing before its end. scrapeopt tune --cache DIR keeps every "
+                                      "run that is finished")
     _checked_suffix(out, ".parquet", ".csv")
     _checked_suffix(plot, ".png", ".svg", ".pdf")
     if out and panel and out.resolve() == panel.resolve(): raise typer.BadParameter(f"{out} is the panel that is read")
@@ -317,6 +319,7 @@ def _tell_backtests(world: Any, policies: list[str], budget: float | None, optio
 # %% ../../nbs/commands/simulate.ipynb #dd106743
 @app.command()
 def tune(
+    context: typer.Context,
     twin: TwinOption = "state_zones",
     panel: PanelOption = None,
     places: PlacesOption = None,
@@ -347,6 +350,8 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
+    say_when_stopped(context, lambda: f"finished runs are kept in {cache}. Go on with the same command" if cache else
+                     "nothing was kept. With --cache DIR a run that was stopped goes on where it was")
     _checked_tuning(jobs, target, plot)
     make = _makes_world(twin, panel, places, n_stores, n_products)
     options: dict[str, Any] = {"baseline": baseline, "save_days": save_days, "target": target, "n_jobs": jobs}

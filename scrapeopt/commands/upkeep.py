@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .options import CompanyOption, JsonOption, NowOption, WorkspaceOption, app, find_home, show
-from .options import utc_moment
+from .options import say_when_stopped, utc_moment
 
 # %% ../../nbs/commands/upkeep.ipynb #89eef6cf
 @app.command("tidy")
@@ -26,6 +26,7 @@ def tidy_up(
 ) -> None:
     "Pack and drop old scraped files, put old snapshots together; no price changes. Once a week; safe to repeat."
     from scrapeopt.storage.tidy import tidy
+    say_when_stopped(context, lambda: "what was tidied up stays so, and no price changes. Go on with the same command")
     report = tidy(find_home(context, workspace), company, utc_moment(now), dry_run)
     if as_json: typer.echo(json.dumps(report.to_json(), indent=1))
     else:
