@@ -279,7 +279,8 @@ The share of all rows that is wrong, by cause; with the score it adds up to 1:""
 # %% ../../nbs/commands/simulate.ipynb #e8843c60
 def _threshold(text: str | None) -> float | str | None:
     "A match threshold from the command line."
-    return text if text in (None, "auto") else _number(str(text), "threshold")
+    word = None if text is None else text.strip().lower()
+    return word if word in (None, "auto") else _number(str(text), "threshold")
 
 
 def _tell_people(rows: list[dict[str, Any]], results: Sequence[Any], note: str) -> None:

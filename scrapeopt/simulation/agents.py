@@ -90,9 +90,10 @@ class BacktestSettings:
 
     def __post_init__(self) -> None:
         if isinstance(self.changeover, str):
-            if self.changeover not in (*WEEKDAYS, "none"):
+            day_name = self.changeover.strip().lower()
+            if day_name not in (*WEEKDAYS, "none"):
                 raise InputError(f"changeover must be a weekday or 'none', got {self.changeover!r}")
-            day = None if self.changeover == "none" else WEEKDAYS.index(self.changeover)
+            day = None if day_name == "none" else WEEKDAYS.index(day_name)
             object.__setattr__(self, "changeover", day)
         if not (self.requests_per_scrape >= 0 and self.products_per_request >= 1):
             raise InputError("requests_per_scrape must be 0 or more, and products_per_request 1 or more, got "

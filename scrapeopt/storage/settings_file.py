@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from ..core.errors import InputError
 from ..core.files import write_whole
 from .faults import hide_passwords
-from .settings import Settings, settings_complaint
+from .settings import Settings, settings_complaint, toml_complaint
 
 # %% ../../nbs/storage/settings_file.ipynb #c3aebac2
 def with_key(
@@ -83,7 +83,7 @@ def change_settings(
         for key, value in changes.items(): after = with_key(after, key, value)
         Settings(**tomllib.loads(after))
     except ValidationError as e: raise InputError(settings_complaint(e, file)) from e
-    except ValueError as e: raise InputError(f"{file} is not valid TOML: {e}") from e  # tomllib's and tomlkit's own
+    except ValueError as e: raise InputError(toml_complaint(e, file)) from e  # tomllib's and tomlkit's own
     names = (f"SCRAPEOPT_{key.upper()}" for key in changes)
     return SettingsChange(file, before, after, tuple(name for name in names if name in os.environ))
 
