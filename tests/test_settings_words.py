@@ -2,8 +2,11 @@
 from pathlib import Path
 
 import pytest
+import small_chain
 
+from scrapeopt.cli import main
 from scrapeopt.core.errors import InputError
+from scrapeopt.storage.doctor import examine
 from scrapeopt.storage.settings import CompanySettings, Settings, read_settings
 from scrapeopt.storage.settings_file import change_settings
 
@@ -45,7 +48,8 @@ def test_what_stands_there_twice_is_told_with_both_lines(text, first, again, wha
 
 @pytest.mark.parametrize("line, value", [
     ('cluster_method = "HDBSCAN"', "hdbscan"), ('seeding = "Geography"', "geography"),
-    ('policy = "Delegated"', "delegated"), ('after_ingest = "DELETE"', "delete"), ('match_threshold = "Auto"', "auto"), ('range_threshold = "AUTO"', "auto"),
+    ('policy = "Delegated"', "delegated"), ('after_ingest = "DELETE"', "delete"),
+    ('match_threshold = "Auto"', "auto"), ('range_threshold = "AUTO"', "auto"),
     ('backend = "Dask"', "dask")])
 def test_words_of_a_list_are_understood_in_capitals(line, value, file):
     file.write_text(line)
@@ -59,3 +63,16 @@ def test_a_weekday_and_a_currency_are_understood_in_any_case(file, monkeypatch):
     monkeypatch.setenv("SCRAPEOPT_CLUSTER_METHOD", "HDBSCAN")
     assert read_settings(file).cluster_method == "hdbscan"
     assert "should be 'monday'" in complaint(file, '[defaults]\nchangeover = "tue"\n')
+
+
+def test_doctor_and_status_find_a_table_whose_company_has_no_stores(tmp_path, capsys):
+    ws = small_chain.new_workspace(tmp_path / "ws")
+    name = ws.companies()[0]
+    file = ws.path / "scrapeopt.toml"
+    file.write_text(file.read_text() + f'\n[companies."{name}s"]\ncurrency = "EUR"\n')
+    found = [one for one in examine(type(ws).open(ws.path)) if one.kind == "settings"]
+    assert [(one.which, one.needs_person) for one in found] == [(f"{name}s", False)]
+    assert f"which has no stores. Correct the name (did you mean {name}" in found[0].words()
+    try: main(["status", "-w", str(ws.path)])
+    except SystemExit: pass
+    assert f"which has no stores: correct the name (did you mean {name}" in capsys.readouterr().err

@@ -56,15 +56,14 @@ def status(
 ) -> None:
     "Say how far each company is, and what is odd; exit code 2 when something needs a person."
     from scrapeopt.analysis.status import problems_of, run_lines, status_lines, status_rows
+    from scrapeopt.storage.settings import idle_tables
     home, at = find_home(context, workspace), plain_moment(now)
     rows, moment = status_rows(home, company, at), at or datetime.now(UTC)
     if as_json: show(rows, True)
     elif not rows: typer.echo("no stores yet: scrapeopt import-stores FILE")
     for line in [] if as_json else status_lines(rows, run_lines(home, moment), moment): typer.echo(line)
-    known = home.companies()
-    for name in sorted(set(home.settings.companies) - set(known)) if known else ():
-        typer.echo(f"scrapeopt.toml has [companies.\"{name}\"], which has no stores; known: {', '.join(known)}",
-                   err=True)
+    for what, todo in idle_tables(home.settings, home.companies()).values():
+        typer.echo(f"scrapeopt: {what}: {todo}", err=True)
     if any(problem.needs_person for problem in problems_of(rows)): raise typer.Exit(2)
 
 # %% ../../nbs/commands/inspect.ipynb #6d9e5fea

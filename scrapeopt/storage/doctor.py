@@ -20,6 +20,7 @@ from .file_checks import check_snapshot, every_row, known_products
 from .findings import Finding
 from .home import Home
 from .mending import mend_findings
+from .settings import idle_tables
 from .state_checks import BACKUP_TODO, check_database, check_groups, check_learned, check_leases
 from .state_checks import check_members, check_schema, check_spot_checks, check_times, check_titles
 from .tables import Company, Store
@@ -55,6 +56,13 @@ def examine_files(session: Session, home: Home, company: Company, progress: bool
     for store in watched(list(stores), f"{company.name}: archive", progress):
         yield from check_archive(home.path, company.name, store, taken.get(store, []))
 
+# %% ../../nbs/storage/doctor.ipynb #f7fb5374
+def check_settings(session: Session, home: Home) -> Iterator[Finding]:
+    "Tables of the settings for companies that have no stores."
+    known = session.scalars(select(Company.name).order_by(Company.name)).all()
+    for name, (what, todo) in idle_tables(home.settings, known).items():
+        yield Finding("settings", "", name, what, todo)
+
 # %% ../../nbs/storage/doctor.ipynb #2110f653
 def examine_all(session: Session, home: Home, now: pd.Timestamp, progress: bool) -> Iterator[Finding]:
     "What is wrong with a workspace whose database can be read; leases and leftovers go by the clock of the wall."
@@ -63,6 +71,7 @@ def examine_all(session: Session, home: Home, now: pd.Timestamp, progress: bool)
     for company in session.scalars(select(Company).order_by(Company.name)).all():
         yield from examine_state(session, company, now)
         yield from examine_files(session, home, company, progress)
+    yield from check_settings(session, home)
     yield from check_folder(session, home)
     yield from check_leftovers(session, home, wall)
 

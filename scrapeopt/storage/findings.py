@@ -12,6 +12,7 @@ from typing import Any
 # %% ../../nbs/storage/findings.ipynb #18fc9dc9
 FINDING_KINDS = {  # kind -> what mending does; "": it needs a person
     "schema": "", "database": "", "links": "", "folder": "", "stranger": "", "ahead": "", "archive": "", "untaken": "",
+    "settings": "",
     "groups": "the groups are made anew from their log",
     "member": "the groups are made anew from their log",
     "title": "the member that was scraped last gets the title",
@@ -44,8 +45,8 @@ class Finding:
 
     @property
     def needs_person(self) -> bool:
-        "Whether something is wrong as long as nobody mends it; a file that waits to be taken in again harms nothing."
-        return self.kind != "untaken"
+        "Whether something is wrong as long as nobody mends it; a file that waits, a table that idles harm nothing."
+        return self.kind not in ("untaken", "settings")
 
     def words(self) -> str:
         "The finding in a line."

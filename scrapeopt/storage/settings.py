@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['WEEKDAYS', 'ShareField', 'Days', 'WORD', 'CODE', 'AutoShare', 'Weekday', 'FILE', 'TEMPLATE', 'in_small_letters',
            'in_capitals', 'CompanySettings', 'BackendSettings', 'Settings', 'table_name', 'misplaced', 'unknown_key',
-           'settings_complaint', 'toml_complaint', 'read_settings', 'backend_settings', 'defaults_notice']
+           'settings_complaint', 'toml_complaint', 'read_settings', 'backend_settings', 'defaults_notice',
+           'idle_tables']
 
 # %% ../../nbs/storage/settings.ipynb #5d6b516f
 import difflib
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
+from ..core.names import near_names
 from ..core.policy_names import BUILT_IN, OLD_DEFAULT_POLICY, policy_path
 from ..core.price_text import NumberFormat, PriceFormat
 from .faults import hide_passwords
@@ -348,3 +350,16 @@ def defaults_notice(
     tables = f'no [companies."{names[0]}"]' if len(names) == 1 else "no table of theirs, and no [defaults] for all"
     return (f"{', '.join(names[:3])}{more}: prices in {own.currency}, days in {own.timezone}, changeover "
             f"{own.changeover}, since {FILE} has {tables}")
+
+# %% ../../nbs/storage/settings.ipynb #184e793d
+def idle_tables(
+    settings: Settings,
+    companies: Collection[str],  # names, of those that have stores
+) -> dict[str, tuple[str, str]]:  # company -> what is odd, and what to do, each without its full stop
+    "Which companies the settings speak of that have no stores; none while no store is known at all."
+    idle = sorted(set(settings.companies) - set(companies)) if companies else []
+    near = {name: near_names(name, companies) for name in idle}
+    known = {name: f"did you mean {' or '.join(near[name])}" if near[name] else
+             f"known are {', '.join(sorted(companies)[:5])}" for name in idle}
+    return {name: (f"{FILE} has {table_name(name)}, which has no stores",
+                   f"correct the name ({known[name]}), or remove the table") for name in idle}
