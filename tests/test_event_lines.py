@@ -1,14 +1,23 @@
 "What people read of events: no sentence again and again, and crowds in a line."
 import html
+import re
+from datetime import UTC, datetime
 
 import pandas as pd
+import pytest
 import small_chain
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapeopt.analysis.event_lines import folded
+from scrapeopt.analysis.problems import cleared_words
+from scrapeopt.analysis.status import company_lines, group_rows, named_groups, outlier_lines
+from scrapeopt.cli import main
 from scrapeopt.commands.collect import _event_lines
+from scrapeopt.core.errors import InputError
 from scrapeopt.dashboard import explain_store
+from scrapeopt.grouping.events import StoreJoined
+from scrapeopt.storage.settings import Settings
 from scrapeopt.widgets.store_finder import StoreFinder
 
 
@@ -56,3 +65,49 @@ def test_a_story_folds_to_a_line_when_another_tab_is_opened(tmp_path):
     dashboard.tabs.selected_index = 3
     assert finder.story.value.startswith("<details") and "It is the Ambassador." in html.unescape(finder.story.value)
     assert finder.store, "it stays marked on the pictures"
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.971, 1.0, 1.221, 7.0])
+def test_no_event_tells_a_share_above_all(kept):
+    joined = StoreJoined(company="Lua", at=pd.Timestamp("2026-11-05", tz="UTC"), group="[Lua-Lisbon-2]", store="016",
+                         against="001", overlap=float("nan"), kept=kept)
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", joined.words())]
+    assert all(share < 100 for share in shares) and "of those that should have lasted" in joined.words()
+
+
+def test_groups_names_what_was_meant_the_outliers_and_how_groups_come_about(tmp_path, capsys):
+    ws = small_chain.scraped_once(tmp_path / "ws")
+    name = sorted(g.name for c in ws.companies() for g in ws.groups(c).active())[0].strip("[]")
+    with pytest.raises(InputError, match=f"did you mean .*{name.split('-')[-1]}"):
+        named_groups(group_rows(ws), name.split("-", 1)[-1])
+    with pytest.raises(InputError, match="the largest are .*scrapeopt groups lists them all"):
+        named_groups(group_rows(ws), "qqq")
+    out = {c: len(set(ws.stores(c)["store_id"]) - ws.groups(c).grouped()) for c in ws.companies()}
+    told = outlier_lines(ws)
+    assert len(told) == sum(n > 0 for n in out.values())
+    for line in told: assert f"{out[line.partition(':')[0]]} outlier" in line
+    with pytest.raises(SystemExit): main(["groups", "-w", str(ws.path)])
+    said = capsys.readouterr().out
+    assert told and all(line in said for line in told)
+    new = small_chain.new_workspace(tmp_path / "new", policy="delegated")
+    with pytest.raises(SystemExit): main(["groups", "-w", str(new.path)])
+    said = capsys.readouterr().out
+    assert "founded by stores that price alike" in said and "every store of a cluster" not in said
+
+
+def test_status_says_how_many_groups_are_for_one_category():
+    row = status_rows_of_one()
+    assert "3 groups (1 for one category)" in "\n".join(company_lines(row | {"category_groups": 1}, row["now"]))
+    assert "3 groups, " in "\n".join(company_lines(row | {"category_groups": 0}, row["now"]))
+
+
+def status_rows_of_one():
+    return {"company": "Lua", "stores": 9, "scraped": 9, "unreachable": 0, "retired": 0, "mode": "optimization",
+            "groups": 3, "diverged": 0, "outliers": 0, "outlier_stores": [], "threshold": 0.95, "last_scrape": None,
+            "accuracy": None, "audited": 0, "weak": [], "reanalysed": None, "certificates": None, "outlook": None,
+            "saved_a_month": None, "now": datetime(2026, 11, 29, tzinfo=UTC)}
+
+
+def test_the_quarantine_says_how_it_gets_empty(tmp_path):
+    assert "scrapeopt tidy, which drops what has lain there for 180 days" in cleared_words(Settings())
+    assert "quarantine_days = 0 keeps them for ever" in cleared_words(Settings(quarantine_days=0))

@@ -17,7 +17,10 @@ from scrapeopt.core.errors import InputError
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.discovery import MAX_FAILURES
 from scrapeopt.analysis.metrics import find_out
-from scrapeopt.analysis.report import report_folder, write_report
+from scrapeopt.analysis.audited_errors import AuditedErrors
+from scrapeopt.analysis.group_map import group_figure
+from scrapeopt.analysis.report import causes_part, report_folder, write_report
+from scrapeopt.grouping.error_causes import CAUSES, ErrorCounts
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -110,7 +113,8 @@ def test_the_page_tells_what_the_workspace_knows(workspace, html):
         assert f.share is not None and str(f"{f.share.value:.1%}") in page.text
         assert all(g.name in page.text for g in f.groups)
         assert f.savings.every_week == f.stores * 2 == f.savings.scrapes
-    assert "24 scrapes; every store every day would have been" in page.text
+    assert "beside every store every day: 24 scrapes instead of" in page.text
+    assert "as every store once a price week: 24, where that takes 24" in page.text
 
 
 def test_the_page_stands_alone_and_is_labelled(html):
@@ -254,3 +258,37 @@ def test_the_command(workspace, tmp_path, capsys):
 def test_figures_are_plain_json(workspace):
     kept = json.loads((workspace.path / "reports" / f"{END:%Y%m%dT%H%M%SZ}.figures.json").read_text())
     assert kept["companies"]["Woolworths"]["savings"]["scrapes"] == 14
+
+
+def test_the_clusters_that_would_be_specks_have_maps_of_their_own():
+    rng = np.random.default_rng(0)
+    places = [(38.73, -9.15, 9), (41.16, -8.61, 7), (37.02, -7.93, 4), (41.5, -8.4, 3)]
+    cities, numbers = ("Lisbon", "Porto", "Faro", "Braga"), np.repeat(range(4), [n for *_, n in places])
+    lat, lon = (np.repeat([at[k] for at in places], [n for *_, n in places]) for k in (0, 1))
+    names = [cities[k] for k in numbers]
+    stores = pd.DataFrame({
+        "store_id": [str(k) for k in range(len(names))], "name": "Lua", "lat": lat + rng.normal(0, .02, len(names)),
+        "lon": lon + rng.normal(0, .02, len(names)), "group": "[Lua]", "ambassador": False, "role": "member",
+        "cluster": numbers, "cluster_name": names})
+    titles = [ax.get_title() for ax in group_figure(stores).axes]
+    assert titles == ["23 stores, 1 groups; here the 9 stores of Lisbon", "7 stores of Porto", "4 stores of Faro",
+                      "23 stores in all"]
+
+
+def test_a_report_of_the_past_says_that_its_figures_are_of_the_newest_scrape(tmp_path):
+    ws = small_chain.scraped_in_two_weeks(tmp_path / "ws")
+    newest = pd.to_datetime(ws.stores()["last_scraped"], utc=True).max()
+    early, late = (write_report(ws, out=tmp_path / f"{k}.html", now=at).read_text() for k, at in enumerate(
+        (newest - pd.Timedelta("5D"), newest + pd.Timedelta("1h"))))
+    asked = f"It was asked for as of {newest - pd.Timedelta('5D'):%d %B %Y, %H:%M} UTC"
+    assert asked in early and "every figure is as of the newest scrape" in early
+    assert "It was asked for" not in late
+
+
+def test_wrong_prices_are_told_weighted_and_counted_and_fit_each_other():
+    errors = AuditedErrors("Lua", ErrorCounts(15_911, tuple(685 * (name == "clearance") for name in CAUSES)),
+                           {name: 0.019 * (name == "clearance") for name in CAUSES}, 57, 16)
+    part = causes_part([errors])
+    told = dict(zip(part.columns, part.rows[0], strict=True))
+    assert told["Wrong"] == "1.9%" and told["Wrong, not weighted"] == "685 of 15,911"
+    assert "685 of 15,911 audited prices were wrong (4.3%)" in part.words[0] and "1.9% were wrong" in part.words[0]

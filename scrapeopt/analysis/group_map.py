@@ -24,7 +24,7 @@ from ..workspace import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # %% ../../nbs/analysis/group_map.ipynb #97f34d54
 @dataclass(frozen=True)
@@ -106,12 +106,13 @@ def _scatter_others(
                linewidths=1.3, zorder=4)
 
 # %% ../../nbs/analysis/group_map.ipynb #b73c73c0
-def mark_groups(
+def scatter_groups(
     stores: pd.DataFrame,  # store_id, name, lat, lon, group, ambassador, role
     ax: "Axes",
-) -> dict[str, GroupStyle]:  # of each group, the largest first
-    "The marks and the legend alone, for a map whose frame stands already: a slider moves these and nothing else."
-    styles, size = group_styles(stores["group"]), float(np.clip(8000 / len(stores), 12, 40))  # points squared
+    styles: dict[str, GroupStyle],  # of each group, the largest first
+) -> None:
+    "The marks of all stores, without a legend."
+    size = float(np.clip(8000 / len(stores), 12, 40))  # points squared
     rank = stores["group"].map({name: i for i, name in enumerate(styles)}).sort_values(kind="stable").dropna()
     inside = stores.loc[rank.index]  # the largest group first: small ones lie above it
     marker = inside["group"].map({name: style.marker for name, style in styles.items()})
@@ -120,6 +121,15 @@ def mark_groups(
         ax.scatter(part["lon"], part["lat"], c=colours, marker=str(shape), s=size, edgecolors="0.25", linewidths=0.4,
                    zorder=3)
     _scatter_others(ax, stores, size)
+
+# %% ../../nbs/analysis/group_map.ipynb #3bf8bec7
+def mark_groups(
+    stores: pd.DataFrame,  # store_id, name, lat, lon, group, ambassador, role
+    ax: "Axes",
+) -> dict[str, GroupStyle]:  # of each group, the largest first
+    "The marks and the legend alone, for a map whose frame stands already: a slider moves these and nothing else."
+    styles = group_styles(stores["group"])
+    scatter_groups(stores, ax, styles)
     legend_beside(ax, _group_keys(stores, styles))
     return styles
 
@@ -149,21 +159,68 @@ def plot_groups(
     return ax
 
 # %% ../../nbs/analysis/group_map.ipynb #ff39111a
+NEAR_MAPS = 2  # clusters that get a map of their own below the largest; chosen by hand, as many as fit in a row
+FEWEST_NEAR = 3  # stores that make such a map worth it
+
+
+def further_clusters(
+    stores: pd.DataFrame,  # with cluster and cluster_name
+    main: str,  # the cluster that has a map already
+) -> list[str]:  # names, the largest first
+    "The clusters that are shown from near, too."
+    inside = stores[(stores["cluster"] >= 0) & (stores["cluster_name"] != main)]
+    sizes = inside["cluster_name"].value_counts()
+    order = sorted(sizes.index[sizes >= FEWEST_NEAR], key=lambda name: (-sizes[name], name))
+    return [str(name) for name in order[:NEAR_MAPS]]
+
+
+def draw_small(
+    stores: pd.DataFrame,  # checked
+    near: pd.DataFrame,  # those of them that the map shows
+    ax: "Axes",
+    title: str,
+    basemap: str | Path,
+) -> None:
+    "A small map in the marks of the large one."
+    scatter_groups(stores, ax, group_styles(stores["group"]))
+    frame_map(ax, near["lat"].to_numpy(), near["lon"].to_numpy())
+    ax.set_title(title, fontsize=9)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(labelsize=7)
+    draw_basemap(ax, basemap)
+
+# %% ../../nbs/analysis/group_map.ipynb #a59df032
+def draw_row(
+    stores: pd.DataFrame,  # with cluster and cluster_name
+    others: list[str],  # clusters
+    row: "SubFigure",
+    basemap: str | Path,
+) -> None:
+    "Small maps of some clusters, and of the whole chain."
+    shown = _check_groups(stores)
+    parts = [(shown[shown["cluster_name"] == name], f"of {name}") for name in others] + [(shown, "in all")]
+    for ax, (near, where) in zip(row.subplots(1, len(parts)), parts, strict=True):
+        draw_small(shown, near, ax, f"{len(near)} stores {where}", basemap)
+
+# %% ../../nbs/analysis/group_map.ipynb #584b0091
 def group_figure(
     stores: pd.DataFrame,  # as `plot_groups` takes them, with cluster and cluster_name
     basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
 ) -> "Figure":
-    "The largest cluster from near, and a small map of all stores beside it; one legend for both."
+    "The largest cluster from near, below it the next largest and the whole chain; one legend for all."
     from matplotlib.figure import Figure
     stores = with_place(stores)
     near, styles = opening_part(stores), group_styles(stores["group"])
-    figure = Figure(figsize=(8.5, 6), layout="constrained")
+    main = str(near["cluster_name"].iloc[0]) if len(near) < len(stores) else None
+    others = further_clusters(stores, main) if main else []
+    figure = Figure(figsize=(8.5, 9.5 if others else 6), layout="constrained")
+    rows = figure.subfigures(2 if others else 1, 1, squeeze=False, height_ratios=(5, 4) if others else (1,))[:, 0]
+    title = f"{len(stores)} stores, {len(styles)} groups" + (f"; here the {len(near)} stores of {main}" if main else "")
+    ax = plot_groups(stores, rows[0].subplots(), basemap, title, cluster=main)
+    if others:
+        draw_row(stores, others, rows[1], basemap)
+        return figure
     colours = stores["group"].map({name: style.colour for name, style in styles.items()}).fillna(OUTLIER_COLOUR)
-    if len(near) == len(stores): ax = plot_groups(stores, figure.subplots(), basemap)
-    else:
-        main = str(near["cluster_name"].iloc[0])
-        title = f"{len(stores)} stores, {len(styles)} groups; here the {len(near)} stores of {main}"
-        ax = plot_groups(stores, figure.subplots(), basemap, title, cluster=main)
     draw_overview(ax, stores["lat"].to_numpy(), unbroken(stores["lon"]), colours.tolist())
     return figure
 

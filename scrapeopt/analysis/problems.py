@@ -38,7 +38,7 @@ from ..storage.lost_snapshots import find_lost
 from ..storage.overview import as_utc, comparable_runs, count_stores, group_overview, plain_time, price_week_of
 from ..storage.overview import known_changeover, newest_spot_checks, read_learned_days, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, silence
-from ..storage.settings import FILE, WEEKDAYS
+from ..storage.settings import FILE, WEEKDAYS, Settings
 from ..storage.tables import Cluster, Company, Run, Snapshot, Store
 
 # %% ../../nbs/analysis/problems.ipynb #d1d9209b
@@ -431,6 +431,13 @@ def reason_of(path: Path) -> str:
         with path.open(encoding="utf-8", errors="replace") as lines: return str(json.loads(next(lines, ""))["reason"])
     except (OSError, ValueError, KeyError, TypeError): return "see the file"
 
+# %% ../../nbs/analysis/problems.ipynb #7697c38d
+def cleared_words(settings: Settings) -> str:
+    "How the quarantine gets empty again."
+    if not settings.quarantine_days: return "remove the others, as quarantine_days = 0 keeps them for ever"
+    return (f"remove the others, or leave them to scrapeopt tidy, which drops what has lain there for "
+            f"{settings.quarantine_days:g} days (quarantine_days)")
+
 # %% ../../nbs/analysis/problems.ipynb #5be6db5f
 def quarantined(root: Path, known: Iterable[str]) -> dict[str, list[Path]]:  # company -> its files, oldest first
     "What lies in quarantine and gives reasons, by company; what belongs to none is under the name of its folder."
@@ -453,7 +460,7 @@ def quarantine_problems(home: Home, companies: Iterable[str], everything: bool, 
                       f"In quarantine; the newest because: {reason_of(paths[-1])}; files: {len(paths)}, of the last "
                       f"{LATE_DAYS} days: {late}", which,
                       "Nothing in them counts: do what the reason says. A whole file (.rejected) that is good goes "
-                      "back into the inbox, under its right folder and name; then remove the others.")
+                      f"back into the inbox, under its right folder and name; then {cleared_words(home.settings)}.")
 
 # %% ../../nbs/analysis/problems.ipynb #2550fb7d
 def stray_problems(home: Home, company: str | None = None) -> Iterator[Problem]:

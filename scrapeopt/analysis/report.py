@@ -20,11 +20,13 @@ import pandas as pd
 
 from .audited_errors import AuditedErrors, audited_errors
 from .costs import MonthlySaving, added_up, monthly_saving
+from .event_lines import folded
 from .group_map import group_figure
 from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
 from .metrics import weekly_audits, weighted_audits
 from .problems import Problem, problems_html
 from .savings import CERTAINTY, Share, audited_share, spending
+from .status import why_no_groups
 from ..core.errors import InputError, how_many
 from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
@@ -249,14 +251,20 @@ class Card:
 
 # %% ../../nbs/analysis/report.ipynb #c2390575
 def _saved_card(used: int, daily: int, weekly: int, money: Sequence[MonthlySaving]) -> Card:
-    "What was saved beside both kinds of brute force; good only where it is less than either."
-    saved, kept = 1 - used / daily, 1 - used / weekly
-    beside = f"beside every store every day; {kept:.0%} beside every store once a price week"
-    if kept < 0: beside += ", which costs less"
-    words = f"{used:,} scrapes; every store every day would have been {daily:,}, every price week {weekly:,}"
-    told = "".join(f"; {one.words()}" for one in money)
-    return Card("Scrapes saved", f"{saved:.0%}", f"{beside}: {words}{told}", "good" if min(saved, kept) > 0 else "")
+    "What was saved beside every store every day; good only where a weekly round would have cost more, too."
+    saved, told = 1 - used / daily, "".join(f"; {one.words()}" for one in money)
+    words = f"beside every store every day: {used:,} scrapes instead of {daily:,}{told}"
+    return Card("Scrapes saved", f"{saved:.0%}", words, "good" if used < min(daily, weekly) else "")
 
+
+def _round_card(used: int, weekly: int) -> Card:
+    "Whether a round of all stores once a price week would have cost more or less."
+    off = abs(1 - used / weekly)
+    value = "as many" if f"{off:.0%}" == "0%" else f"{off:.0%} {'fewer' if used < weekly else 'more'}"
+    less = ", which costs less but sees no change before its turn" if used > weekly else ""
+    than = "as" if value == "as many" else "than"
+    return Card("Beside a weekly round", value, f"scrapes {than} every store once a price week: {used:,}, where that "
+                f"takes {weekly:,}{less}")
 
 # %% ../../nbs/analysis/report.ipynb #132a8a96
 def overall_share(
@@ -274,7 +282,8 @@ def _right_card(share: Share | None, floor: float) -> Card:
     "How right the inferred prices were of late."
     if share is None: return Card(RIGHT, "unknown", f"no store was audited in the last {AUDITED_DAYS} days")
     words = (f"in the last {AUDITED_DAYS} days; between {share.low:.0%} and {share.high:.0%} with {CERTAINTY:.0%} "
-             f"certainty; {share.prices:,} were audited, in {how_many(share.stores, 'store')}")
+             f"certainty; {share.prices:,} were audited, in {how_many(share.stores, 'store')}, and weighted by how "
+             "often such prices are served")
     return Card(RIGHT, f"{share.value:.1%}", words, "bad" if share.value < floor else "")
 
 
@@ -288,7 +297,7 @@ def cards(
     used = sum(f.savings.scrapes for f in figures)
     if not used: return []
     daily, weekly = (sum(getattr(f.savings, key) for f in figures) for key in ("every_day", "every_week"))
-    shown = [_saved_card(used, daily, weekly, money)]
+    shown = [_saved_card(used, daily, weekly, money), _round_card(used, weekly)]
     shown.append(_right_card(share, floor))
     fresh, served = sum(f.weeks[0] for f in figures), sum(sum(f.weeks) for f in figures)
     shown.append(Card("Fresh", f"{fresh / max(served, 1):.0%}", "of the stores have prices of this price week",
@@ -423,6 +432,14 @@ def _cause_words(e: AuditedErrors) -> str:
     return f"{e.company}: " + (", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in found) or "none")
 
 
+def _audited_words(e: AuditedErrors) -> str:
+    "How many audited prices of a company were wrong, and which share of all that are served; they need not be alike."
+    of_audited = e.counts.wrong / max(e.counts.rows, 1)
+    return (f"{e.company}: {e.counts.wrong:,} of {e.counts.rows:,} audited prices were wrong ({of_audited:.1%}). The "
+            "queue audits where it expects mistakes, so each audit is weighted by how often such prices are served: of "
+            f"all inferred prices {sum(e.shares.values()):.1%} were wrong.")
+
+
 def causes_part(errors: Sequence[AuditedErrors]) -> Part:  # of companies that have audits
     "Why inferred prices were wrong."
     used = [name for name in CAUSES if any(e.shares[name] for e in errors)]
@@ -430,11 +447,12 @@ def causes_part(errors: Sequence[AuditedErrors]) -> Part:  # of companies that h
                     "Wrong prices by cause", "Stacked bars of the share of inferred prices that were wrong, by cause. "
                     + "; ".join(map(_cause_words, errors)) + ".",
                     "The length of a bar is the share of inferred prices that were wrong, its colours say why.")
-    rows = tuple((e.company, f"{e.counts.wrong:,}", *(f"{e.shares[name]:.1%}" for name in used),
-                  f"{e.read:,} of {e.audits:,}") for e in errors)
-    columns = "Company", "Wrong prices", *(name.replace("_", " ").capitalize() for name in used), "Audits read by line"
-    return Part("Why the others were wrong", pictures=(shown,), name="Causes of error", rows=rows, columns=columns,
-                numbers=tuple(range(1, len(columns))))
+    rows = tuple((e.company, f"{sum(e.shares.values()):.1%}", *(f"{e.shares[name]:.1%}" for name in used),
+                  f"{e.counts.wrong:,} of {e.counts.rows:,}", f"{e.read:,} of {e.audits:,}") for e in errors)
+    columns = ("Company", "Wrong", *(name.replace("_", " ").capitalize() for name in used), "Wrong, not weighted",
+               "Audits read by line")
+    return Part("Why the others were wrong", tuple(map(_audited_words, errors)), (shown,), "Causes of error", columns,
+                rows, numbers=tuple(range(1, len(columns))))
 
 # %% ../../nbs/analysis/report.ipynb #df9654c8
 _COUNTED_ACCURACY = (
@@ -535,10 +553,10 @@ def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture
         "the map are price zones; groups scattered over it are store formats.", kind="png"),)
 
 
-def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str, proved: Mapping[str, Certified]) -> list[Part]:
+def _company_groups(f: Figures, frame: pd.DataFrame, basemap: str, proved: Mapping[str, Certified],
+                    policy: str) -> list[Part]:
     "The groups of one company: map and tables."
-    if not f.groups: return [Part(f.company, (
-        "No groups yet. They are formed when every store of a cluster has been scraped.",))]
+    if not f.groups: return [Part(f.company, (f"{why_no_groups(policy).capitalize()}.",))]
     columns = ("Group", "Stores", "Ambassador", "Its scrape is", "Status", RIGHT)
     parts = [Part(f.company, pictures=_company_map(f, frame, basemap), name=f"Groups of {f.company}", numbers=(1, 3),
                   columns=(*columns, *(["Certificates"] * bool(proved))),
@@ -558,11 +576,12 @@ def groups_section(
     events: pd.DataFrame,  # what `Workspace.events` gave
     basemap: str,
     proved: Mapping[str, Mapping[str, Certified]],  # by company and group; empty where nothing is
+    policy: str,  # of the settings
 ) -> Section:
     "The groups: map, table, timeline."
     frames = dict(iter(found.frame.groupby("company")))
     parts = [part for f in found.figures
-             for part in _company_groups(f, frames[f.company], basemap, proved.get(f.company, {}))]
+             for part in _company_groups(f, frames[f.company], basemap, proved.get(f.company, {}), policy)]
     telling = events[events["kind"].isin([kind for kinds in LANES.values() for kind in kinds])]
     if len(telling):
         counts = ", ".join(f"{int(telling['kind'].isin(kinds).sum())} {words}" for words, kinds in LANES.items())
@@ -571,8 +590,9 @@ def groups_section(
             f"Timeline of events from {telling['at'].min():%d %B %Y} to {telling['at'].max():%d %B %Y}: {counts}.",
             "A dot is a day, its size how often something happened. After the founding, a healthy chain shows new "
             "Ambassadors only; many stores cast out in one week mean that price zones have moved."),)))
-    newest = telling[telling["kind"] != "AmbassadorChanged"].tail(_LATEST).iloc[::-1]  # which comes with most scrapes
-    latest = [f"{e.at:%Y-%m-%d %H:%M} UTC, {e.company}: {e.words}" for e in newest.itertuples()]
+    kept = telling[telling["kind"] != "AmbassadorChanged"]  # which comes with most scrapes
+    newest = folded({str(name): v for name, v in row.items()} for row in kept.to_dict("records"))[:-_LATEST - 1:-1]
+    latest = [f"{e['at']:%Y-%m-%d %H:%M} UTC, {e['company']}: {e['words']}" for e in newest]
     return Section("groups", "The groups", tuple(parts), events=tuple(latest), words=(
         "Stores of a group price alike. Its Ambassador was scraped last and speaks for the others; outliers are in "
         "no group and are served from their own scrapes.",))
@@ -646,8 +666,8 @@ def write_report(
     names = ", ".join(f.company for f in found.figures)
     late = {f.company: weighted_audits(workspace, f.company, found.at) for f in found.figures if f.share}
     audits = {name: weekly_audits(workspace, name, found.at) for name in late}
-    write_page(path, "report.html", title=f"Prices of {names}" if names else "Prices", span=_span(found, workspace),
-               next_step=found.next_step,
+    write_page(path, "report.html", title=f"Prices of {names}" if names else "Prices",
+               span=_span(found, workspace, now), next_step=found.next_step,
                problems=problems_html(found.problems),
                cards=cards(found.figures, overall_share(late), workspace.settings.accuracy_floor,
                            money_saved(workspace, found.figures)),
@@ -657,10 +677,18 @@ def write_report(
     return path
 
 
-def _span(found: Findings, workspace: Workspace) -> str:
-    "When the report was written, on what."
+def _span(
+    found: Findings,
+    workspace: Workspace,
+    now: pd.Timestamp | None,  # UTC, what was asked for; None: the present
+) -> str:
+    "When the report was written, on what; and that a moment before the newest scrape is not what it shows."
     last = found.frame["last_scraped"].max()
     seen = f" The newest scrape is of {last:%d %B %Y, %H:%M} UTC." if last is not pd.NaT else ""
+    if now is not None and now < found.at:
+        seen += (f" It was asked for as of {now:%d %B %Y, %H:%M} UTC, but a report counts all that is known: every "
+                 "figure is as of the newest scrape. What was known then is on the dashboard, and in scrapeopt prices "
+                 "--as-of.")
     return f"Report of {found.at:%d %B %Y, %H:%M} UTC on the workspace {workspace.path.resolve().name}.{seen}"
 
 # %% ../../nbs/analysis/report.ipynb #ffd5a55c
@@ -681,7 +709,7 @@ def _sections(workspace: Workspace, found: Findings, audits: Mapping[str, pd.Dat
             accuracy_section(scraped, audits, workspace.settings.accuracy_floor, all_errors(workspace, found)),
             freshness_section(scraped),
             groups_section(found, events, workspace.settings.basemap,
-                           {name: group_certificates(workspace, name) for name in names}),
+                           {name: group_certificates(workspace, name) for name in names}, workspace.settings.policy),
             synchrony_section(workspace, names), changes_section(found)]
 
 # %% ../../nbs/analysis/report.ipynb #c8966fe7

@@ -39,11 +39,12 @@ def groups(
     """List the groups: who stands for whom.
 
     Example: scrapeopt groups Shop-Perth, or with --json who is in each"""
-    from scrapeopt.analysis.status import group_rows, member_rows, named_groups
-    rows = group_rows(find_home(context, workspace), company, not everything)
+    from scrapeopt.analysis.status import group_rows, member_rows, named_groups, outlier_lines, why_no_groups
+    home = find_home(context, workspace)
+    rows = group_rows(home, company, not everything)
     if group is not None: rows = named_groups(rows, group)
-    nobody = "no groups yet: they are formed when every store of a cluster has been scraped"
-    show(rows if as_json or group is None else member_rows(rows), as_json, nobody)
+    show(rows if as_json or group is None else member_rows(rows), as_json, why_no_groups(home.settings.policy))
+    for line in outlier_lines(home, company) if group is None and not as_json else (): typer.echo(line)
 
 
 @app.command()

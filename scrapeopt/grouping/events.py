@@ -318,6 +318,12 @@ class StoreLeft(Event):
 
     def words(self) -> str: return f"{self.store} left {self.group}: {self.why}"
 
+# %% ../../nbs/grouping/events.ipynb #d1a3106a
+def lasted_words(kept: float | None) -> str:  # None: nobody knows; to be put behind a sentence
+    "How many of the prices that should have lasted did: more than were expected to is all of them."
+    if kept is None: return ""
+    return f", {kept:.1%} of those that should have lasted" if kept < 1 else ", all of those that should have lasted"
+
 # %% ../../nbs/grouping/events.ipynb #a458292b
 @dataclass(frozen=True, kw_only=True)
 class StoreJoined(Event):
@@ -332,8 +338,7 @@ class StoreJoined(Event):
 
     def words(self) -> str:
         if math.isnan(self.overlap):
-            kept = "" if self.kept is None else f", {self.kept:.1%} of those that should have lasted"
-            return f"{self.store} joined {self.group} on probation, by that group's old prices{kept}"
+            return f"{self.store} joined {self.group} on probation, by that group's old prices{lasted_words(self.kept)}"
         return f"{self.store} joined {self.group}: {_percent(self.overlap)} with {_speakers(self.against, self.voters)}"
 
 # %% ../../nbs/grouping/events.ipynb #dc1aa15e

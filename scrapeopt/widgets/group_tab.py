@@ -17,6 +17,7 @@ from ..analysis.charts import EVENT_MARKS, TIMELINE_GROUPS, members_caption, plo
 from ..analysis.charts import timeline_caption
 from ..analysis.groups_in_force import groups_in_force
 from ..analysis.live_charts import members_columns, members_frame, timeline_frame
+from ..analysis.status import why_no_groups
 from ..analysis.view_model import CompanyView, member_table
 from ..analysis.what_if import Change, WhatIf, what_if
 from ..grouping.events import StoreGroup
@@ -63,10 +64,10 @@ class GroupPanel(TabPanel):
 
     def missing(self) -> str:
         if self.view.state.active() or self.view.before_all: return self.view.before_all
-        if self.view.as_of is not None:
-            return "There were no groups then. They are formed when every store of a cluster has been scraped once."
-        return ("There are no groups yet. They are formed when every store of a cluster has been scraped once: "
-                "scrapeopt status says how far that is, scrapeopt scrape --update goes on.")
+        why = why_no_groups(self.view.settings.policy)
+        if self.view.as_of is not None: return f"{why.replace('no groups yet', 'There were no groups then', 1)}."
+        return (f"{why.replace('no', 'There are no', 1)}. scrapeopt status says how far it is, scrapeopt scrape "
+                "--update goes on.")
 
     def build(self) -> None:
         view = self.view
