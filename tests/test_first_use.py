@@ -11,14 +11,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from effort import drilled
-from small_chain import scraped_once
+from small_chain import new_workspace, scraped_once
 from templates import copied
 
 from scrapeopt.analysis.next_steps import straddling
 from scrapeopt.cli import main
 from scrapeopt.commands.demo import make_twins
 from scrapeopt.commands.example import write_example
+from scrapeopt.core.errors import InputError
 from scrapeopt.storage.settings import FILE, read_settings
+from scrapeopt.storage.store_file import chosen_columns, read_stores
 from scrapeopt.workspace import Workspace
 
 LISBON, AZORES, PERTH = (38.72, -9.14), (37.74, -25.67), (-31.95, 115.86)
@@ -390,3 +392,43 @@ class TestStumbles:
         scraped(azul, f"{AZUL}/0104/20261124T000000Z.jsonl", ["<!DOCTYPE html>", "<p>no</p>"])
         _, _, err = run(capsys, "update-db", "-w", "shop", "--now", "2026-11-25")
         assert "line 1: not JSON: it begins with '<!DOCTYPE html>' (a web page?)" in err and "malformed" not in err
+
+
+def test_headers_that_nobody_could_guess_are_named(tmp_path):
+    "A list with headers of its own: the complaint says how to name them, and naming them reads the list."
+    file = tmp_path / "list.csv"
+    file.write_text("Nr.;Was;B;L\n007;Lua 7;38,7;-9,1\n008;Lua 8;38,8;-9,2\n")
+    with pytest.raises(InputError) as e: read_stores(file, company="Lua")
+    assert "or say what they mean, like --column store_id=Nr. --column lat=Was" in str(e.value)
+    columns = chosen_columns(["store_id=Nr.", "lat=b", "lon = L", "name=Was"])
+    stores = read_stores(file, company="Lua", columns=columns)
+    assert stores[["store_id", "name", "lat", "lon"]].values.tolist() == [["007", "Lua 7", 38.7, -9.1],
+                                                                         ["008", "Lua 8", 38.8, -9.2]]
+    with pytest.raises(InputError, match="no column 'K', which lon was said to be; it has Nr., Was, B, L"):
+        read_stores(file, company="Lua", columns=columns | {"lon": "K"})
+
+
+@pytest.mark.parametrize("given, told", [
+    (["storeid=Nr."], "did you mean store_id"), (["Nr.=store_id"], "the other way round, store_id=Nr."),
+    (["place=Nr."], "known are company, store_id"), (["store_id"], "write NAME=HEADER"),
+    (["lat=B", "lat=L"], "is said to be 'B' and 'L': keep one")])
+def test_a_column_that_cannot_be_named_is_refused(given, told):
+    with pytest.raises(InputError, match="--column") as e: chosen_columns(given)
+    assert told in str(e.value)
+
+
+def test_what_a_person_says_of_a_header_wins(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("company,store_id,code,name,lat,lon\nLua,1,007,Lua,38.7,-9.1\n")
+    assert read_stores(file)["store_id"].tolist() == ["1"]
+    assert read_stores(file, columns={"store_id": "code"})["store_id"].tolist() == ["007"]
+
+
+def test_import_stores_takes_columns(tmp_path, capsys):
+    ws, file = new_workspace(tmp_path / "ws"), tmp_path / "list.csv"
+    file.write_text("Nr.,Was,B,L\n007,Lua 7,38.7,-9.1\n")
+    for extra in ([], ["--keep-good"]):
+        with pytest.raises(SystemExit) as end:
+            main(["import-stores", str(file), "-w", str(ws.path), "--company", "Lua", "--column", "store_id=Nr.",
+                  "--column", "name=Was", "--column", "lat=B", "--column", "lon=L", *extra])
+        assert end.value.code == 0 and "1 Lua" in capsys.readouterr().out

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/commands/setup.ipynb #9a35a100
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -56,12 +56,13 @@ def good_rows(
     file: Path,  # a list of stores
     need_coordinates: bool,  # whether every store must have them
     company: str | None = None,  # whose stores they are, where the file does not say
+    columns: Mapping[str, str] = {},  # our name of a column -> its header
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:  # good rows, checked; bad ones with row and reason
     "The rows of a list that are good; the others are written to a file. `InputError` where none is good."
     from scrapeopt.core.spreadsheets import with_safe_cells
     from scrapeopt.core.stores import split_stores
     from scrapeopt.storage.store_file import read_store_rows
-    rows = read_store_rows(file, company)
+    rows = read_store_rows(file, company, columns)
     try: good, bad = split_stores(rows, need_coordinates)
     except InputError as e: raise InputError(f"{file}: {e}") from e
     if len(bad):
@@ -149,6 +150,9 @@ def import_stores(
     file: Annotated[Path, typer.Argument(
         metavar="FILE", help="CSV, Parquet or GeoJSON with company, store_id, name, lat, lon.")],
     company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
+    column: Annotated[list[str] | None, typer.Option(
+        metavar="NAME=HEADER", help="What a header of FILE means, e.g. store_id=loja. Repeat for more.",
+        show_default="guessed")] = None,
     keep_good: Annotated[bool, typer.Option(
         "--keep-good", help="Import the good rows; write the bad ones with their reasons to FILE.bad.csv.")] = False,
     replace: Annotated[bool, typer.Option(
@@ -163,10 +167,11 @@ def import_stores(
     from scrapeopt.core.stores import listed_stores
     from scrapeopt.storage.company_tables import table_sentences
     from scrapeopt.storage.settings import defaults_notice, read_settings
-    from scrapeopt.storage.store_file import read_stores
+    from scrapeopt.storage.store_file import chosen_columns, read_stores
     ws, placed, at = open_workspace(context, workspace), not without_coordinates, utc_moment(now)
     log_run(context, ws)
-    stores, bad = good_rows(file, placed, company) if keep_good else (read_stores(file, placed, company), None)
+    read = file, placed, company, chosen_columns(column or ())
+    stores, bad = good_rows(*read) if keep_good else (read_stores(*read), None)
     aside = listed_stores(bad) if bad is not None else ()
     if (change := settle_companies(ws, stores)) is not None:
         ws = dataclasses.replace(ws, settings=read_settings(change.file))

@@ -243,24 +243,43 @@ def kind_of(path: Path, kinds: Collection[str]) -> str:
     if kind not in kinds: raise InputError(f"{path}: tables are read from {', '.join(kinds)}, not from '{kind}'")
     return kind
 
+# %% ../../nbs/storage/table_file.ipynb #50536597
+def as_chosen(
+    table: pd.DataFrame,  # columns as the file has them
+    chosen: Mapping[str, str],  # our name -> header
+) -> pd.DataFrame:
+    "A table in which headers are called as a person says; `InputError` for a header that it has not."
+    there = ", ".join(map(str, table.columns)) or "none"
+    for ours, header in chosen.items():
+        fits = [c for c in table.columns if str(c).strip() == header.strip()] or [
+            c for c in table.columns if letters_of(c) == letters_of(header)]
+        if not fits: raise InputError(f"no column {header!r}, which {ours} was said to be; it has {there}")
+        others = {c: f"{c} of the file" for c in table.columns if c == ours and c != fits[0]}
+        table = table.rename(columns={**others, fits[0]: ours})
+    return table
+
 # %% ../../nbs/storage/table_file.ipynb #7d92978d
 def read_table(
     path: str | Path,
     names: Names,
+    chosen: Mapping[str, str] = {},  # our name -> the header that a person says it has, whatever others say
 ) -> pd.DataFrame:  # columns by our names, the others as they are; text as text
     "Read a table; `InputError` names the file and says what is wrong with it."
     path = Path(path)
     kind = kind_of(path, KINDS)
     try:
-        table = parsed(path, kind, names)
+        table = parsed(path, kind, {ours: (*others, chosen.get(ours, ours)) for ours, others in names.items()})
         check_named_once(list(table.columns), names)
     except (OSError, ValueError, EOFError, zlib.error, OverflowError, csv.Error) as e:
         raise InputError(f"{path} cannot be read as {kind}: {str(e).strip().splitlines()[0]}") from e
+    attrs, headers = table.attrs, [*map(str, table.columns)]
+    try: table = as_chosen(table, chosen)
+    except InputError as e: raise InputError(f"{path}: {e}") from e
     used = renamed_columns(list(table.columns), names)
     out = table.rename(columns=used)
     said = {str(old): new for old, new in used.items() if letters_of(old) != letters_of(new)}
-    out.attrs = table.attrs | {"renamed": said, "headers": [*map(str, table.columns)]}
-    if table.attrs.get("separator", ",") != ",":  # a comma may stand in a number
+    out.attrs = attrs | {"renamed": said, "headers": headers}
+    if attrs.get("separator", ",") != ",":  # a comma may stand in a number
         for axis in {"lat", "lon"} & set(names) & set(out.columns):
             out[axis] = out[axis].str.replace(r"^\s*([+-]?[0-9]+),([0-9]+)\s*$", r"\1.\2", regex=True)
     return out
