@@ -1,6 +1,7 @@
 """The report: its figures add up, its page says what to do, whatever state the workspace is in."""
 import json
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,7 @@ from templates import copy_of
 
 from scrapeopt.analysis.savings import Savings, audited_share, count_savings, spending
 from scrapeopt.cli import main
+from scrapeopt.commands.inspect import before_newest
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.discovery import MAX_FAILURES
@@ -283,6 +285,13 @@ def test_a_report_of_the_past_says_that_its_figures_are_of_the_newest_scrape(tmp
     asked = f"It was asked for as of {newest - pd.Timedelta('5D'):%d %B %Y, %H:%M} UTC"
     assert asked in early and "every figure is as of the newest scrape" in early
     assert "It was asked for" not in late
+
+
+def test_status_of_the_past_says_so_too():
+    rows = [{"last_scrape": datetime(2026, 11, day, tzinfo=UTC)} for day in (20, 24)] + [{"last_scrape": None}]
+    told, = before_newest(rows, datetime(2026, 11, 11, tzinfo=UTC))
+    assert told.startswith("--now 2026-11-11 00:00 is before the newest scrape, 2026-11-24 00:00 UTC")
+    assert not before_newest(rows, None) and not before_newest(rows, datetime(2026, 11, 24, tzinfo=UTC))
 
 
 def test_wrong_prices_are_told_weighted_and_counted_and_fit_each_other():

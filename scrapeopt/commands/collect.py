@@ -404,7 +404,7 @@ def update_db(
     for line in [] if as_json else _next_lines(context, workspace, ws, report, company): typer.echo(line)
     if report.problems: raise typer.Exit(2)
 
-
+# %% ../../nbs/commands/collect.ipynb #63cd721e
 def _count(counts: "RunCounts", scraped: "ScrapeReport | None", updated: "UpdateReport | None") -> None:
     "Fill in what a run did."
     if scraped: counts.scraped, counts.failed = len(scraped.done), len(scraped.failed)

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from scrapeopt.analysis.comparison import Alike, StoreComparison
     from scrapeopt.analysis.price_history import PriceSpan
 
+# %% ../../nbs/commands/inspect.ipynb #becf5236
+def before_newest(
+    rows: list[dict[str, Any]],  # of `status_rows`
+    at: datetime | None,  # UTC, what was asked for; None: the present
+) -> list[str]:
+    "That what is told is no state of the past, where one was asked for; nothing else."
+    newest = max((row["last_scrape"] for row in rows if row["last_scrape"]), default=None)
+    if at is None or newest is None or at >= newest: return []
+    return [f"--now {at:%Y-%m-%d %H:%M} is before the newest scrape, {newest:%Y-%m-%d %H:%M} UTC: all that is known is "
+            "told, as of that scrape"]
+
 # %% ../../nbs/commands/inspect.ipynb #98c6242a
 @app.command()
 def groups(
@@ -46,7 +57,7 @@ def groups(
     show(rows if as_json or group is None else member_rows(rows), as_json, why_no_groups(home.settings.policy))
     for line in outlier_lines(home, company) if group is None and not as_json else (): typer.echo(line)
 
-
+# %% ../../nbs/commands/inspect.ipynb #9b316171
 @app.command()
 def status(
     context: typer.Context,
@@ -63,8 +74,8 @@ def status(
     if as_json: show(rows, True)
     elif not rows: typer.echo("no stores yet: scrapeopt import-stores FILE")
     for line in [] if as_json else status_lines(rows, run_lines(home, moment), moment): typer.echo(line)
-    for what, todo in idle_tables(home.settings, home.companies()).values():
-        typer.echo(f"scrapeopt: {what}: {todo}", err=True)
+    for line in [*before_newest(rows, at), *(f"{what}: {todo}" for what, todo in idle_tables(
+        home.settings, home.companies()).values())]: typer.echo(f"scrapeopt: {line}", err=True)
     if any(problem.needs_person for problem in problems_of(rows)): raise typer.Exit(2)
 
 # %% ../../nbs/commands/inspect.ipynb #6d9e5fea

@@ -225,6 +225,17 @@ def _write_daily(path: Path, results: Sequence[Any]) -> None:
     else: with_safe_cells(rows).to_csv(path, index=False)
     typer.echo(f"wrote {len(rows):,} days to {path}", err=True)
 
+# %% ../../nbs/commands/simulate.ipynb #cd0f86b8
+KEPT_OF_A_BACKTEST = ("a backtest keeps nothing before its end. scrapeopt tune --cache DIR keeps every run that is "
+                      "finished")
+
+
+def _checked_files(out: Path | None, plot: Path | None, panel: Path | None) -> None:
+    "Refuse files that cannot be written as they are named, or that are read."
+    _checked_suffix(out, ".parquet", ".csv")
+    _checked_suffix(plot, ".png", ".svg", ".pdf")
+    if out and panel and out.resolve() == panel.resolve(): raise typer.BadParameter(f"{out} is the panel that is read")
+
 # %% ../../nbs/commands/simulate.ipynb #f8119dae
 @app.command()
 def backtest(
@@ -257,11 +268,8 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     "Replay a twin or recorded prices under one policy or several: what would they have got right?"
-    say_when_stopped(context, lambda: "a backtest keeps nothing before its end. scrapeopt tune --cache DIR keeps every "
-                                      "run that is finished")
-    _checked_suffix(out, ".parquet", ".csv")
-    _checked_suffix(plot, ".png", ".svg", ".pdf")
-    if out and panel and out.resolve() == panel.resolve(): raise typer.BadParameter(f"{out} is the panel that is read")
+    say_when_stopped(context, lambda: KEPT_OF_A_BACKTEST)
+    _checked_files(out, plot, panel)
     for option in (budget, save_days, window_hours):
         if option is not None and not isfinite(option): raise typer.BadParameter(f"{option} is no number of anything")
     world = _makes_world(twin, panel, places, n_stores, n_products)(seed)
