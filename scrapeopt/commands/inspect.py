@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/commands/inspect.ipynb #74851a45
 import json
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from scrapeopt.analysis.comparison import Alike, StoreComparison
     from scrapeopt.analysis.price_history import PriceSpan
+    from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/inspect.ipynb #becf5236
 def before_newest(
@@ -168,6 +170,13 @@ def _tell_written(out: str, count: int, why: str) -> None:
     from scrapeopt.storage.faults import hide_passwords
     typer.echo(f"wrote {how_many(count, 'price')} to {hide_passwords(out)}{why}")
 
+
+def _writing(context: typer.Context, ws: "Workspace", backend: str | None,
+             address: str | None) -> AbstractContextManager[None]:
+    "Where prices are written by, as typed, or else as the settings say; who stops it hears that nothing was written."
+    say_when_stopped(context, lambda: "nothing was written. Begin anew with the same command")
+    return work_of(ws, backend, address)
+
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()
 def prices(
@@ -205,9 +214,8 @@ def prices(
         return no_such_rows(**rows) if any(rows.values()) else why
 
     if out is not None:
-        say_when_stopped(context, lambda: "nothing was written. Begin anew with the same command")
         if product is not None: why_no_prices(ws, **asked, as_of=past)
-        with work_of(ws, backend, address): count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
+        with _writing(context, ws, backend, address): count = ws.write_prices(out, **asked, **rows, now=at, as_of=past)
         return _tell_written(out, count, "" if count else f": {why_none()}")
     table = ws.prices(**asked, **rows, now=at, as_of=past)
     _show_prices(table, as_json, why_none() if table.empty else "")

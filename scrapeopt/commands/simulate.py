@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
@@ -325,6 +326,18 @@ def _tell_backtests(world: Any, policies: list[str], budget: float | None, optio
     if out: _write_daily(out, results)
     if plot: _save_plot(plot, lambda *axes: _draw_backtests(axes, results), height=4.5 + 0.34 * len(results), rows=2)
 
+# %% ../../nbs/commands/simulate.ipynb #71943ecb
+ThresholdsOption = Annotated[str, typer.Option(
+    metavar="T,T2", help="Match thresholds to try: auto or a share such as 0.95.")]
+CacheOption = Annotated[Path | None, typer.Option(
+    metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False)]
+
+
+def _kept_of_tuning(cache: Path | None) -> str:
+    "What is left of a tuning that was stopped, in words."
+    if cache is None: return "nothing was kept. With --cache DIR a run that was stopped goes on where it was"
+    return f"finished runs are kept in {cache}. Go on with the same command"
+
 # %% ../../nbs/commands/simulate.ipynb #dd106743
 @app.command()
 def tune(
@@ -337,8 +350,7 @@ def tune(
     )] = "round_robin,freshness,document,delegated",
     budgets: Annotated[str | None, typer.Option(
         metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20 % of the stores")] = None,
-    thresholds: Annotated[str, typer.Option(
-        metavar="T,T2", help="Match thresholds to try: auto or a share such as 0.95.")] = "auto",
+    thresholds: ThresholdsOption = "auto",
     target: Annotated[float | None, typer.Option(
         min=0, max=1, help="The score you need.", show_default="within 0.01 of the best")] = None,
     days: DaysOption = None,
@@ -351,16 +363,14 @@ def tune(
     n_products: ProductsOption = 1000,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each setting, each with another seed.")] = 1,
     jobs: Annotated[int, typer.Option(help="Processes; -1: one a core.")] = -1,
-    cache: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False)] = None,
+    cache: CacheOption = None,
     plot: PlotOption = None,
     backend: BackendOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Try policies, budgets and thresholds on the past, and recommend the cheapest setting that is good enough."
-    say_when_stopped(context, lambda: f"finished runs are kept in {cache}. Go on with the same command" if cache else
-                     "nothing was kept. With --cache DIR a run that was stopped goes on where it was")
+    say_when_stopped(context, partial(_kept_of_tuning, cache))
     _checked_tuning(jobs, target, plot)
     make = _makes_world(twin, panel, places, n_stores, n_products)
     options: dict[str, Any] = {"baseline": baseline, "save_days": save_days, "target": target, "n_jobs": jobs}
