@@ -80,7 +80,7 @@ def test_groups_names_what_was_meant_the_outliers_and_how_groups_come_about(tmp_
     name = sorted(g.name for c in ws.companies() for g in ws.groups(c).active())[0].strip("[]")
     with pytest.raises(InputError, match=f"did you mean .*{name.split('-')[-1]}"):
         named_groups(group_rows(ws), name.split("-", 1)[-1])
-    with pytest.raises(InputError, match="the largest are .*scrapeopt groups lists them all"):
+    with pytest.raises(InputError, match=r"the largest are .*scrapeopt groups lists them all"):
         named_groups(group_rows(ws), "qqq")
     out = {c: len(set(ws.stores(c)["store_id"]) - ws.groups(c).grouped()) for c in ws.companies()}
     told = outlier_lines(ws)

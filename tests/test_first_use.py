@@ -404,7 +404,7 @@ def test_headers_that_nobody_could_guess_are_named(tmp_path):
     stores = read_stores(file, company="Lua", columns=columns)
     assert stores[["store_id", "name", "lat", "lon"]].values.tolist() == [["007", "Lua 7", 38.7, -9.1],
                                                                          ["008", "Lua 8", 38.8, -9.2]]
-    with pytest.raises(InputError, match="no column 'K', which lon was said to be; it has Nr., Was, B, L"):
+    with pytest.raises(InputError, match=r"no column 'K', which lon was said to be; it has Nr\., Was, B, L"):
         read_stores(file, company="Lua", columns=columns | {"lon": "K"})
 
 

@@ -1,4 +1,5 @@
 "What is wrong with scrapeopt.toml is told with the line, the key, and the place where it belongs."
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,5 @@ def test_doctor_and_status_find_a_table_whose_company_has_no_stores(tmp_path, ca
     found = [one for one in examine(type(ws).open(ws.path)) if one.kind == "settings"]
     assert [(one.which, one.needs_person) for one in found] == [(f"{name}s", False)]
     assert f"which has no stores. Correct the name (did you mean {name}" in found[0].words()
-    try: main(["status", "-w", str(ws.path)])
-    except SystemExit: pass
+    with suppress(SystemExit): main(["status", "-w", str(ws.path)])
     assert f"which has no stores: correct the name (did you mean {name}" in capsys.readouterr().err
