@@ -49,6 +49,7 @@ from .storage.repository import company_rules, company_window, every_store, read
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
 from .storage.settings import Settings
+from .storage.shared_files import close_inbox, fetch_inbox, send_taken
 from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
 from .storage.spot_tables import load_spot_beliefs
@@ -435,6 +436,7 @@ def company_steps(
     reading = read_files(workspace, name, files, now, progress)
     yield refused_report(workspace.path, reading.refused)
     if reading.waiting: return (yield UpdateReport(problems=(reading.waiting,)))
+    send_taken(workspace.path, [t.path for t in reading.taken if t.path])  # before a row names them
     events = _learn_from(workspace, name, list(reading.taken), now, lost := list[LostSnapshot]())
     for event in events: log_event("group event", company=name, kind=type(event).__name__, words=event.words())
     yield taken_report(workspace, reading.taken, events)
@@ -467,14 +469,16 @@ def update_db(
     than `lock_wait_s`, or for an unknown company."""
     at = pd.Timestamp.now("UTC") if now is None else now
     with workspace.lock():
+        fetched = fetch_inbox(workspace.path)
         with workspace.read() as session:
             names = [workspace.company(session, company).name] if company else workspace.companies()
             stores = every_store(session)
         found, unknown = find_files(workspace.path, stores, company)
         files, closed = refuse_retired(found, stores)
         report = refused_report(workspace.path, unknown + closed)
-        report += UpdateReport(problems=tuple(stray_files(workspace.path, company)))
+        report += UpdateReport(problems=(*fetched.sentences, *stray_files(workspace.path, company)))
         for name in names:
             own = [f for f in files if f.company == name]
             report += update_company(name, company_steps(workspace, name, own, at, progress))
-    return report
+        stay = close_inbox(workspace.path, fetched, packs=workspace.settings.gzip_days > 0)
+    return report + UpdateReport(problems=tuple(stay))

@@ -522,9 +522,10 @@ class Workspace(Home):
         db_url: str | None = None,  # SQLAlchemy URL of the state; None: SQLite inside the folder
         policy: str = DEFAULT_POLICY,  # who judges, and whom to scrape next
         schema: str | None = None,  # of the database on a server that workspaces share
+        files: str = "",  # URL of a place where several machines share the files; "": they are all in the folder
     ) -> Self:
         "Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that is no good."
-        home = create_home(path, db_url, policy, schema)
+        home = create_home(path, db_url, policy, schema, files)
         return cls(home.path, home.settings, home.engine, home.notes)
 
     @classmethod

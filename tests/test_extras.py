@@ -98,6 +98,14 @@ def test_a_server_without_its_driver_is_one_sentence(tmp_path):
     assert done.returncode == 2 and "[postgres]" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_bucket_without_its_packages_is_one_sentence(tmp_path):
+    code = CHILD.format(modules=set(MODULES["s3"]), run="main()")
+    words = ["init", str(tmp_path / "ws"), "--files", "s3://bucket/prices"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "[s3]" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "ws").exists()
+
+
 def test_what_settings_ini_installs_for_an_extra_is_what_is_looked_for():
     ini = configparser.ConfigParser(delimiters=["="])
     ini.read(nbs.ROOT / "settings.ini", encoding="utf-8")

@@ -19,6 +19,7 @@ from .asked_for import asked_companies, with_product, with_store
 from ..core.calendar import local_day
 from ..core.errors import InputError
 from ..storage.queries import newest_snapshots, scrape_times, snapshots_of
+from ..storage.shared_files import bring_snapshots
 from ..storage.snapshot_rows import read_one_price
 from ..storage.spot_files import answer_times, sightings_of
 from ..storage.tables import Company
@@ -80,6 +81,7 @@ def own_sightings(
 ) -> list[PriceSpan]:
     "What a store's own usable snapshots and its spot checks say of a product; nothing of one that it never sold."
     seen, found = sightings_of(session, company, store, product), snapshots_of(session, company, [store])
+    bring_snapshots(workspace.path, found["path"])
     for path, at in zip(found["path"], found["scraped_at"], strict=True):
         try: seen.append((at, *read_one_price(workspace.path / path, product)))
         except InputError as e: unread.append(str(e))

@@ -203,7 +203,8 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _end_scrapes(counts, report, updated, as_json, idle)
-    _tell_run(report, updated, as_json, [] if as_json else _next_lines(context, workspace, ws, updated, company))
+    then = [] if as_json else _next_lines(context, workspace, ws, updated, company)
+    _tell_run(report, updated, as_json, then, [] if update else _send_landed(ws))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def scraper_template(command: str | None, spider: str | None, own: "Settings") -> str:
@@ -295,6 +296,18 @@ def _as_many(
         tasks = [t for t in others if (t.company, t.store_id) not in asked][:len(last.elsewhere)]
         if not tasks: return report
 
+# %% ../../nbs/commands/collect.ipynb #ff842c7b
+def _send_landed(ws: "Workspace") -> list[str]:  # sentences about what could not be sent
+    "Move what has landed to where whoever updates will find it, be that another machine."
+    if not ws.settings.files: return []
+    from scrapeopt.storage.home import lock_folder
+    from scrapeopt.storage.remote_files import RemoteError
+    from scrapeopt.storage.shared_files import send_inbox
+    try:
+        with lock_folder(ws.path, ws.settings.lock_wait_s): return send_inbox(ws.path)
+    except RemoteError as e: return [f"{e}; what has landed waits in the inbox of this machine, and the next scrape "
+                                     "sends it"]
+
 # %% ../../nbs/commands/collect.ipynb #6485858f
 def _once(
     ws: "Workspace",
@@ -371,14 +384,17 @@ def _event_lines(events: Sequence[dict[str, Any]]) -> list[str]:
 
 
 # %% ../../nbs/commands/collect.ipynb #fc0c2aaf
-def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str]) -> None:
+def _tell_run(report: "ScrapeReport", updated: "UpdateReport | None", as_json: bool, then: Sequence[str],
+              unsent: Sequence[str] = ()) -> None:
     "Print what a run did and, for people, `then`; end with the exit code that says what is left to do."
     from scrapeopt.core.errors import InputError
     _tell_scrapes(report, updated, as_json)
+    for sentence in unsent: typer.echo(f"scrapeopt: {sentence}", err=True)
     if report.untold: raise InputError(report.untold)
     if updated and as_json: _tell_problems(updated)
     elif updated: _tell_update(updated, as_json)
     for line in then if (updated or report.done or report.resumed) and not as_json else (): typer.echo(line)
+    if unsent: raise typer.Exit(2)
     if report.failed: raise typer.Exit(1)
     if updated and updated.problems: raise typer.Exit(2)
 

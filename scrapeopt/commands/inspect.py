@@ -191,7 +191,7 @@ def prices(
     since: Annotated[str | None, typer.Option(
         metavar="TIME", help="Only prices that were seen then (UTC) or later.", show_default="all")] = None,
     out: Annotated[str | None, typer.Option(
-        metavar="FILE|URL", help="Write .parquet, .csv or a database table instead.", show_default=False)] = None,
+        metavar="FILE|URL", help="Write .parquet or .csv, also to s3://, or a table.", show_default=False)] = None,
     as_of: Annotated[str | None, typer.Option(
         "--as-of", metavar="TIME", help="The table of a past moment, by what was known then.",
         show_default="now")] = None,

@@ -39,10 +39,13 @@ def init(
         help="The schema of that database, where workspaces share a server.", show_default="the server's")] = None,
     policy: Annotated[str, typer.Option(
         help="Who judges, and whom to scrape next: delegated, document, or package.module:policy.")] = DEFAULT_POLICY,
+    files: Annotated[str, typer.Option(
+        metavar="URL", help="Where several machines share the files, such as s3://bucket/prefix.",
+        show_default="they are all in DIR")] = "",
 ) -> None:
     "Make an empty workspace: settings, state, inbox, prices, quarantine."
     from scrapeopt.storage.home import create_home
-    home = create_home(folder, db, policy, schema)
+    home = create_home(folder, db, policy, schema, files)
     typer.echo(f"made {home.path}, settings in {home.path / 'scrapeopt.toml'}. "
                f"Next: scrapeopt import-stores FILE -w {home.path}")
 

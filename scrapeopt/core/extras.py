@@ -23,7 +23,8 @@ EXTRAS = (
     Extra("dashboard", "the dashboard", frozenset({"ipywidgets", "jupyterlab", "jupyter_server"})),
     Extra("scrape", "Scrapy spiders", frozenset({"scrapy"})),
     Extra("postgres", "a state in PostgreSQL", frozenset({"psycopg"})),
-    Extra("dask", "work on a Dask cluster", frozenset({"distributed", "dask"})))
+    Extra("dask", "work on a Dask cluster", frozenset({"distributed", "dask"})),
+    Extra("s3", "files in a bucket or a network folder", frozenset({"s3fs", "fsspec"})))
 
 # %% ../../nbs/core/extras.ipynb #e17a0007
 def absence(

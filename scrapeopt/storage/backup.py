@@ -29,6 +29,7 @@ from .folders import folder_name, spellings
 from .home import Home, lock_folder
 from .inbox import inbox_files, scrape_stem
 from .settings import FILE, Settings, read_settings
+from .shared_files import bring_files, listed, nowhere
 from .snapshot_places import possible_places, split_place
 from .snapshots import SPOT, TIME_NAME
 from .tables import STATE_VERSION, Base, Company, Snapshot, Store, StoreSpotCheck, UTCTime, connect
@@ -293,10 +294,18 @@ def files_of(home: Home, snapshot: str) -> list[Path]:
     "The Parquet files that a snapshot may lie in."
     return [split_place(place)[0] for place in possible_places(home.path / snapshot)]
 
+# %% ../../nbs/storage/backup.ipynb #a7d7f640
+def is_newer(name: str, known: KnownFiles) -> bool:
+    "Whether a file in the archive of a remote place is one that a state does not know."
+    _, company, store, file = name.split("/") if name.count("/") == 3 else ("", "", "", "")
+    own, stem = known.stores.get((company, store)), scrape_stem(file)
+    return own is not None and stem is not None and (*own, stem) not in known.scrapes
+
 
 def take_back(home: Home, known: KnownFiles) -> tuple[int, list[str]]:  # files, and those of unknown stores
     "Move the archived files that a state does not know back into the inbox."
     moved, unknown, archive = 0, list[str](), home.path / "archive"
+    bring_files(home.path, [name for name in listed(home.path, "archive") if is_newer(name, known)])
     for path in list(inbox_files(archive)) if archive.is_dir() else []:
         parts, stem = path.relative_to(archive).parts, scrape_stem(path.name)
         if len(parts) != 3 or stem is None: continue
@@ -354,5 +363,5 @@ def restore_backup(
                              "nothing was changed") from e
         known = known_files(home)
         taken_back, unknown = take_back(home, known)
-        holes = sorted(name for name in known.snapshots if not any(file.is_file() for file in files_of(home, name)))
+        holes = sorted(nowhere(home.path, known.snapshots))
         return Restored(backup, kept, taken_back, tuple(unknown), tuple(orphans(home, known)), tuple(holes))

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from ..core.files import write_whole
 from .chores import Files, Job
 from .home import Home
+from .shared_files import bring_snapshots, drop_there, send_snapshots
 from .snapshot_places import CONTENTS, MARK, SCRAPED_AT, About, place_in, possible_places
 from .snapshot_places import read_columns, snapshot_file, split_place, stored_times
 from .snapshots import TIME_NAME
@@ -150,13 +151,16 @@ def put_together(home: Home, bundle: Bundle) -> Files:  # what is freed
         now = dict(session.execute(select(Snapshot.id, Snapshot.path).where(Snapshot.id.in_(list(bundle.paths)))).all())
     if now != dict(bundle.paths): return Files()  # somebody was here since it was planned
     target = home.path / bundle.file
+    bring_snapshots(home.path, bundle.paths.values())
     snapshots, old = gather(home.path, bundle)
     before = disk_use(old)
     write_bundle(target, snapshots)
+    send_snapshots(home.path, [bundle.file])
     with home.begin() as session:
         session.execute(update(Snapshot), [{"id": key, "path": path} for key, path in bundle.due.items()])
-    for file in old:
-        if file != target: file.unlink()
+    gone = [file for file in old if file != target]
+    drop_there(home.path, [file.relative_to(home.path).as_posix() for file in gone])
+    for file in gone: file.unlink()
     return before - disk_use([target])
 
 # %% ../../nbs/storage/compaction.ipynb #978b7d55

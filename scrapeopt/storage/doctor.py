@@ -15,12 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from .file_checks import check_archive, check_folder, check_leftovers, check_side_by_side
-from .file_checks import check_snapshot, every_row, known_products
+from .file_checks import check_archive, check_folder, check_leftovers, check_place
+from .file_checks import check_side_by_side, check_snapshot, every_row, known_products
 from .findings import Finding
 from .home import Home
 from .mending import mend_findings
 from .settings import idle_tables
+from .shared_files import bring_snapshots
 from .state_checks import BACKUP_TODO, check_database, check_groups, check_learned, check_leases
 from .state_checks import check_members, check_schema, check_spot_checks, check_times, check_titles
 from .tables import Company, Store
@@ -48,6 +49,7 @@ def watched(things: list[Thing], name: str, progress: bool) -> Iterator[Thing]:
 def examine_files(session: Session, home: Home, company: Company, progress: bool) -> Iterator[Finding]:
     "What is wrong with a company in its files."
     rows, known = every_row(session, company), known_products(session, company)
+    bring_snapshots(home.path, [row.kept.path for row in rows])
     for row in watched(rows, f"{company.name}: snapshots", progress):
         yield from check_snapshot(home.path, company.name, row, known)
     yield from check_side_by_side(home.path, company.name, rows)
@@ -67,6 +69,8 @@ def check_settings(session: Session, home: Home) -> Iterator[Finding]:
 def examine_all(session: Session, home: Home, now: pd.Timestamp, progress: bool) -> Iterator[Finding]:
     "What is wrong with a workspace whose database can be read; leases and leftovers go by the clock of the wall."
     wall = pd.Timestamp.now("UTC")
+    yield from (there := list(check_place(session, home)))
+    if any(found.kind == "place" for found in there): return  # whoever looks for files would not find them
     yield from check_leases(session, wall)
     for company in session.scalars(select(Company).order_by(Company.name)).all():
         yield from examine_state(session, company, now)

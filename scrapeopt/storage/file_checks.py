@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Row', 'every_row', 'read_row', 'check_snapshot', 'known_products', 'check_side_by_side', 'check_folder',
-           'named_files', 'check_leftovers', 'archived', 'is_text_of', 'check_archive']
+           'check_place', 'named_files', 'check_leftovers', 'archived', 'is_text_of', 'check_archive']
 
 # %% ../../nbs/storage/file_checks.ipynb #bbab8713
 import os
@@ -24,6 +24,8 @@ from .folders import spellings
 from .home import Home
 from .inbox import shown_path
 from .newest_prices import INDEX, newest_prices, read_newest
+from .remote_files import PlaceMissing
+from .shared_files import not_there, place_of
 from .snapshot_places import possible_places, split_place
 from .snapshots import KeptSnapshot, read_kept, scrape_time
 from .tables import Company, Product, Snapshot, Store
@@ -107,6 +109,19 @@ def parquet_files(folder: Path) -> Iterator[Path]:
     for at, _, names in sorted(os.walk(folder / "prices")):
         for name in sorted(names):
             if name.endswith(".parquet") and not name.startswith("."): yield Path(at) / name
+
+# %% ../../nbs/storage/file_checks.ipynb #6c2d283a
+def check_place(session: Session, home: Home) -> Iterator[Finding]:
+    "That the remote place has all snapshots that are here; those that are nowhere are lost, and told as such."
+    if (place := place_of(home.path)) is None: return
+    try: missing = not_there(home.path, session.scalars(select(Snapshot.path)))
+    except PlaceMissing as e:
+        yield Finding("place", "", "files", str(e), "")
+        return
+    here = [path for path in missing if any(split_place(at)[0].is_file() for at in possible_places(home.path / path))]
+    if here: yield Finding("unsent", "", "prices", f"{place.url} lacks {len(here):,} snapshots that lie here, "
+                           f"{here[0]} for one", "")
+
 
 # %% ../../nbs/storage/file_checks.ipynb #06637954
 def named_files(session: Session, home: Home) -> set[Path]:

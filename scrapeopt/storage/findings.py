@@ -17,6 +17,8 @@ FINDING_KINDS = {  # kind -> what mending does; "": it needs a person
     "member": "the groups are made anew from their log",
     "title": "the member that was scraped last gets the title",
     "lease": "it is given back",
+    "place": "it is taken into use, and what lies here is put there",
+    "unsent": "what lies here is put there",
     "lost": "the snapshot is made anew from the archive, or forgotten and the store scraped again",
     "products": "the products are added",
     "last_scraped": "it is set to the newest usable snapshot",

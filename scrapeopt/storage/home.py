@@ -13,11 +13,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -26,9 +27,10 @@ from ..core.defaults import MATCH_THRESHOLD, RANGE_THRESHOLD
 from ..core.errors import InputError
 from ..core.logger import log_event
 from ..core.policy_names import DEFAULT_POLICY, policy_path
-from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings
+from .settings import FILE, TEMPLATE, CompanySettings, Settings, read_settings, settings_complaint
 from ..core.files import write_whole
 from .faults import BACKUP, database_reason, hide_passwords, is_read_only
+from .remote_files import RemoteError, make_place
 from .tables import STATE_VERSION, Company, Snapshot, Store, connect, holds_state, migrate
 from .tables import reading, state_file, state_version
 
@@ -51,6 +53,33 @@ def lock_folder(
     with held: yield
 
 
+# %% ../../nbs/storage/home.ipynb #31b55b6a
+LOOK_S = 0.1  # between two looks for a lock
+
+
+@contextmanager
+def lock_state(
+    engine: Engine | None,  # of a state that machines with folders of their own share; None: nobody does
+    wait_s: float,  # seconds
+) -> Iterator[None]:
+    "Keep other machines from changing a state; `InputError` when one of them does for longer. A file has no others."
+    if engine is None or engine.dialect.name != "postgresql":
+        yield
+        return
+    lock = "(hashtext('scrapeopt changes'), hashtext(current_schema()))"
+    until = time.monotonic() + wait_s
+    with reading(engine).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.scalar(text(f"SELECT pg_try_advisory_lock{lock}")):
+            if time.monotonic() >= until: raise InputError(
+                f"the state is being changed by scrapeopt on another machine; gave up after {wait_s:g} s, try again "
+                "later")
+            time.sleep(LOOK_S)
+        try: yield
+        finally:
+            with suppress(DBAPIError): connection.execute(text(f"SELECT pg_advisory_unlock{lock}"))
+
+
+# %% ../../nbs/storage/home.ipynb #eda90c04
 @dataclass(frozen=True, eq=False, repr=False)
 class Home:
     "A workspace as a folder with settings and a database."
@@ -77,7 +106,8 @@ class Home:
         wait_s: float | None = None,  # seconds; None: as the settings say
     ) -> Iterator[None]:
         "Keep others from changing the workspace; `InputError` when another holds it for longer than `wait_s`."
-        with lock_folder(self.path, self.settings.lock_wait_s if wait_s is None else wait_s): yield
+        wait = self.settings.lock_wait_s if wait_s is None else wait_s
+        with lock_folder(self.path, wait), lock_state(self.engine if self.settings.files else None, wait): yield
 
     def inbox(self, company: str, store_id: str) -> Path:
         "The folder where a scraper puts the files of a store."
@@ -97,6 +127,11 @@ class Home:
 
 # %% ../../nbs/storage/home.ipynb #46e56df4
 FOLDERS = ("inbox", "prices", "quarantine", "archive")
+
+
+def make_folders(path: Path) -> None:
+    "The folders of a workspace; another machine begins with nothing but the settings."
+    for folder in FOLDERS: (path / folder).mkdir(exist_ok=True)
 
 
 def make_schema(engine: Engine, schema: str) -> None:
@@ -124,12 +159,20 @@ def new_state(path: Path, settings: Settings) -> Engine:
 
 
 # %% ../../nbs/storage/home.ipynb #40b52fe7
-def first_settings(db_url: str, schema: str | None, policy: str) -> str:
+def first_settings(db_url: str, schema: str | None, policy: str, files: str) -> str:
     "What stands in the settings of a new workspace."
     written = TEMPLATE.format(db_url=json.dumps(db_url), policy=json.dumps(policy))
-    if schema is None: return written
-    from scrapeopt.storage.settings_file import with_key
-    return with_key(written, "db_schema", schema)
+    for key, value in (("db_schema", schema), ("files", files)):
+        if not value: continue
+        from scrapeopt.storage.settings_file import with_key
+        written = with_key(written, key, value)
+    return written
+
+
+def chosen_settings(asked: dict[str, Any]) -> Settings:
+    "The settings of a workspace to be; `InputError` for what cannot be."
+    try: return Settings(**asked)
+    except ValidationError as e: raise InputError(settings_complaint(e, Path(FILE))) from e
 
 
 def create_home(
@@ -137,22 +180,27 @@ def create_home(
     db_url: str | None = None,  # SQLAlchemy URL of the state; None: SQLite inside the folder
     policy: str = DEFAULT_POLICY,  # who judges, and whom to scrape next
     schema: str | None = None,  # of the database on a server that workspaces share
+    files: str = "",  # URL of a place where several machines share the files; "": they are all in the folder
 ) -> Home:
-    "Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that cannot be used."
+    """Make a new workspace; `InputError` for one that is there, an unknown policy, or a database that cannot be used.
+
+    `RemoteError` where the place for files cannot be used."""
     policy_path(policy)
     path = Path(path)
     if (path / FILE).exists(): raise InputError(f"{path} is a workspace already: open it, or choose another folder")
     if path.exists() and not path.is_dir(): raise InputError(f"{path} is a file: choose a folder for the workspace")
-    asked: dict[str, Any] = {"db_url": db_url, "db_schema": schema}
-    settings = Settings(**{key: value for key, value in asked.items() if value is not None})
+    asked: dict[str, Any] = {"db_url": db_url, "db_schema": schema, "files": files or None}
+    settings = chosen_settings({key: value for key, value in asked.items() if value is not None})
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    try: engine = new_state(path, settings)
-    except (InputError, DBAPIError):
+    try:
+        engine = new_state(path, settings)
+        if settings.files: make_place(settings.files)
+    except (InputError, DBAPIError, RemoteError):
         if made: shutil.rmtree(made[-1])
         raise
-    for folder in FOLDERS: (path / folder).mkdir(exist_ok=True)
-    written = first_settings(db_url or Settings.model_fields["db_url"].default, schema, policy)
+    make_folders(path)
+    written = first_settings(db_url or Settings.model_fields["db_url"].default, schema, policy, files)
     write_whole(path / FILE, written, 0o600 if hide_passwords(written) != written else None)
     return Home(path, read_settings(path / FILE), engine)
 
@@ -235,6 +283,8 @@ def home_at(path: str | Path) -> Home:
         raise InputError(f"{path} is no workspace (it has no {FILE}); make one with: scrapeopt init {path}")
     settings = read_settings(path / FILE)
     if (file := state_file(settings.db_url, path)) is not None: need_state(file)
+    if settings.files:
+        with suppress(OSError): make_folders(path)
     return Home(path, settings, connect(settings.db_url, path, settings.db_schema))
 
 

@@ -26,7 +26,9 @@ def scrape_stem(
     return found["stem"].upper() if found else None
 
 # %% ../../nbs/storage/inbox.ipynb #73b5c66b
-def _is_private(name: str) -> bool: return name.startswith(".") or name.lower().endswith((".part", "~"))
+def is_private(name: str) -> bool:
+    "Whether a file is somebody's own business, or unfinished, by its name."
+    return name.startswith(".") or name.lower().endswith((".part", "~"))
 
 # %% ../../nbs/storage/inbox.ipynb #5c5bf639
 def is_folder(
@@ -49,7 +51,7 @@ def inbox_files(
     try: entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError: return (yield folder)
     for entry in entries:
-        if _is_private(entry.name): continue
+        if is_private(entry.name): continue
         if is_folder(entry, len(seen) + 1): yield from inbox_files(folder / entry.name, seen | {real})
         else: yield folder / entry.name
 

@@ -32,6 +32,7 @@ from .event_log import change_counts
 from .queries import newest_snapshots, parts_of, query_frame, snapshots_of
 from .lost_snapshots import LostSnapshot, damage_of
 from .newest_prices import newest_prices, read_newest, stamp_of, write_newest
+from .shared_files import bring_snapshots
 from .snapshots import KeptSnapshot, kept_snapshots, read_kept_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
 
@@ -127,6 +128,7 @@ def fill_in(
 ) -> dict[KeptSnapshot, str]:  # what could not be read -> why
     "Read the prices of some stores, and how they agreed with their groups'."
     products, lost = product_ids(latest), dict[KeptSnapshot, str]()
+    bring_snapshots(folder, newest["path"])
     for kept in fill_side_by_side(latest, folder, company, list(kept_snapshots(newest)), marks):
         i = latest.row[kept.store_id]
         try: latest.prices[i], row = read_over(folder, company, kept, products, whole)
@@ -161,6 +163,7 @@ def mark_sold(
 ) -> None:
     "Note what some stores sold, or may sell since, whose prices are known in another currency only, and not lost."
     products, latest.sold_elsewhere = product_ids(latest), latest.sold_elsewhere.copy()
+    bring_snapshots(folder, snapshots["path"])
     for kept in kept_snapshots(snapshots):
         try: shown = read_over(folder, company, kept, products, len(products) != 1)[0]
         except InputError: continue
@@ -214,6 +217,7 @@ def fall_back(
     before = snapshots_of(session, company, list(lost))
     older = before["scraped_at"] < pd.to_datetime(before["store_id"].map(dict(lost)), utc=True)
     before = before[older & before["currency"].isin(newest["currency"])]
+    bring_snapshots(folder, before["path"])
     before = before[np.array([not damage_of(folder / path) for path in before["path"]], bool)]
     kept = newest[~newest["store_id"].isin(list(lost))]
     last = before.drop_duplicates("store_id", keep="last")[newest.columns]
@@ -316,6 +320,7 @@ def read_batches(
     "The batches of an update, a local day each, of what can be read."
     products, order = product_ids(latest), new.sort_values("scraped_at", kind="stable")
     days = local_day(order["scraped_at"], latest.window.timezone)
+    bring_snapshots(folder, new["path"])
     for day in np.unique(days):
         part = order[days == day].drop_duplicates("store_id", keep="last")
         scraped, times = dict[str, np.ndarray](), dict[str, pd.Timestamp]()

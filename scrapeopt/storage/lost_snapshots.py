@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..core.errors import LeftOutWarning
 from .overview import as_utc, plain_time
+from .shared_files import may_be_elsewhere
 from .snapshot_places import possible_places, split_place
 from .tables import Company, Snapshot, Store, StoreGroupMembership
 
@@ -109,4 +110,5 @@ def find_lost(
     shown = {lost.path: lost.why for lost in known}
     found = ((kept, damage_of(folder / kept.path) or shown.get(kept.path, ""))
              for kept in newest_files(session, company, day, shown))
-    return [replace(kept, why=why) for kept, why in found if why]
+    return [replace(kept, why=why) for kept, why in found if why and (
+        kept.path in shown or not may_be_elsewhere(folder, kept.path))]

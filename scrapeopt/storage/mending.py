@@ -16,7 +16,7 @@ import pandas as pd
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from ..core.files import write_whole
 from ..grouping.events import AmbassadorChanged
 from .currencies import Money
@@ -28,6 +28,7 @@ from .inbox import shown_path
 from .ingest import InboxFile, lines_expected
 from .repository import event_time, mark_retired, past_events, read_groups, save_events, write_groups
 from .scrape_lines import Scrape, read_scrape
+from .shared_files import bring_archived, send_missing, send_snapshots
 from .snapshot_places import MARK
 from .snapshots import read_snapshot, snapshot_path, write_snapshot
 from .state_checks import logged_groups, mute_groups, newest_usable
@@ -51,6 +52,7 @@ class Treatment:
 def made_anew(home: Home, company: str, row: Row) -> Scrape:
     "What a snapshot held, from the archive; `InputError` with the reason when it cannot be told."
     kept = row.kept
+    bring_archived(home.path, company, kept.store_id)
     paths = archived(home.path, company, kept.store_id).get(kept.scraped_at, [])
     text = next((path for path in paths if is_text_of(path, row.digest)), None)
     if text is None: raise InputError("its archived file is not the text that was taken in" if paths else
@@ -81,6 +83,7 @@ def mend_snapshot(cure: Treatment, company: str, row: Row, others: set[str]) -> 
         if not kept.path.startswith("prices/"): raise InputError("its path does not lead into prices/")
         path = snapshot_path(company, kept.store_id, kept.scraped_at) if MARK in kept.path else kept.path
         write_snapshot(made_anew(cure.home, company, row), cure.home.path / path, kept.about(company))
+        send_snapshots(cure.home.path, [path])
         cure.session.execute(update(Snapshot).where(Snapshot.id == kept.key).values(path=path))
         return f"{of} was made anew from the archive"
     except InputError as e:
@@ -214,5 +217,8 @@ def mend_findings(
         for company in session.scalars(select(Company).order_by(Company.name)).all():
             if any(found.company == company.name for found in wanted): mend_company(cure, company, wanted)
         mark_spare(cure, wanted)
+        paths = list(session.scalars(select(Snapshot.path)))
     clear_files(cure)
+    if kinds & {"place", "unsent"}:
+        cure.done.append(f"{how_many(send_missing(home.path, paths), 'file')} of snapshots put into the remote place")
     return cure.done

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from ..core.errors import InputError
 from ..core.spreadsheets import FORMULA
 from .faults import database_reason, hide_passwords
+from .remote_files import is_remote_file, put_when_written
 from .tables import UTCTime, connect
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def write_price_file(
     finally: part.unlink(missing_ok=True)
     return rows
 
+
+def write_remote_file(
+    reader: "pa.RecordBatchReader",
+    url: str,  # of a .parquet or .csv file in a bucket or the like
+) -> int:  # rows written
+    "As `write_price_file`, on this machine first; `RemoteError` where the file cannot be put there."
+    with put_when_written(url) as path: return write_price_file(reader, path)
+
 # %% ../../nbs/storage/price_export.ipynb #f4d4b137
 PRICE_TABLE = "prices"  # the table that is written into a database
 
@@ -101,9 +110,10 @@ def write_price_table(
 
 # %% ../../nbs/storage/price_export.ipynb #8c32840d
 def price_writer(
-    out: str | Path,  # .parquet, .csv, or the SQLAlchemy URL of a database, whose table `prices` is replaced
+    out: str | Path,  # .parquet or .csv, also s3://bucket/prices.parquet; or the SQLAlchemy URL of a database
 ) -> Callable[["pa.RecordBatchReader"], int]:
     "What writes served prices to `out` and says how many; `InputError` when they cannot be written there."
+    if is_remote_file(out): return partial(write_remote_file, url=str(out))
     if "://" in str(out): return partial(write_price_table, url=str(out))
     path = Path(out)
     if path.suffix not in (".parquet", ".csv"):

@@ -31,6 +31,7 @@ from ..policies.spot_beliefs import SpotBeliefs
 from .currencies import Money, newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
 from .lost_snapshots import LostSnapshot, damage_of, tell_lost
+from .shared_files import bring_snapshots
 from .spot_files import spot_check_times
 from .spot_tables import has_spot_beliefs, load_spot_beliefs
 from .tables import Company, Product
@@ -388,9 +389,12 @@ def wanted_rows(
 def need_snapshots(folder: Path, sources: Iterable[Source]) -> None:
     "`InputError` where snapshots are known, and none of them is there."
     paths = [path for source in sources for path in source.all_newest["path"]]
-    if paths and all(damage_of(folder / path) for path in paths):
-        raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} "
-                         "for one: is the disk mounted? scrapeopt doctor says more")
+    for some in (paths[:1], paths[1:], ()):  # where the files are elsewhere, the first one that comes is enough
+        if not paths or not all(damage_of(folder / path) for path in paths): return
+        bring_snapshots(folder, some)
+    raise InputError(f"none of the {len(paths):,} newest snapshots in {folder / 'prices'} can be read, {paths[0]} "
+                     "for one: is the disk mounted? scrapeopt doctor says more")
+
 
 # %% ../../nbs/storage/price_query.ipynb #e5a7b1ba
 @contextmanager

@@ -30,6 +30,7 @@ from .lost_snapshots import tell_lost
 from .overview import group_overview
 from .queries import KEYS_AT_ONCE, newest_snapshots, parts_of, query_frame
 from .settings import Settings
+from .shared_files import bring_snapshots
 from .snapshots import kept_snapshots, read_kept
 from .tables import Base, Cluster, Company, GroupEvent, Store, StoreGroupMembership, StoreGroupRow
 from .tables import candidate_link
@@ -353,6 +354,7 @@ def newest_prices(
     own, state, lost = in_currency(newest_snapshots(session, company)), read_groups(session, company), []
     if since is not None: own = own[own["scraped_at"] >= since]
     read = dict[str, tuple[pd.Timestamp, Any, Any, Any]]()
+    bring_snapshots(folder, own["path"])
     for kept in kept_snapshots(own):
         try: read[kept.store_id] = (kept.scraped_at, *read_kept(folder, company.name, kept))
         except InputError as e: lost.append(kept.lost(company.name, str(e), state.group_of(kept.store_id) is not None))

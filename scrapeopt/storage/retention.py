@@ -25,8 +25,9 @@ from .chores import Files, Job
 from .folders import folder_name, spellings
 from .home import Home
 from .ingest import quarantined_name
-from .inbox import inbox_files, scrape_stem, shown_path
+from .inbox import inbox_files, scrape_stem, shown_path, shown_text
 from .leases import in_the_works
+from .shared_files import bring_files, drop_there, listed
 from .snapshot_places import is_there, snapshot_file, split_place, stored_times
 from .snapshots import read_snapshot, scrape_time, spot_time
 from .tables import Snapshot, StoreSpotCheck
@@ -53,6 +54,16 @@ def one_file(path: Path) -> Files:
     return Files(1, path.stat().st_size)
 
 
+def moment_of(
+    file_name: str,
+) -> pd.Timestamp | None:  # UTC; None: it is no scraped file's name
+    "When a file was scraped, by its name."
+    if scrape_stem(file_name) is None: return None
+    at = spot_time(file_name)
+    try: return scrape_time(file_name) if at is None else at
+    except InputError: return None
+
+
 def scraped_files(
     home: Home,
     company: str | None,  # name; None: all
@@ -61,11 +72,7 @@ def scraped_files(
     "The files in the archive that were scraped by some time; what is named otherwise is not ours."
     for root in roots(home, "archive", company):
         for path in inbox_files(root):
-            if scrape_stem(path.name) is None or not path.is_file(): continue
-            at = spot_time(path.name)
-            try: at = scrape_time(path.name) if at is None else at
-            except InputError: continue
-            if at <= until: yield path, at
+            if path.is_file() and (at := moment_of(path.name)) is not None and at <= until: yield path, at
 
 # %% ../../nbs/storage/retention.ipynb #9c145dd5
 BLOCK = 1 << 20  # bytes
@@ -129,8 +136,20 @@ def archive_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterat
     "A job for each archived file that was scraped by `until` (UTC): it goes."
     for path, at in scraped_files(home, company, until):
         yield Job(shown_path(path, home.path), one_file(path), partial(drop_archived, home, path, at))
+    for name, file in listed(home.path, "archive", company).items():
+        if (moment := moment_of(name.rpartition("/")[2])) is not None and moment <= until:
+            yield Job(shown_text(name), Files(1, file.size), partial(drop_archived_there, home, name, moment))
 
+# %% ../../nbs/storage/retention.ipynb #435a90a4
+def drop_archived_there(home: Home, name: str, at: pd.Timestamp) -> Files:  # what is freed
+    "As `drop_archived`, of a file in the archive of the remote place."
+    bring_files(home.path, [name])
+    try: freed = drop_archived(home, home.path / name, at)
+    finally: (home.path / name).unlink(missing_ok=True)
+    drop_there(home.path, [name])
+    return freed
 
+# %% ../../nbs/storage/retention.ipynb #a0ac91bd
 def gzip_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each scraped file in archive and quarantine that came by `until` (UTC) and is not packed."
     plain = [path for path, _ in scraped_files(home, company, until) if path.suffix.lower() != ".gz"]
@@ -166,6 +185,15 @@ def quarantine_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Ite
     for since, paths in put_aside(home, company):
         if since <= until and not paths[0].name.endswith(".part"):
             yield Job(shown_path(paths[0], home.path), sum(map(one_file, paths), Files()), partial(drop, paths))
+    for name, file in listed(home.path, "quarantine", company).items():
+        if 0 < file.written_s <= until.timestamp():
+            yield Job(shown_text(name), Files(1, file.size), partial(drop_aside_there, home, name, file.size))
+
+# %% ../../nbs/storage/retention.ipynb #1b7a3670
+def drop_aside_there(home: Home, name: str, size: int) -> Files:  # what is freed
+    "Remove a file from the quarantine of the remote place."
+    drop_there(home.path, [name])
+    return Files(1, size)
 
 # %% ../../nbs/storage/retention.ipynb #0e524f48
 KEPT_FOLDERS = ("archive", "quarantine", "prices")
@@ -292,9 +320,37 @@ def orphan_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterato
         size = sum(map(one_file, to_go), Files())
         if to_go: yield Job(shown_path(folder, home.path), size, partial(sort_out, home, folder, until))
 
+# %% ../../nbs/storage/retention.ipynb #2aab9b45
+def drop_superseded(home: Home, names: Sequence[str], until: pd.Timestamp) -> Files:  # what is freed
+    "Remove files of a store's prices from the remote place whose snapshots are all in others by now."
+    rows = named_in(home, (home.path / names[0]).parent)
+    needed = {split_place(Path(row))[0].as_posix() for row in rows}
+    bring_files(home.path, sorted({*names} | needed))
+    gone = [name for name in names if name not in needed and fate(home, home.path / name, rows, until) == "drop"]
+    freed = sum((one_file(home.path / name) for name in gone), Files())
+    drop_there(home.path, gone)
+    for name in gone: (home.path / name).unlink()
+    return freed
+
+
+def superseded_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
+    "A job for each store of which the remote place has files of prices that no row names."
+    with home.read() as session: paths = list(session.scalars(select(Snapshot.path)))
+    named = {split_place(Path(path))[0].as_posix() for path in paths}
+    tree = "prices/" if company is None else f"prices/company={folder_name(company)}/"
+    others, sizes = defaultdict[str, list[str]](list), listed(home.path, "prices")
+    for name in sizes.keys() - named:
+        if name.startswith(tree) and name.endswith(".parquet"):
+            others[name.rpartition("/")[0]].append(name)
+    for folder, names in sorted(others.items()):
+        size = Files(len(names), sum(sizes[name].size for name in names))
+        yield Job(folder, size, partial(drop_superseded, home, sorted(names), until))
+
+
 # %% ../../nbs/storage/retention.ipynb #609a8221
 def leftover_jobs(home: Home, company: str | None, until: pd.Timestamp) -> Iterator[Job]:
     "A job for each leftover that is not younger than `until` (UTC)."
     yield from part_jobs(home, company, until)
     yield from orphan_jobs(home, company, until)
+    yield from superseded_jobs(home, company, until)
     yield from folder_jobs(home, company, until)

@@ -100,9 +100,9 @@ class BackendSettings(BaseSettings):
 # %% ../../nbs/storage/settings.ipynb #f20cf978
 class Settings(BackendSettings):
     "Every choice of a workspace: defaults, then `scrapeopt.toml`, then environment variables `SCRAPEOPT_...`."
-    model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid", allow_inf_nan=False)
     db_url: str = Field(default="sqlite:///state.db", repr=False)  # an SQLAlchemy URL; it may hold a password
     db_schema: str | None = None  # of the database on a server that several workspaces share
+    files: str = Field(default="", repr=False)  # where several machines share the files; "": this folder has them all
     cluster_method: Annotated[Literal["dbscan", "hdbscan"], WORD] = "dbscan"  # hdbscan finds dense places of any size
     eps_km: float = Field(default=EPS_KM, gt=0, le=20_000)  # reach of a store, km
     min_samples: int = Field(default=MIN_SAMPLES, ge=1, le=10**6)  # stores within reach that start a cluster
@@ -138,6 +138,15 @@ class Settings(BackendSettings):
     compact_days: Days = 35  # how long a month or year is over when its snapshots are put together; 0: never
     defaults: CompanySettings = Field(default_factory=CompanySettings)  # of all companies
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name
+
+    @field_validator("files")
+    @classmethod
+    def no_password(cls, url: str) -> str:
+        "The URL of a place for files, without what only its user should know."
+        if hide_passwords(url) != url: raise ValueError("a password does not belong here: leave it to the environment "
+                                                        "variables of the machine, such as AWS_SECRET_ACCESS_KEY")
+        if url and "://" not in url: raise ValueError("write it like s3://bucket/prefix or file:///mnt/share/prices")
+        return url
 
     @field_validator("policy")
     @classmethod
@@ -287,6 +296,7 @@ policy = {policy}
 # lock_wait_s = 60.0           # how long to wait for another scrapeopt at work here
 
 # Past one machine (scrapeopt update-db, reanalyse, prices --out)
+# files = ""                   # where several machines share files: "s3://bucket/prefix", "file:///mnt/share/prices"
 # backend = ""                 # "dask": a cluster's workers do what splits; also "ray" and "spark"
 # backend_address = ""         # of its scheduler: "tcp://10.0.0.7:8786"
 

@@ -39,6 +39,7 @@ WHEN_OF_SCRAPES = {  # key: what would be a reason to change it
     "per_host": "More where a shop answers slowly and bears it: then the pause is between two starts, not answers.",
     "robots": "`false` where the shop has allowed you what its robots.txt forbids to all.",
     "start_delay_s": "When a `--command` of your own must not begin at several stores in the same moment.",
+    "files": "When several machines work on one chain without a folder in common; the state is on a server then.",
     "backend": "`dask` where one machine takes too long; the page on several machines says what it needs.",
     "backend_address": "With `backend`: what `dask scheduler` prints when it starts.",
     "lock_wait_s": "Longer when an update takes more than a minute and a second run should wait for it.",

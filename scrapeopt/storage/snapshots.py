@@ -20,6 +20,7 @@ from ..core.files import half_written, put_in_place, whole_part
 from .folders import folder_name
 from .inbox import scrape_stem, shown_text
 from .lost_snapshots import LostSnapshot, damage_of
+from .shared_files import bring_again
 from .snapshot_places import Rows, read_place
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def checked_rows(
 ) -> Rows:
     "What a snapshot holds; `InputError` with the reason when it is missing, damaged, or none."
     import pyarrow as pa
-    if why := damage_of(path): raise InputError(why)
+    if (why := damage_of(path)) and not bring_again(path): raise InputError(why)
     try:
         found = read_place(path, columns, product)
         found.table.validate(full=True)
@@ -199,6 +200,26 @@ def need_own(found: Rows, company: str, kept: KeptSnapshot) -> None:
     if found.total != kept.rows:
         raise InputError(f"the file has {found.total:,} products, the state says {kept.rows:,}")
 
+
+def own_rows(
+    folder: Path,  # the workspace
+    company: str,
+    kept: KeptSnapshot,
+    columns: Sequence[str] = tuple(COLUMNS),
+    product: str | None = None,  # only rows among which it would be; None: all
+) -> Rows:
+    "The rows of the file that the state means; what lies here is fetched again where it is another, or damaged."
+    def read() -> Rows:
+        found = checked_rows(folder / kept.path, columns, product)
+        need_own(found, company, kept)
+        return found
+
+    try: return read()
+    except InputError:
+        if not bring_again(folder / kept.path): raise
+    return read()
+
+
 # %% ../../nbs/storage/snapshots.ipynb #4e05f959
 def read_kept(
     folder: Path,  # the workspace
@@ -206,9 +227,7 @@ def read_kept(
     kept: KeptSnapshot,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `read_snapshot`
     "As `read_snapshot`, of the file that the state means; `InputError` with the reason alone when it is another."
-    found = checked_rows(folder / kept.path)
-    need_own(found, company, kept)
-    return columns_of(found.table)
+    return columns_of(own_rows(folder, company, kept).table)
 
 # %% ../../nbs/storage/snapshots.ipynb #fe5e62d3
 def read_kept_prices(
@@ -219,6 +238,5 @@ def read_kept_prices(
 ) -> tuple["pa.Array", np.ndarray, int]:  # product ids (k,) string, prices (k,) int32, number of the first row
     "Products and prices of the file that the state means, in order; `InputError` with the reason as `read_kept`."
     import pyarrow as pa
-    found = checked_rows(folder / kept.path, ["product_id", "price"], product)
-    need_own(found, company, kept)
+    found = own_rows(folder, company, kept, ["product_id", "price"], product)
     return found.table["product_id"].combine_chunks().cast(pa.string()), found.table["price"].to_numpy(), found.first
