@@ -203,8 +203,7 @@ def scrape(
         if run.report is not None: _tell_scrapes(run.report, None, as_json)
         raise
     _end_scrapes(counts, report, updated, as_json, idle)
-    then = [] if as_json else _next_lines(context, workspace, ws, updated, company)
-    _tell_run(report, updated, as_json, then, [] if update else _send_landed(ws))
+    _tell_run(report, updated, as_json, _next_lines(context, workspace, ws, updated, company), _unsent(ws, update))
 
 # %% ../../nbs/commands/collect.ipynb #ea4f20ad
 def scraper_template(command: str | None, spider: str | None, own: "Settings") -> str:
@@ -297,9 +296,12 @@ def _as_many(
         if not tasks: return report
 
 # %% ../../nbs/commands/collect.ipynb #ff842c7b
-def _send_landed(ws: "Workspace") -> list[str]:  # sentences about what could not be sent
+def _unsent(
+    ws: "Workspace",
+    updates: bool,  # this machine takes in what it has landed
+) -> list[str]:  # sentences about what could not be sent
     "Move what has landed to where whoever updates will find it, be that another machine."
-    if not ws.settings.files: return []
+    if updates or not ws.settings.files: return []
     from scrapeopt.storage.home import lock_folder
     from scrapeopt.storage.remote_files import RemoteError
     from scrapeopt.storage.shared_files import send_inbox
