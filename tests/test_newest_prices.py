@@ -12,7 +12,7 @@ from small_chain import PRODUCTS, THURSDAY, land, lines, scrape_all, scraped_in_
 
 from scrapeopt.core.errors import LeftOutWarning
 from scrapeopt.storage.doctor import examine, mend
-from scrapeopt.storage.newest_prices import INDEX, newest_prices, write_newest
+from scrapeopt.storage.newest_prices import INDEX, open_newest, write_newest
 from scrapeopt.storage.tidy import tidy
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -50,8 +50,8 @@ def damages(folder: Path) -> dict:
 
 
 def test_the_same_is_served_with_it_without_it_and_with_it_damaged(ws):
-    folder = newest_prices(ws.path, COMPANY).folder
-    assert len(newest_prices(ws.path, COMPANY).rows) == 7
+    folder = open_newest(ws.path, COMPANY).folder
+    assert len(open_newest(ws.path, COMPANY).rows) == 7
     whole, kept = served(ws), folder.with_name("kept")
     shutil.copytree(folder, kept)
     for damage in damages(folder).values():
@@ -64,13 +64,13 @@ def test_the_same_is_served_with_it_without_it_and_with_it_damaged(ws):
 @pytest.mark.parametrize("damage", all_but({name: name for name in damages(Path())}, "no index", "blocks of zeros"))
 def test_the_next_update_comes_to_the_same(ws, damage):
     other = shutil.copytree(ws.path, ws.path.with_name("other"))
-    damages(newest_prices(other, COMPANY).folder)[damage]()
+    damages(open_newest(other, COMPANY).folder)[damage]()
     ends = []
     for one in (ws, Workspace.open(other)):
         for store in ("0002", "0003"): land(one, COMPANY, store, NOW, lines(shelf(COMPANY, store, 3)))
         events = update_db(one, now=NOW + pd.Timedelta(hours=1)).events
         ends.append(([event["words"] for event in events], served(one)))
-        assert len(newest_prices(one.path, COMPANY).rows) == 7
+        assert len(open_newest(one.path, COMPANY).rows) == 7
     assert ends[0] == ends[1]
 
 
@@ -106,7 +106,7 @@ def test_compacted_snapshots_are_read_anew_once(ws, monkeypatch):
 
 
 def test_a_disk_that_takes_none_of_it_costs_nothing_else(ws, monkeypatch):
-    folder = newest_prices(ws.path, COMPANY).folder
+    folder = open_newest(ws.path, COMPANY).folder
     shutil.rmtree(folder.parent)
     folder.parent.write_text("in the way")
     land(ws, COMPANY, "0002", NOW, lines(shelf(COMPANY, "0002", 3)))
@@ -115,7 +115,7 @@ def test_a_disk_that_takes_none_of_it_costs_nothing_else(ws, monkeypatch):
 
 
 def test_the_doctor_holds_it_against_the_snapshots(ws):
-    known = newest_prices(ws.path, COMPANY)
+    known = open_newest(ws.path, COMPANY)
     stamps = {store: row.stamp for store, row in known.rows.items()}
     assert examine(ws, now=NOW) == []
     wrong = np.arange(len(PRODUCTS), dtype=np.int32)

@@ -23,7 +23,7 @@ from .findings import Finding
 from .folders import spellings
 from .home import Home
 from .inbox import shown_path
-from .newest_prices import INDEX, newest_prices, read_newest
+from .newest_prices import INDEX, open_newest, read_newest
 from .remote_files import PlaceMissing
 from .shared_files import not_there, place_of
 from .snapshot_places import possible_places, split_place
@@ -79,7 +79,7 @@ def check_side_by_side(
     rows: Iterable[Row],  # of all its snapshots
 ) -> Iterator[Finding]:
     "That the prices that lie side by side are those of the snapshots."
-    side = newest_prices(folder, company)
+    side = open_newest(folder, company)
     file = (side.folder / INDEX).relative_to(folder).as_posix()
     wanted = [row.kept for row in rows if row.kept.store_id in side.rows]
     for at, prices in read_newest(side, folder, wanted):

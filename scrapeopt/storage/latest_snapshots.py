@@ -31,7 +31,7 @@ from .currencies import in_currency
 from .event_log import change_counts
 from .queries import newest_snapshots, parts_of, query_frame, snapshots_of
 from .lost_snapshots import LostSnapshot, damage_of
-from .newest_prices import newest_prices, read_newest, stamp_of, write_newest
+from .newest_prices import open_newest, read_newest, stamp_of, write_newest
 from .shared_files import bring_snapshots
 from .snapshots import KeptSnapshot, kept_snapshots, read_kept_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
@@ -100,7 +100,7 @@ def fill_side_by_side(
     marks: Mapping[int, bytes],  # key of a snapshot -> its packed agreement
 ) -> list[KeptSnapshot]:  # those that have to be read from their files
     "Fill in the prices that lie side by side, and how they agreed with their groups'."
-    known, products = newest_prices(folder, company), latest.products.tolist()
+    known, products = open_newest(folder, company), latest.products.tolist()
     at, width = {p: i for i, p in enumerate(known.products)}, len(known.products)
     columns = np.array([at.get(p, width) for p in products], np.int64)
     whole, left = int((columns < width).sum()) == width, dict(enumerate(wanted))
@@ -144,7 +144,7 @@ def keep_side_by_side(
     newest: pd.DataFrame,  # the snapshots that `latest` was read from
 ) -> None:
     "Leave what was read for the next time; a disk that does not take it costs nothing else."
-    wanted, known = list(kept_snapshots(newest)), newest_prices(folder, company)
+    wanted, known = list(kept_snapshots(newest)), open_newest(folder, company)
     there = {wanted[i].store_id for at, _ in read_newest(known, folder, wanted) for i in at.tolist()}
     stamps = {store: known.rows[store].stamp for store in there}
     for kept in wanted:
