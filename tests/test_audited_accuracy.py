@@ -71,6 +71,7 @@ def test_audited_and_true_accuracy_agree_within_the_interval(world):
     if ws.settings.policy == "delegated": assert plain < truth - 0.03  # what the queue asks is more often wrong
 
 
+@pytest.mark.slow
 def test_everybody_tells_the_same_figure(world):
     ws, now, _ = world
     share = audited_share(weighted_audits(ws, ws.companies()[0], now))

@@ -45,6 +45,7 @@ def test_R1_any_cloud_and_any_reach(degrees, eps_km, min_samples):
                                   by_formula(degrees, eps, min_samples))
 
 
+@pytest.mark.slow
 @examples(200)
 @given(clouds(), st.sampled_from([0.1, 0.5, 1.0, 1.5, 7.5, 15.0, 90.0]), st.integers(1, 10))
 def test_R1_ties(degrees, eps_degrees, min_samples):

@@ -157,6 +157,7 @@ def test_a_twin_on_a_map_of_your_own_charges_what_the_import_guesses(tmp_path):
 
 
 class TestExample:
+    @pytest.mark.slow
     def test_the_guide_works_line_by_line(self, azulejo):
         _, said = azulejo
         assert "162 files with" in said["update-db"] and "0 lines or files in quarantine" in said["update-db"]

@@ -277,6 +277,7 @@ def test_the_clusters_that_would_be_specks_have_maps_of_their_own():
                       "23 stores in all"]
 
 
+@pytest.mark.slow
 def test_a_report_of_the_past_says_that_its_figures_are_of_the_newest_scrape(tmp_path):
     ws = small_chain.scraped_in_two_weeks(tmp_path / "ws")
     newest = pd.to_datetime(ws.stores()["last_scraped"], utc=True).max()
