@@ -9,6 +9,7 @@ __all__ = ['INDEX', 'KeptRow', 'NewestPrices', 'open_newest', 'write_newest', 'r
 import json
 import secrets
 import zlib
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, filterfalse
@@ -107,16 +108,27 @@ def places_for(
     return rows | {store: next(free) for store in stores if store not in rows}
 
 
+def by_column(
+    prices: np.ndarray,  # (k,) int32
+    columns: np.ndarray,  # (k,) int64, of each of them
+    width: int,  # products
+) -> np.ndarray:  # (width,) int32
+    "Prices as a row has them."
+    row = np.full(width, NOT_SOLD, np.int32)
+    row[columns] = prices
+    return row
+
+
 def write_block(
     known: NewestPrices,
     number: int,
-    rows: Mapping[int, np.ndarray],  # row in the block -> (k,) int32 prices, in the order of the columns
+    rows: Mapping[int, np.ndarray],  # number of a row -> (width,) int32 prices
     width: int,  # products
 ) -> str:  # the name of its file
     "Write a block with some of its rows new."
     cells, old = np.full((STORES_IN_BLOCK, width), NOT_SOLD, "<i4"), known.block(number)
     if old is not None: cells[:, :old.shape[1]] = old
-    for row, prices in rows.items(): cells[row] = prices
+    for row, prices in rows.items(): cells[row % STORES_IN_BLOCK] = prices
     name = f"{number:05d}-{secrets.token_hex(4)}.i32"
     with whole_file(known.folder / name) as file: file.write(cells.tobytes())
     return name
@@ -131,15 +143,13 @@ def write_newest(
     "Put new rows among those that are there; `OSError` when the disk does not take them, and then all is as before."
     at, rows = {p: i for i, p in enumerate(known.products)}, places_for(known, prices, stamps)
     columns = np.array([at.setdefault(p, len(at)) for p in products], np.int64)
-    told, changed = {s: known.rows[s] for s in rows if s not in prices}, dict[int, dict[int, np.ndarray]]()
-    for store, shown in prices.items():
-        full = np.full(len(at), NOT_SOLD, np.int32)
-        full[columns] = shown
-        told[store] = KeptRow(rows[store], len(at), checksum(full), stamps[store])
-        changed.setdefault(rows[store] // STORES_IN_BLOCK, {})[rows[store] % STORES_IN_BLOCK] = full
-    used = {row // STORES_IN_BLOCK for row in rows.values()}
-    blocks = {number: name for number, name in known.blocks.items() if number in used}
-    blocks |= {number: write_block(known, number, new, len(at)) for number, new in changed.items()}
+    told, used = {s: known.rows[s] for s in rows if s not in prices}, {row // STORES_IN_BLOCK for row in rows.values()}
+    blocks, changed = {k: name for k, name in known.blocks.items() if k in used}, defaultdict[int, list[str]](list)
+    for store in prices: changed[rows[store] // STORES_IN_BLOCK].append(store)
+    for number, stores in changed.items():  # one at a time: all of them would be in memory twice
+        new = {rows[s]: by_column(prices[s], columns, len(at)) for s in stores}
+        told |= {s: KeptRow(rows[s], len(at), checksum(new[rows[s]]), stamps[s]) for s in stores}
+        blocks[number] = write_block(known, number, new, len(at))
     write_whole(known.folder / INDEX, json.dumps({"products": list(at), "blocks": blocks, "rows": told}))
     for file in known.folder.glob("*.i32"):
         if file.name not in blocks.values(): file.unlink(missing_ok=True)
