@@ -15,6 +15,7 @@ import small_chain
 
 from scrapeopt.analysis import view_model
 from scrapeopt.analysis.groups_in_force import stores_in_force
+from scrapeopt.analysis.live_map import map_frame, store_columns
 from scrapeopt.analysis.problems import find_problems, problems_html
 from scrapeopt.analysis.status import store_story
 from scrapeopt.analysis.view_model import Choice, PairCache, budgets_to_try, view_of_workspace, view_of_world
@@ -399,3 +400,18 @@ def test_a_stale_workspace_says_so_above_the_tabs(workspace, monkeypatch):
     assert "Stale" in dashboard.problems.value and 'class="good"' not in dashboard.problems.value
     assert dashboard.children.index(dashboard.problems) < dashboard.children.index(dashboard.tabs)
     assert not Dashboard(archetype_twin("state_zones", n_stores=20, n_products=100)).problems.value
+
+
+@pytest.mark.parametrize(("first", "last"), [(-9.4, -8.1), (-70.9, -70.1), (174.0, 188.0)],
+                         ids=["Lisbon", "Chile", "Samoa"])
+def test_stores_lie_in_the_frame_of_their_place_wherever_in_the_world(first, last):
+    view = view_of_world(archetype_twin("state_zones", n_stores=24, n_products=20))
+    here = view.stores["lon"].rank(pct=True) * (last - first) + first
+    side = (here > (first + last) / 2).map({True: "east", False: "west"})
+    moved = replace(view, stores=view.stores.assign(lon=here.where(here <= 180, here - 360), cluster_name=side))
+    stores = store_columns(moved.placed.assign(group=None, role="member", ambassador=False))["stores"]
+    lies = dict(zip(stores["store_id"], stores["x"], strict=True))
+    for place in (cluster_tab.EVERYWHERE, "east", "west"):
+        shown = cluster_tab.stores_at(moved, place)
+        frame = map_frame(shown).renderers[0].data_source.data["x"]
+        assert frame == pytest.approx([lies[store] for store in shown["store_id"]])

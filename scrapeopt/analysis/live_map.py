@@ -28,13 +28,13 @@ GROUP_TIPS = (("store", "@name"), ("id", "@store_id"), ("group", "@group"), ("ro
 
 # %% ../../nbs/analysis/live_map.ipynb #80091457
 def map_frame(
-    shown: pd.DataFrame,  # lat, lon (degrees): the stores that the frame holds
+    shown: pd.DataFrame,  # lat, lon (degrees, unbroken): the stores that the frame holds
     height: int = 420,  # pixels
     tips: Sequence[tuple[str, str]] = GROUP_TIPS,  # words, @column: what a store says when it is pointed at
 ) -> "BokehFigure":
     "A map of a place; the sources `stores`, `ambassadors` and `found` are still empty."
     from bokeh.models import DataRange1d, TapTool
-    lon = unbroken(shown["lon"])
+    lon = shown["lon"].to_numpy(float)
     x, y = mercator(shown["lat"], lon)
     x_range, y_range = (DataRange1d(range_padding=0.08, min_interval=4_000) for _ in "xy")  # metres
     fig = live_figure(height, "longitude (°)", "latitude (°)", x_axis_type="mercator", y_axis_type="mercator",

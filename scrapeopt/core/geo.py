@@ -46,13 +46,16 @@ def centres_on_sphere(
 
 
 # %% ../../nbs/core/geo.ipynb #a9a8f53f
+NARROWER = 1e-6  # degrees, a tenth of a metre: more than adding 360 rounds off
+
+
 def unbroken(
     lon: ArrayLike,  # (n,) degrees
 ) -> np.ndarray:  # (n,) degrees, some above 180 where that makes the map narrower
     "Longitudes without the jump at 180."
     lon = np.asarray(lon, dtype=float)
     round_ = np.where(lon < 0, lon + 360, lon)
-    return round_ if np.ptp(round_) < np.ptp(lon) else lon
+    return round_ if np.ptp(round_) < np.ptp(lon) - NARROWER else lon
 
 # %% ../../nbs/core/geo.ipynb #dbd03202
 def with_place(

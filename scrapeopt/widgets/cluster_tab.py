@@ -40,8 +40,9 @@ def place_control(view: CompanyView) -> w.Dropdown:
 
 
 def stores_at(view: CompanyView, place: str) -> pd.DataFrame:
-    "The stores that a map of a place holds."
-    return view.placed if place == EVERYWHERE else view.placed[view.placed["cluster_name"] == place]
+    "The stores that a map of a place holds, on the same side of the antimeridian as on a map of all."
+    placed = view.placed.assign(lon=unbroken(view.placed["lon"]))
+    return placed if place == EVERYWHERE else placed[placed["cluster_name"] == place]
 
 # %% ../../nbs/widgets/cluster_tab.ipynb #2e87ab10
 FAR_KM = 200  # as far as the slider of eps_km goes; chosen by hand, half a day's drive
@@ -109,7 +110,7 @@ def cluster_rows(
 # %% ../../nbs/widgets/cluster_tab.ipynb #e78490d6
 def draw_clusters(found: pd.DataFrame, shown: pd.DataFrame, ax: Any) -> None:
     "The same map on paper."
-    frame_map(ax, shown["lat"].to_numpy(), unbroken(shown["lon"]))
+    frame_map(ax, shown["lat"].to_numpy(), shown["lon"].to_numpy())
     mark_groups(as_groups(found).assign(lon=unbroken(found["lon"])), ax)
     set_caption(ax, cluster_caption(found))
 

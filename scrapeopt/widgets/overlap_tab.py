@@ -117,7 +117,7 @@ def show_groups(picture: LivePicture, view: CompanyView, stores: pd.DataFrame, p
 def draw_groups(view: CompanyView, stores: pd.DataFrame, place: str, words: str, ax: Any) -> None:
     "The same map on paper."
     shown, placed = stores_at(view, place), stores[stores[["lat", "lon"]].notna().all(axis=1)]
-    frame_map(ax, shown["lat"].to_numpy(), unbroken(shown["lon"]))
+    frame_map(ax, shown["lat"].to_numpy(), shown["lon"].to_numpy())
     mark_groups(placed.assign(lon=unbroken(placed["lon"])), ax)
     set_caption(ax, map_caption(stores, words))
 

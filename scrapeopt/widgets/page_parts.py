@@ -29,7 +29,7 @@ viewBox='0 0 18 18'%3E%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%23888' strok
 .scrapeopt-dashboard .said summary {cursor: pointer; font-weight: bold; font-size: 14px}
 .scrapeopt-dashboard .rows {max-height: 300px; overflow: auto; line-height: 1.5}
 .scrapeopt-dashboard td, .scrapeopt-dashboard th {padding: 2px 8px; text-align: left; white-space: nowrap}
-.scrapeopt-dashboard td:last-child {white-space: normal}
+.scrapeopt-dashboard td:last-child, .scrapeopt-dashboard th {white-space: normal}
 .scrapeopt-dashboard tbody tr:nth-child(odd) {background: rgba(128, 128, 128, .1)}
 .scrapeopt-dashboard tbody tr:nth-child(even) {background: transparent}
 .scrapeopt-dashboard pre {font-size: 12px; line-height: 1.4; margin: 2px 0; color: var(--ink)}
