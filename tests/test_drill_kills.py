@@ -189,7 +189,7 @@ def test_R19_killed_when_all_has_landed_and_nothing_is_given_back_yet(tmp_path):
     "The next run, which has no store to ask, gives back what the dead one had leased."
     yard = Yard(tmp_path, None, "delegated")
     calls = yard.calm("scrape").calls
-    assert sum(yard.disturb("scrape", [Trap(calls - k)]) for k in range(4)) >= 1  # a busy machine takes fewer calls
+    assert sum(yard.disturb("scrape", [Trap(calls - k)]) for k in range(6)) >= 2  # a busy machine takes fewer calls
 
 
 KILLS = 500
