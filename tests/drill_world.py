@@ -305,13 +305,16 @@ def fill_database(pages: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {max(1, have + pages)}")
 
 
-def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None, lease_s: float, started: Any) -> None:
+def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None, lease_s: float, outlooks: bool,
+         started: Any) -> None:
     "The child: run a command of `scrapeopt`, with everything that it prints in a box."
+    from scrapeopt import update
     from scrapeopt.cli import main
     from scrapeopt.storage import leases
     for number, name in ((1, "out"), (2, "err")): os.dup2(os.open(box / name, os.O_CREAT | os.O_WRONLY), number)
     leases.LEASE, calls = pd.Timedelta(seconds=lease_s), [0]
     if pages is not None: fill_database(pages)
+    if not outlooks: update.renew_outlooks = lambda *_: update.UpdateReport()
     set_trap(root, trap, calls)
     started.send(time.monotonic())
     code: object = 1  # of a traceback
@@ -328,12 +331,15 @@ LOST_CODE = 255  # what multiprocessing says where its server of children did no
 
 
 def run(words: list[str], box: Path, *, trap: Trap = Trap(0), seconds: float | None = None,
-        pages: int | None = None, lease_s: float = 300.0) -> Outcome:
-    "Run a command in a child; kill it after some seconds, or in a trap below the folder of the box."
+        pages: int | None = None, lease_s: float = 300.0, outlooks: bool = True) -> Outcome:
+    """Run a command in a child; kill it after some seconds, or in a trap below the folder of the box.
+
+    Without `outlooks` an update leaves them out: they take most of its time, and no file is written for them.
+    """
     shutil.rmtree(box, ignore_errors=True)
     box.mkdir(parents=True)
     ours, its = CHILDREN.Pipe(duplex=False)
-    child = CHILDREN.Process(target=obey, args=(words, box, box.parent, trap, pages, lease_s, its))
+    child = CHILDREN.Process(target=obey, args=(words, box, box.parent, trap, pages, lease_s, outlooks, its))
     child.start()
     its.close()
     begin = ours.recv()
