@@ -452,8 +452,11 @@ class PriceMatrix:
     @cached_property
     def _stretches(self) -> dict[SyncWindow, np.ndarray]: return {}  # of the windows that were asked about
 
-    def timely(self, row: int, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
-        "Which snapshots in other rows may be compared with the one in a row (R3); where they stand is found out once."
+    def timely(self, row: int | np.ndarray, others: np.ndarray, window: SyncWindow) -> np.ndarray:  # (m,) bool
+        """Which snapshots in other rows may be compared with the one in a row (R3), or, of rows (k, 1), a table (k, m).
+
+        Where each stands among all is found out once.
+        """
         if (found := self._stretches.get(window)) is None:
             found = self._stretches[window] = timely_stretches(self.times, window)
         place, first, end = found

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.calendar import SyncWindow
-from .checks import DocumentContext, chisel, is_outlier, place_outlier
+from .checks import DocumentContext, chisel, place_outliers
 from .events import AmbassadorChanged, GroupDissolved, GroupsMerged
 from .evidence import EvidenceContext, cast_out_all, group_outliers, merge_alike
 from .evidence_context import store_overlaps
@@ -74,8 +74,7 @@ def regroup_by_rules(
     names = sorted(names)
     ungrouped = [s for name in names for s in split(ctx, name)]
     for name in names: join_alike(ctx, name)
-    for store in ungrouped:
-        if is_outlier(ctx, store): place_outlier(ctx, store)
+    place_outliers(ctx, ungrouped)
 
 # %% ../../nbs/grouping/split_merge.ipynb #ddf8f2bc
 FEWEST_JUDGED = 3  # members that are compared: of two that differ, a check has to tell who strayed
