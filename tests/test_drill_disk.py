@@ -3,6 +3,7 @@ import errno
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from effort import drilled
 from drill_world import FAULTS, NOW, WEEK, Outcome, Trap, duplicate, everything, files_of, fill_in, make, one_sentence
@@ -18,6 +19,7 @@ AT = f"--now {NOW:%Y-%m-%dT%H:%M}"
 JOBS = {  # on healthy files, so that an undisturbed run has nothing to complain of
     "update": f"update-db -w {{ws}} {AT}",
     "import": f"import-stores {{lists}}/fewer.csv --replace -w {{ws}} {AT}",
+    "import of many": f"import-stores {{lists}}/more.csv -w {{ws}} {AT}",
     "prices to Parquet": f"prices -w {{ws}} --out {{ws}}/out.parquet {AT}",
     "prices to CSV": f"prices -w {{ws}} --out {{ws}}/out.csv {AT}",
     "prices to a table": f"prices -w {{ws}} --out sqlite:///{{ws}}/out.db {AT}",
@@ -37,6 +39,8 @@ class Disk:
         scrape_all(ws, 1)
         ws.engine.dispose()
         stores()[lambda d: ~d.store_id.isin(["0001", "d=1"])].to_csv(folder / "fewer.csv", index=False)
+        many = pd.concat([stores().assign(store_id=lambda d, k=k: d.store_id + f"-{k}") for k in range(60)])
+        many.to_csv(folder / "more.csv", index=False)
         self.known: dict[str, tuple[object, int]] = {}
 
     def fresh(self) -> Path:
@@ -106,7 +110,7 @@ def test_a_state_that_has_no_room_is_told_and_made_up_for(disk):
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("name", ["update", "import", "prices to a table"])  # those that make the state grow
+@pytest.mark.parametrize("name", ["update", "import of many", "prices to a table"])  # those that make the state grow
 def test_a_state_that_has_no_room_at_any_page(disk, name):
     codes = full_at(disk, name, range(12))
     print(f"{name}: {codes}")
