@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from .core.errors import InputError
+from .core.files import write_whole
 from .simulation.chain_model import CATEGORIES, Chain, ChainModel, Site, chain_model, chain_prices
 from .simulation.chain_model import hash_uniform, store_prices
 from .simulation.sites import australian_stores, perth_stores, store_sites
@@ -280,10 +281,10 @@ def save_twins(
     Path(folder).mkdir(parents=True, exist_ok=True)
     for twin in twins:
         company = twin.chain.company
-        twin.stores.to_csv(_file(folder, company, ".csv"))
+        write_whole(_file(folder, company, ".csv"), twin.stores.to_csv())
         sites = [asdict(site) for site in twin.sites.values()]
         record = {"chain": asdict(twin.chain), "now": twin.now.isoformat(), "sites": sites}
-        _file(folder, company, ".json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_whole(_file(folder, company, ".json"), json.dumps(record, indent=1))
     return Path(folder)
 
 # %% ../nbs/09_twin.ipynb #58a3bb65

@@ -130,10 +130,18 @@ def test_scrape_ends_its_scrapers(end, tmp_path):
     ("prices --out prices.csv", "scrapeopt.workspace.Workspace.write_prices", "nothing was written"),
     ("tune --cache kept --n-stores 8", "scrapeopt.analysis.tuning.tune", "finished runs are kept in kept"),
     ("tune --n-stores 8", "scrapeopt.analysis.tuning.tune", "nothing was kept. With --cache DIR"),
-    ("backtest --n-stores 8", "scrapeopt.backtest.replay_each", "keeps nothing before its end")])
+    ("backtest --n-stores 8", "scrapeopt.backtest.replay_each", "keeps nothing before its end"),
+    ("report", "scrapeopt.analysis.report.report_folder", "no page was written"),
+    ("cluster-stores", "scrapeopt.workspace.Workspace.cluster", "companies that were clustered stay so"),
+    ("visualize-clusters", "scrapeopt.analysis.web_map.draw_maps", "maps that were drawn are whole"),
+    ("doctor", "scrapeopt.storage.doctor.examine", "nothing was changed"),
+    ("doctor --mend", "scrapeopt.storage.doctor.examine", "what was mended stays so"),
+    ("db backup kept", "scrapeopt.storage.backup.write_backup", "no backup was made"),
+    ("db restore kept", "scrapeopt.storage.backup.restore_backup", "the state is as it was, or restored"),
+    ("demo somewhere", "scrapeopt.commands.demo.run_demo", "somewhere holds the days that were lived so far")])
 def test_long_commands_that_are_stopped_say_how_they_go_on(words, where, sentence, tmp_path, monkeypatch, capsys):
     def stop(*_, **__): raise KeyboardInterrupt
-    if "--n-stores" not in words: words += f" -w {new_workspace(tmp_path / 'ws').path}"
+    if "--n-stores" not in words and "demo" not in words: words += f" -w {new_workspace(tmp_path / 'ws').path}"
     monkeypatch.setattr(where, stop)
     with pytest.raises(SystemExit) as end: main(words.split())
     said = capsys.readouterr().err

@@ -313,3 +313,17 @@ def test_real_chains_are_drawn(shared_data, tmp_path):
     assert page.stat().st_size < 4e6
     text = page.read_text(encoding="utf-8")
     assert all(f'"{s}"' in text for s in frame["store_id"])
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_one_before(workspace, tmp_path, monkeypatch):
+    "A disk that is full, or Ctrl-C, in the middle of a picture."
+    paths = draw_maps(workspace, out=tmp_path, basemap="none")
+    before = {path: path.read_bytes() for path in paths}
+
+    def cut_short(figure, file, **_):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mpl.figure.Figure, "savefig", cut_short)
+    with pytest.raises(OSError, match="No space left"): draw_maps(workspace, out=tmp_path, basemap="none")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

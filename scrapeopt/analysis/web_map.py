@@ -20,6 +20,7 @@ import pandas as pd
 from .group_map import GROUP_OUTLIER, UNSCRAPED, group_figure, group_styles, groups_frame
 from ..clustering import clusters_html, plot_clusters
 from ..core.errors import InputError
+from ..core.files import whole_file
 from ..core.geo import mercator, unbroken, with_place
 from ..core.map_drawing import GLYPHS, MARKERS, OUTLIER_COLOUR, Fact, Layer, add_dots, basemap_source
 from ..core.map_drawing import draw_basemap, opening_part, store_link, tile_server, views_of, web_figure
@@ -309,10 +310,10 @@ def draw_maps(
         figure = Figure(figsize=(8, 8), layout="constrained")
         plot_clusters(part, basemap=tiles, ax=figure.subplots())
         paths.append(folder / f"{stem}.png")
-        figure.savefig(paths[-1], dpi=120)
+        with whole_file(paths[-1]) as file: figure.savefig(file, format="png", dpi=120)
         if part["group"].isna().all(): continue
         paths.append(folder / f"{stem}-groups.png")
-        group_figure(part, tiles).savefig(paths[-1], dpi=120)
+        with whole_file(paths[-1]) as file: group_figure(part, tiles).savefig(file, format="png", dpi=120)
     paths.append(clusters_html(frame, folder / "clusters.html"))
     if frame["group"].notna().any():
         keys = pd.MultiIndex.from_frame(whole[["company", "store_id"]])

@@ -17,7 +17,7 @@ import typer
 from ..core.errors import how_many
 
 # %% ../../nbs/commands/database.ipynb #34b61dc2
-from .options import JsonOption, WorkspaceOption, app, workspace_folder
+from .options import JsonOption, WorkspaceOption, app, say_when_stopped, workspace_folder
 
 # %% ../../nbs/commands/database.ipynb #339b980f
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def backup(
     it: copy those as files."""
     from scrapeopt.storage.backup import write_backup
     from scrapeopt.storage.home import home_at
+    say_when_stopped(context, lambda: "no backup was made. Begin anew with the same command")
     made = write_backup(home_at(workspace_folder(context, workspace)), file)
     if as_json: typer.echo(json.dumps(asdict(made), indent=1, default=str))
     else: typer.echo(f"wrote {how_many(made.rows, 'row')} of version {made.version} to {file}\n{NOT_IN_A_BACKUP}")
@@ -159,6 +160,7 @@ def restore(
 ) -> None:
     "Check a backup and put it in the place of the state, whole or not at all; what was there is kept."
     from scrapeopt.storage.backup import restore_backup
+    say_when_stopped(context, lambda: "the state is as it was, or restored: scrapeopt doctor says whether it is whole")
     done = restore_backup(workspace_folder(context, workspace), file)
     if as_json: typer.echo(json.dumps(restore_rows(done), indent=1, default=str))
     else: typer.echo("\n".join(restore_words(done)))

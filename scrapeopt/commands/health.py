@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from .options import JsonOption, NowOption, WorkspaceOption, app, find_home, utc_moment
+from .options import JsonOption, NowOption, WorkspaceOption, app, find_home, say_when_stopped
+from .options import utc_moment
 
 # %% ../../nbs/commands/health.ipynb #de58a39a
 @app.command()
@@ -31,6 +32,8 @@ def doctor(
     Example, after a disk was full: scrapeopt doctor, and then scrapeopt doctor --mend"""
     from scrapeopt.storage.doctor import examine
     from scrapeopt.storage.doctor import mend as put_right
+    say_when_stopped(context, lambda: "what was mended stays so, and all else is as it was. Go on with the same command"
+                     if mend else "nothing was changed")
     home, at, watched = find_home(context, workspace), utc_moment(now), not as_json and sys.stderr.isatty()
     found, done = examine(home, watched, at), list[str]()
     if mend and found:

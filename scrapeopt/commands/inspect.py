@@ -286,5 +286,6 @@ def report(
     folder, at = workspace_folder(context, workspace), utc_moment(now)
     if out is not None and (out.suffix.lower() not in (".html", ".htm") or out.is_dir()):
         raise InputError(f"{out}: the report is a page, name it like report.html")
+    say_when_stopped(context, lambda: "no page was written. Begin anew with the same command")
     typer.echo(str(report_folder(folder, company, out, at)))
     if any(p.needs_person for p in find_problems(find_home(context, workspace), company, at)): raise typer.Exit(2)

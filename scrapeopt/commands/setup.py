@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
-from .options import log_run, next_line, open_workspace, records, show, utc_moment
+from .options import log_run, next_line, open_workspace, records, say_when_stopped, show, utc_moment
 from ..core.errors import InputError, how_many
 from ..core.files import write_whole
 from ..core.policy_names import DEFAULT_POLICY
@@ -201,6 +201,8 @@ def cluster_stores(
     from scrapeopt.analysis.problems import cluster_problems, problem_line
     ws = open_workspace(context, workspace)
     log_run(context, ws)
+    say_when_stopped(context, lambda: "companies that were clustered stay so, and all else is as it was. Go on with "
+                                      "the same command")
     rows = cluster_rows(ws.cluster(company, method=method, eps_km=eps_km, min_samples=min_samples))
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
@@ -223,4 +225,5 @@ def visualize_clusters(
     "Draw clusters and groups: pictures of each company, and maps for the browser."
     from scrapeopt.analysis.web_map import draw_maps
     ws = open_workspace(context, workspace)
+    say_when_stopped(context, lambda: "maps that were drawn are whole. Begin anew with the same command")
     for path in draw_maps(ws, company, out, basemap): typer.echo(str(path))

@@ -20,6 +20,8 @@ import typer
 
 from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, app, records, show
 from .options import say_when_stopped, twin_app, workspace_folder
+from ..core.files import whole_file
+
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
 @twin_app.command("create")
@@ -51,12 +53,15 @@ def example(
 # %% ../../nbs/commands/simulate.ipynb #52be8a1f
 @app.command()
 def demo(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-demo"),
     weeks: Annotated[int, typer.Option(min=1, help="Weeks of optimization runs.")] = 3,
     seed: Annotated[int, typer.Option(help="Another seed, other chains.")] = 0,
 ) -> None:
     "Run the whole Perth pilot on a twin under both policies, from nothing to served prices, in a few minutes."
     from scrapeopt.commands.demo import run_demo, summary
+    say_when_stopped(context, lambda: f"{folder} holds the days that were lived so far; the next demo needs another "
+                                      "folder")
     result = run_demo(folder, weeks=weeks, seed=seed, tell=typer.echo)
     for line in summary(result): typer.echo(line)
 
@@ -203,7 +208,7 @@ def _save_plot(path: Path, draw: Any, height: float = 4, rows: int = 1) -> None:
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, height), layout="constrained")
     draw(*figure.subplots(rows, squeeze=False).ravel())
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=120)
     typer.echo(f"drew {path}", err=True)
 
 
@@ -222,8 +227,9 @@ def _write_daily(path: Path, results: Sequence[Any]) -> None:
     from scrapeopt.core.spreadsheets import with_safe_cells
     rows = pd.concat([r.daily.reset_index().assign(policy=r.policy) for r in results], ignore_index=True)
     rows = rows[["policy", *rows.columns.drop("policy")]]
-    if path.suffix == ".parquet": rows.to_parquet(path, index=False)
-    else: with_safe_cells(rows).to_csv(path, index=False)
+    with whole_file(path) as file:
+        if path.suffix == ".parquet": rows.to_parquet(file, index=False)
+        else: with_safe_cells(rows).to_csv(file, index=False)
     typer.echo(f"wrote {len(rows):,} days to {path}", err=True)
 
 # %% ../../nbs/commands/simulate.ipynb #cd0f86b8
