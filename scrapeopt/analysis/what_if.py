@@ -7,7 +7,7 @@ __all__ = ['Change', 'changed_rules', 'regrouped', 'homes', 'Diverged', 'WhatIf'
 
 # %% ../../nbs/analysis/what_if.ipynb #8509593c
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -203,22 +203,25 @@ class WhatIf:
 NAMED = 4  # stores that a sentence names; chosen by hand, a line of a page
 
 
-def group_line(group: str, part: pd.DataFrame, verb: str) -> str:
-    "The stores that would leave, or join, one group."
-    rows = zip(part["store"].head(NAMED), part["why"].head(NAMED), strict=True)
-    named = "; ".join(f"{s} ({why})" if why else str(s) for s, why in rows)
-    more = f" and {len(part) - NAMED} more" if len(part) > NAMED else ""
-    return f"{how_many(len(part), 'store')} would {verb} {group}: {named}{more}."
+def group_line(group: str, stores: Sequence[str], verb: str) -> str:
+    "The stores, each with its reason, that would leave, or join, one group."
+    more = f" and {len(stores) - NAMED} more" if len(stores) > NAMED else ""
+    return f"{how_many(len(stores), 'store')} would {verb} {group}: {'; '.join(stores[:NAMED])}{more}."
 
 
 def group_lines(moves: pd.DataFrame, founded: frozenset[str] = frozenset()) -> list[str]:
     "Who would leave which group and who would join which, the most stores first."
     moves = moves.sort_values("overlap", kind="stable")  # the least alike are named first
-    left = [(str(group), part, "leave") for group, part in moves.groupby("now", sort=True)]
-    new = [(str(group), part, "found" if group in founded else "join") for group, part in
-           moves.groupby("then", sort=True)]
-    if not left + new: return ["No store would change its group."]
-    return [group_line(*line) for lines in (left, new) for line in sorted(lines, key=lambda line: -len(line[1]))]
+    told = [f"{store} ({why})" if why else str(store) for store, why in zip(moves["store"], moves["why"], strict=True)]
+    lines = list[str]()
+    for side in ("now", "then"):
+        stores = dict[str, list[str]]()
+        for group, words in zip(moves[side], told, strict=True):
+            if group is not None: stores.setdefault(group, []).append(words)
+        for group in sorted(stores, key=lambda g: (-len(stores[g]), g)):
+            verb = "leave" if side == "now" else "found" if group in founded else "join"
+            lines.append(group_line(group, stores[group], verb))
+    return lines or ["No store would change its group."]
 
 
 def side_words(answer: WhatIf) -> list[str]:
