@@ -345,7 +345,8 @@ class StoreJoined(Event):
 def why_no_home(e: OutlierKept) -> str:
     "Why no group took a store in, with the numbers; of all groups the one is told that came nearest."
     if e.nearest is None:
-        if not e.gap_h: return f"it matches none of {e.groups_tried} Ambassadors"
+        if not e.gap_h and not e.groups_tried: return "there is no group yet that it could be compared with"
+        if not e.gap_h: return f"it matches none of {how_many(e.groups_tried, 'Ambassador')}"
         late = f"{e.gap_h / 24:.1f} days older than the window" if e.gap_h > 0 else "of another price week"
         return f"no group could be compared: the newest snapshot of any is {late}"
     true, bar = e.true or 0.0, e.match_threshold or 0.0
