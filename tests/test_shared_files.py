@@ -1,6 +1,7 @@
 "Machines with folders of their own share a bucket and a state, and nothing else: it ends as on one machine."
 import gzip
 import itertools
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from scrapeopt.core.errors import InputError, LeftOutWarning
 from scrapeopt.storage.backup import restore_backup, write_backup
 from scrapeopt.storage.doctor import examine, mend
 from scrapeopt.storage.remote_files import RemoteError, drop_files, list_files, make_place, open_place, put_file
+from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.storage.shared_files import place_of, send_inbox
 from scrapeopt.storage.tidy import tidy
 from scrapeopt.update import update_db
@@ -284,6 +286,23 @@ def test_tidying_puts_snapshots_together_in_the_place(tmp_path, url):
     assert len(list_files(place, "archive")) == 14
     assert tidy(tidier, now=NOW + pd.Timedelta(days=500)).problems == []
     assert list_files(place, "archive") == {} and not texts(tidier.path, "archive")
+
+
+def test_copies_that_nobody_reads_go_and_come_again(tmp_path, url):
+    ws = share(make(tmp_path / "ws", None), url)
+    change_settings(ws.path / "scrapeopt.toml", {"compact_days": 0}).save()
+    ws = Workspace.open(ws.path)
+    for week in (0, 1): scrape_all(ws, week, companies=[W])
+    update_db(ws, now=NOW + WEEK)
+    expected, there = ws.prices(now=NOW), set(list_files(place_of(ws.path), "prices"))
+    rare, wall = sorted(there)[0], pd.Timestamp.now("UTC")
+    for name in there: os.utime(ws.path / name, ns=(0, wall.value if name != rare else 0))
+    assert {row["chore"]: row["freed_files"] for row in tidy(ws, now=wall).rows()}["cache_days"] == 1
+    assert [name for name in sorted(there) if not (ws.path / name).exists()] == [rare]
+    assert tidy(ws, now=wall + pd.Timedelta(days=61)).problems == [] and not texts(ws.path, "prices")
+    assert [found.words() for found in examine(ws, now=NOW)] == []
+    pd.testing.assert_frame_equal(ws.prices(now=NOW), expected)
+    assert set(list_files(place_of(ws.path), "prices")) >= {rare}
 
 
 def test_what_is_newer_than_a_backup_comes_back_from_the_archive_of_the_place(tmp_path, url):

@@ -126,7 +126,8 @@ def everything(folder: Path) -> dict[str, object]:
 def test_prices_history_and_the_past_are_the_same(folder, before):
     report = tidy(Workspace.open(folder), now=NOW)
     assert report.problems == [] and {row["chore"]: row["files"] > 0 for row in report.rows()} == {
-        "archive_days": True, "quarantine_days": True, "orphan_hours": False, "gzip_days": True, "compact_days": True}
+        "archive_days": True, "quarantine_days": True, "orphan_hours": False, "cache_days": False, "gzip_days": True,
+        "compact_days": True}
     assert asked(folder) == before
     assert {Path(p).name.partition("#")[0] for p in paths(folder) if "#" in p} == {"2026.parquet", "2027-01.parquet"}
     assert sum(row["files"] for row in tidy(Workspace.open(folder), now=NOW).rows()) == 0  # once is enough
@@ -379,7 +380,8 @@ def test_a_scraper_at_work_and_young_files_are_left_alone(folder):
 def test_zero_leaves_a_chore_out(folder, key, chore):
     change_settings(folder / "scrapeopt.toml", {key: 0}).save()
     assert [row["chore"] for row in tidy(Workspace.open(folder), now=NOW + 900 * DAY).rows()] == [
-        name for name in ("archive_days", "quarantine_days", "orphan_hours", "gzip_days", "compact_days")
+        name for name in ("archive_days", "quarantine_days", "orphan_hours", "cache_days", "gzip_days",
+                                 "compact_days")
         if name != chore]
 
 

@@ -135,6 +135,7 @@ class Settings(BackendSettings):
     gzip_days: Days = 7  # from when on they, and files in quarantine, are packed; 0: never
     quarantine_days: Days = 180  # how long what was put aside waits for somebody; 0: for ever
     orphan_hours: float = Field(default=24.0, ge=0, le=876_000)  # how old a leftover must be to go; 0: never goes
+    cache_days: Days = 60  # `files`: how long a copy of a snapshot lies here that nobody reads; 0: for ever
     compact_days: Days = 35  # how long a month or year is over when its snapshots are put together; 0: never
     defaults: CompanySettings = Field(default_factory=CompanySettings)  # of all companies
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name
@@ -319,6 +320,7 @@ policy = {policy}
 # gzip_days = 7                # from when on they, and files in quarantine, are packed; 0: never
 # quarantine_days = 180        # how long lines and files that were put aside wait for somebody; 0: for ever
 # orphan_hours = 24.0          # files that nobody finished or needs go when they are so old; 0: never
+# cache_days = 60              # with `files`: how long a copy of a snapshot lies here that nobody reads; 0: for ever
 # compact_days = 35            # how long a month, or a year, is over when its snapshots are put together; 0: never
 
 # What holds for all companies that do not say otherwise in a table of their own.

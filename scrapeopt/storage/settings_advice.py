@@ -48,6 +48,7 @@ WHEN_OF_SCRAPES = {  # key: what would be a reason to change it
     "gzip_days": "0 when other programs read the archive as text.",
     "quarantine_days": "Longer where nobody looks for months; 0 to keep it for ever.",
     "orphan_hours": "Longer when a scrape runs for more than a day; 0 to remove nothing.",
+    "cache_days": "Shorter where the disk of a machine is small; what is asked for again is fetched again.",
     "compact_days": "0 when other programs rely on one file for each scrape.",
 }
 

@@ -16,7 +16,7 @@ from ..core.errors import InputError
 from .chores import Done, Job, do_chore
 from .compaction import compaction_jobs
 from .home import Home
-from .retention import archive_jobs, gzip_jobs, leftover_jobs, quarantine_jobs
+from .retention import archive_jobs, copy_jobs, gzip_jobs, leftover_jobs, quarantine_jobs
 
 # %% ../../nbs/storage/tidy.ipynb #2c50c554
 DAY = pd.Timedelta(days=1)
@@ -36,6 +36,7 @@ CHORES = (
     Chore("archive_days", "old scraped files dropped", archive_jobs),
     Chore("quarantine_days", "what was put aside long ago dropped", quarantine_jobs),
     Chore("orphan_hours", "leftovers cleared away", leftover_jobs, DAY / 24),
+    Chore("cache_days", "copies of shared snapshots dropped", copy_jobs),
     Chore("gzip_days", "scraped files packed", gzip_jobs),
     Chore("compact_days", "snapshots put together", compaction_jobs))
 
