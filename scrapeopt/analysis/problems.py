@@ -557,7 +557,7 @@ def problems_html(problems: Iterable[Problem]) -> str:
     "The problems as a list on a page, the worst first; a good word where there are none."
     found = worst_first(problems)
     if found: return f'<ol class="problems">{"".join(map(_item, found))}</ol>'
-    return '<p class="good">No problems: prices are fresh, every store answers, and nothing was put aside.</p>'
+    return '<p class="good">No problems: prices are fresh, no store is unreachable, and nothing was put aside.</p>'
 
 
 def _item(problem: Problem) -> str:

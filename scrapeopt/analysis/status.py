@@ -311,9 +311,13 @@ def _standing(
     store: str,
     last_scraped: "datetime | None",  # UTC
     retired_at: "datetime | None",  # UTC
+    failures: int = 0,  # scrapes in a row that failed since
+    tried_at: "datetime | None" = None,  # UTC, the last of them
 ) -> str:
     "Where a store stands, in words."
     seen = "never scraped" if last_scraped is None else f"last scraped {last_scraped:%Y-%m-%d %H:%M} UTC"
+    if failures: seen += f"; {how_many(failures, 'scrape')} failed{' since' if last_scraped else ''}" + (
+        f", the last at {tried_at:%Y-%m-%d %H:%M} UTC" if tried_at else "")
     if retired_at is not None: return f"retired since {retired_at:%Y-%m-%d %H:%M} UTC, {seen}"
     if last_scraped is None: return seen
     if group := state.group_of(store):
@@ -347,10 +351,10 @@ def store_story(
     chapters = []
     with home.read() as session:
         for row in [home.company(session, name) for name in ([company] if company else home.companies())]:
-            query = select(Store.name, plain_time(Store.last_scraped), plain_time(Store.retired_at)).where(
-                Store.company_id == row.id, Store.store_id == store)
-            for name, last_scraped, retired_at in session.execute(query):
-                standing = _standing(group_overview(session, row), store, last_scraped, retired_at)
+            query = select(Store.name, plain_time(Store.last_scraped), plain_time(Store.retired_at), Store.failures,
+                           plain_time(Store.tried_at)).where(Store.company_id == row.id, Store.store_id == store)
+            for name, *known in session.execute(query):
+                standing = _standing(group_overview(session, row), store, *known)
                 chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store)),
                                         _certificate_words(home, session, row, store)))
     if not chapters:
