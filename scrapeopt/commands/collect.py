@@ -326,6 +326,10 @@ def _once(
     return report, _update(ws, company, at, progress) if update and not report.untold else None
 
 
+# %% ../../nbs/commands/collect.ipynb #6009556f
+ENOUGH_FAILED = 3  # stores: where so many were asked and none answered, it is the scraper or the shop; chosen by hand
+
+
 def _rounds(
     ws: "Workspace",
     run: "Callable[[list[ScrapeTask]], ScrapeReport]",
@@ -345,6 +349,10 @@ def _rounds(
         report += run(tasks)
         if report.untold: break
         updated += _update(ws, company, at, progress)
+        if not (report.done or report.resumed) and len(report.failed) >= ENOUGH_FAILED:
+            typer.echo(f"scrapeopt: none of {len(report.failed)} stores could be scraped: what is left of today's budget "
+                       "is kept for the next run", err=True)
+            break
     return report, updated
 
 # %% ../../nbs/commands/collect.ipynb #fde01321

@@ -1,0 +1,51 @@
+"""What a newcomer with a chain of their own met on the first three weeks, and what they are told now."""
+import pandas as pd
+import pytest
+import small_chain
+from typer.testing import CliRunner
+
+from scrapeopt.analysis.problems import problems_html
+from scrapeopt.analysis.status import store_story
+from scrapeopt.commands.collect import ENOUGH_FAILED
+from scrapeopt.commands.options import app
+from scrapeopt.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("words_only")
+W = "Woolworths"
+
+
+@pytest.fixture
+def scraped(tmp_path) -> Workspace:
+    "Two companies, scraped once."
+    return small_chain.scraped_once(tmp_path / "ws")
+
+
+# ---- a store that does not answer ------------------------------------------------------------------------------------
+
+def test_explain_says_that_a_store_has_failed_since(scraped):
+    assert "failed" not in store_story(scraped, "0003", W)[0].standing
+    for day in (20, 21): scraped.record_failures({(W, "0003"): False}, pd.Timestamp(f"2026-11-{day}", tz="UTC"))
+    assert store_story(scraped, "0003", W)[0].standing.endswith(
+        "last scraped 2026-11-19 02:20 UTC; 2 scrapes failed since, the last at 2026-11-21 00:00 UTC")
+
+
+def test_a_page_without_problems_claims_no_more_than_was_looked_at():
+    assert "every store answers" not in problems_html([])  # one that failed once or twice is no problem yet
+
+
+# ---- a scraper that broke overnight -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("closed", ["0001", "000?"])  # one store, or all of them
+def test_a_scraper_that_fails_everywhere_leaves_some_of_the_budget(scraped, tmp_path, closed):
+    toml, script = scraped.path / "scrapeopt.toml", tmp_path / "scraper.sh"
+    text = toml.read_text().replace("# budget = 40 ", "budget = 9 ")
+    toml.write_text(text.replace('policy = "document"', 'policy = "delegated"'))
+    script.write_text(f"""case $1 in {closed}) exit 3;; esac\necho '{{"product_id": "1", "price": 2}}' > "$2"\n""")
+    told = CliRunner().invoke(app, [
+        "scrape", "-w", str(scraped.path), "--update", "--company", W, "--retries", "0", "--now", "2026-11-26T03:00Z",
+        "--command", f"sh {script} {{store_id}} {{output}}"], catch_exceptions=False)
+    again, one = Workspace.open(scraped.path), closed == "0001"
+    tried = (again.stores(W)["failures"] > 0).sum()  # what the script writes is refused, too, but it is an answer
+    assert told.exit_code in (1, 2) and ("budget is kept for the next run" in told.stderr) is not one
+    assert tried == 7 if one else ENOUGH_FAILED <= tried < 7  # of seven stores
+    assert one or again.next_round(pd.Timestamp("2026-11-26T03:00Z"), W)  # there is something left of the day
