@@ -77,3 +77,12 @@ def test_every_page_in_docs_is_in_the_sidebar():
     shown = {name for names in docs_src.sidebar().values() for name in names}
     assert {p.stem for p in (nbs.ROOT / "docs").glob("*.md")} <= shown
     assert all((nbs.ROOT / "docs" / f"{name}.md").exists() for name in docs_src.FIGURES)
+
+
+FILLED = [p for p in (nbs.ROOT / "docs").glob("*.md") if docs_src.FILL in p.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", FILLED, ids=lambda p: p.name)
+def test_a_page_that_is_made_of_the_code_says_so_to_whoever_opens_it_in_the_repository(path):
+    word = path.read_text("utf-8").partition(docs_src.FILL)[2]
+    assert "`make docs` fills it in" in word and f"_build/html/{path.stem}.html" in word

@@ -5,7 +5,7 @@ import small_chain
 from typer.testing import CliRunner
 
 from scrapeopt.analysis.problems import problems_html
-from scrapeopt.analysis.status import store_story
+from scrapeopt.analysis.status import fitted, store_story
 from scrapeopt.commands.collect import ENOUGH_FAILED
 from scrapeopt.commands.options import app
 from scrapeopt.workspace import Workspace
@@ -33,7 +33,15 @@ def test_a_page_without_problems_claims_no_more_than_was_looked_at():
     assert "every store answers" not in problems_html([])  # one that failed once or twice is no problem yet
 
 
-# ---- a scraper that broke overnight -----------------------------------------------------------------------------------
+# ---- a name in letters of its own ------------------------------------------------------------------------------------
+
+def test_a_path_in_status_can_be_copied():
+    path = "quarantine/%CE%95%CE%BB%CE%B9%CE%AC@/028/20261108T071000Z.jsonl.3523b9be.reason.json"  # a Greek chain
+    told = fitted([f"Ελιά, needs a person: In quarantine; files: 1 ({path}). Nothing in it counts."])
+    assert any(path in line for line in told) and max(len(line) for line in told if path not in line) <= 80
+
+
+# ---- a scraper that broke overnight ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("closed", ["0001", "000?"])  # one store, or all of them
 def test_a_scraper_that_fails_everywhere_leaves_some_of_the_budget(scraped, tmp_path, closed):

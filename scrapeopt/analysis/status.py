@@ -163,10 +163,10 @@ COLUMNS = 80  # of a terminal
 
 
 def fitted(lines: Iterable[str], indent: str = "  ") -> list[str]:
-    "Lines of at most `COLUMNS` characters; what is longer goes on in the next line."
+    "Lines of at most `COLUMNS` characters; what is longer goes on in the next line, but a path stays whole."
     def parts(line: str) -> list[str]:
         further = indent + " " * (len(line) - len(line.lstrip()))
-        return wrap(line, COLUMNS, subsequent_indent=further, break_on_hyphens=False) or [""]
+        return wrap(line, COLUMNS, subsequent_indent=further, break_on_hyphens=False, break_long_words=False) or [""]
 
     return [part for line in lines for part in parts(line)]
 
@@ -203,7 +203,7 @@ def status_lines(
     rows: list[dict[str, Any]],  # what `status_rows` gave
     runs: Iterable[str],  # of `run_lines`
     now: datetime,  # UTC
-) -> list[str]:  # of at most `COLUMNS` characters
+) -> list[str]:  # of at most `COLUMNS` characters, but for paths
     "Problems first, then how far each company is, and what ran."
     told = [line for row in rows for line in ["", *company_lines(row, now)]]
     parts = [problem_lines(rows), [*told, ""], synchrony_lines(rows), list(runs)]

@@ -350,8 +350,8 @@ def _rounds(
         if report.untold: break
         updated += _update(ws, company, at, progress)
         if not (report.done or report.resumed) and len(report.failed) >= ENOUGH_FAILED:
-            typer.echo(f"scrapeopt: none of {len(report.failed)} stores could be scraped: what is left of today's budget "
-                       "is kept for the next run", err=True)
+            typer.echo(f"scrapeopt: none of {len(report.failed)} stores could be scraped: what is left of today's "
+                       "budget is kept for the next run", err=True)
             break
     return report, updated
 
