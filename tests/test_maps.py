@@ -2,7 +2,7 @@
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from itertools import pairwise
+from itertools import combinations, pairwise
 from threading import Thread
 
 import matplotlib as mpl
@@ -299,6 +299,17 @@ def test_places_lie_around_the_stores(lat, lon, span):
     margin = max(span, 0.1) / 20
     assert found["lat"].between(lat - margin, lat + span + margin).all()
     assert found["lon"].between(lon - margin, lon + span + margin).all()
+
+
+@pytest.mark.parametrize(("lat", "lon", "size"), [(40.58, 22.88, 0.12), (37.9, 23.65, 0.1), (-34.1, 150.8, 0.5)])
+def test_no_name_of_a_town_lies_on_another_or_reaches_over_the_edge(lat, lon, size):
+    found = places_around(np.array([lat, lat + size]), np.array([lon, lon + size]))
+    wide = found["name"].str.len() * size / 30  # a letter is a thirtieth of the narrowest map
+    left = found["lon"] - wide * found["align"].map({"left": 0, "center": 0.5, "right": 1}).astype(float)
+    assert len(found) > 2 and left.min() >= lon - size / 20 and (left + wide).max() <= lon + size * 21 / 20
+    for a, b in combinations(found.index, 2):
+        assert left[a] + wide[a] < left[b] or left[b] + wide[b] < left[a] or abs(
+            found["lat"][a] - found["lat"][b]) > size / 12
 
 
 # ---- real stores --------------------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ def map_frame(
     if len(lon): add_land(fig, [Window(lon.min(), lon.max(), shown["lat"].min(), shown["lat"].max())])
     towns = places_around(shown["lat"].to_numpy(), lon)
     at = mercator(towns["lat"], towns["lon"])
-    names = fig.text(*at, text=towns["name"].tolist(), text_font_size="12px", text_align="center", y_offset=-8)
+    names = fig.text(*at, text=towns["name"].tolist(), text_font_size="12px", text_align=towns["align"].tolist(),
+                     y_offset=-8)
     names.glyph.tags = ["ink"]
     stores = fig.scatter("x", "y", size="size", marker="marker", fill_color="colour", line_color="line",
                          source=named_source("stores", STORE_COLUMNS), nonselection_alpha=1)
