@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from scrapeopt.analysis.problems import problems_html
 from scrapeopt.analysis.status import fitted, store_story
 from scrapeopt.commands.collect import ENOUGH_FAILED
-from scrapeopt.commands.options import app
+from scrapeopt.commands.setup import app
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("words_only")
@@ -18,6 +18,27 @@ W = "Woolworths"
 def scraped(tmp_path) -> Workspace:
     "Two companies, scraped once."
     return small_chain.scraped_once(tmp_path / "ws")
+
+
+# ---- a list of stores in which lat and lon are mixed up -------------------------------------------------------------
+
+def test_a_list_that_was_put_right_says_what_the_first_one_could_not(tmp_path):
+    places = {"001": (40.64, 22.94), "002": (39.64, 22.42), "003": (38.25, 21.73), "004": (35.34, 25.14)}
+    wrong, right = tmp_path / "wrong.csv", tmp_path / "right.csv"
+    head = "company,store_id,name,lat,lon\n"
+    wrong.write_text(head + "".join(f"Ελιά,{store},s,{lon},{lat}\n" for store, (lat, lon) in places.items()))
+    right.write_text(head + "".join(f"Ελιά,{store},s,{lat},{lon}\n" for store, (lat, lon) in places.items()))
+    ws = Workspace.create(tmp_path / "ws")
+
+    def told(file) -> str:
+        return CliRunner().invoke(app, ["import-stores", str(file), "-w", str(ws.path)], catch_exceptions=False).stdout
+
+    assert "currency = " not in told(wrong)
+    again = told(right)
+    assert 'its stores say currency = "EUR" and timezone = "Europe/Athens"' in again and '[companies."Ελιά"]' in again
+    toml = ws.path / "scrapeopt.toml"
+    toml.write_text(toml.read_text() + 'currency = "EUR"\ntimezone = "Europe/Athens"\n')  # the table is the last one
+    assert "its stores say" not in told(right) and "its stores say" not in told(wrong)  # the wrong one is not sure
 
 
 # ---- a store that does not answer ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/commands/setup.ipynb #9a35a100
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scrapeopt.core.store_changes import StoreChanges
+    from scrapeopt.storage.settings import Settings
     from scrapeopt.storage.settings_file import SettingsChange
     from scrapeopt.workspace import Workspace
 
@@ -146,6 +147,28 @@ def load_settled(ws: "Workspace", change: "SettingsChange | None", stores: "pd.D
             with suppress(InputError): dataclasses.replace(change, before=change.after, after=change.before).save()
         raise
 
+# %% ../../nbs/commands/setup.ipynb #91858efb
+def unsaid_notes(
+    settings: "Settings",
+    stores: "pd.DataFrame",  # company, lat, lon (degrees, NaN: not known)
+    changes: "Iterable[StoreChanges]",  # by the same list
+) -> list[str]:
+    "Which currency and time zone a list shows that the tables of known companies do not have, a sentence each."
+    from scrapeopt.core.whereabouts import find_whereabouts
+    from scrapeopt.storage.settings import table_name
+    told = []
+    for c in (c for c in changes if c.known and c.company in settings.companies):
+        said = settings.companies[c.company].model_fields_set | settings.defaults.model_fields_set
+        asked = [key for key in ("currency", "timezone") if key not in said or 2 * len(c.moved) > c.stores]
+        if not asked: continue
+        rows, own = stores[stores["company"] == c.company], settings.company(c.company)
+        where = find_whereabouts(rows["lat"], rows["lon"])
+        sure = {key: guess.value for key in asked if (guess := getattr(where, key, None)) and guess.is_sure}
+        lines = " and ".join(f'{key} = "{value}"' for key, value in sure.items() if value != getattr(own, key))
+        if lines: told.append(f"{c.company}: its stores say {lines}, and its table does not: look at "
+                              f"{table_name(c.company)}; now prices are in {own.currency}, days in {own.timezone}")
+    return told
+
 # %% ../../nbs/commands/setup.ipynb #de37bbfb
 @app.command()
 def import_stores(
@@ -180,6 +203,7 @@ def import_stores(
         ws = dataclasses.replace(ws, settings=read_settings(change.file))
     changes = load_settled(ws, change, stores, replace=replace, need_coordinates=placed, also_listed=aside, now=at)
     told = table_sentences(change, ws.settings, stores) if change else []
+    told += unsaid_notes(ws.settings, stores, changes)
     report = import_report(file, changes, bad, [*told, *alike_companies(ws, stores)])
     if as_json: typer.echo(json.dumps(report, indent=1))
     else: tell_import(ws, report, changes, next_line(context, workspace, "cluster-stores"))
