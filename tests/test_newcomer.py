@@ -1,4 +1,6 @@
 """What a newcomer with a chain of their own met on the first three weeks, and what they are told now."""
+import re
+
 import pandas as pd
 import pytest
 import small_chain
@@ -7,7 +9,13 @@ from typer.testing import CliRunner
 from scrapeopt.analysis.problems import problems_html
 from scrapeopt.analysis.status import fitted, store_story
 from scrapeopt.commands.collect import ENOUGH_FAILED
-from scrapeopt.commands.setup import app
+from scrapeopt.commands.notify import app
+from scrapeopt.commands.setup import unsaid_notes
+from scrapeopt.core.errors import InputError
+from scrapeopt.core.names import did_you_mean
+from scrapeopt.core.store_changes import StoreChanges
+from scrapeopt.simulation.agents import BacktestSettings, find_agent
+from scrapeopt.storage.settings import Settings
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("words_only")
@@ -41,6 +49,13 @@ def test_a_list_that_was_put_right_says_what_the_first_one_could_not(tmp_path):
     assert "its stores say" not in told(right) and "its stores say" not in told(wrong)  # the wrong one is not sure
 
 
+def test_what_was_guessed_is_doubted_where_most_stores_have_moved():
+    stores = pd.DataFrame({"company": "Ελιά", "lat": [40.64, 39.64, 38.25], "lon": [22.94, 22.42, 21.73]})
+    settings = Settings(companies={"Ελιά": {"currency": "SAR", "timezone": "Asia/Riyadh"}})
+    told = [unsaid_notes(settings, stores, [StoreChanges("Ελιά", 3, 3, moved=moved)]) for moved in ((), ("1", "2"))]
+    assert told[0] == [] and 'currency = "EUR"' in told[1][0]
+
+
 # ---- a store that does not answer ------------------------------------------------------------------------------------
 
 def test_explain_says_that_a_store_has_failed_since(scraped):
@@ -60,6 +75,25 @@ def test_a_path_in_status_can_be_copied():
     path = "quarantine/%CE%95%CE%BB%CE%B9%CE%AC@/028/20261108T071000Z.jsonl.3523b9be.reason.json"  # a Greek chain
     told = fitted([f"Ελιά, needs a person: In quarantine; files: 1 ({path}). Nothing in it counts."])
     assert any(path in line for line in told) and max(len(line) for line in told if path not in line) <= 80
+
+
+def test_who_types_without_accents_is_understood():
+    assert did_you_mean("Patra", ["Ελιά-Thessaloníki", "Ελιά-Pátra-2"]) == "; did you mean Ελιά-Pátra-2?"
+
+
+@pytest.mark.parametrize(("typed", "words"), [("Thrusday", "did you mean thursday"), ("some day", "or 'none', got")])
+def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
+    with pytest.raises(InputError, match=re.escape(words)): BacktestSettings(changeover=typed)
+    with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
+
+
+# ---- somebody who is not looking --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("command", "words"), [("cat", "1 told now"), ("false", "none told now")])
+def test_what_could_not_be_told_was_not_told(scraped, command, words):
+    for _ in range(3): scraped.record_failures({(W, "0003"): False})
+    told = CliRunner().invoke(app, ["notify", "-w", str(scraped.path), "--now", "2026-11-20", "--command", command])
+    assert told.exit_code == 2 and told.stdout == f"1 problem needs a person; {words}\n"
 
 
 # ---- a scraper that broke overnight ----------------------------------------------------------------------------------

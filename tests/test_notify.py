@@ -41,7 +41,7 @@ def test_the_same_problem_is_told_once_a_day(troubled):
     told = [typed("notify", troubled, *at(hours)) for hours in (0, 1, 23, 24.5, 25)]
     assert [out.startswith("scrapeopt, workspace ws: a problem needs") for _, out, _ in told] == [
         True, False, False, True, False]
-    assert {code for code, _, _ in told} == {2} and "0 told, 1 in all" in told[1][1]
+    assert {code for code, _, _ in told} == {2} and "1 problem needs a person; none told now" in told[1][1]
     assert "Unreachable: 1 of 7 stores" in typed("notify", troubled, "--all", *at(26))[1]
 
 
@@ -52,7 +52,7 @@ def test_what_spreads_or_comes_back_is_told_at_once(troubled):
     for hour, store in enumerate(("0003", "0004"), 1):
         land(troubled, "Woolworths", store, THURSDAY + timedelta(hours=hour), lines(shelf("Woolworths", store)))
     update_db(troubled, now=LATER)
-    assert typed("notify", troubled, *at(2))[:2] == (0, "0 told, 0 in all need a person\n")
+    assert typed("notify", troubled, *at(2))[:2] == (0, "nothing needs a person\n")
     for _ in range(3): troubled.record_failures({("Woolworths", "0003"): False})
     assert "Unreachable" in typed("notify", troubled, *at(3))[1]
 
@@ -60,7 +60,7 @@ def test_what_spreads_or_comes_back_is_told_at_once(troubled):
 def test_a_command_gets_the_letter(troubled, tmp_path):
     letter = tmp_path / "letter"
     code, out, _ = typed("notify", troubled, "--command", f"tee {shlex.quote(str(letter))}", *at(0))
-    assert (code, out) == (2, "1 told, 1 in all need a person\n")
+    assert (code, out) == (2, "1 problem needs a person; 1 told now\n")
     assert "What to do: Look at the scraper's message" in letter.read_text()
     code, out, _ = typed("notify", troubled, "--json", "--all", "--command", f"tee {shlex.quote(str(letter))}", *at(1))
     assert json.loads(letter.read_text()) == json.loads(out)

@@ -11,8 +11,15 @@ from typing import Annotated
 import typer
 
 from .options import JsonOption, NowOption, WorkspaceOption, app, find_home, plain_moment
+from ..core.errors import how_many
 
 # %% ../../nbs/commands/notify.ipynb #5faa2e22
+def _told_words(told: int, waiting: int) -> str:
+    "How many problems need a person, and how many of them were told now."
+    if not waiting: return "nothing needs a person"
+    return f"{how_many(waiting, 'problem')} need{'s' * (waiting == 1)} a person; {told or 'none'} told now"
+
+
 @app.command("notify")
 def notify_person(
     context: typer.Context,
@@ -34,5 +41,5 @@ def notify_person(
     hook = home.settings.notify_command if command is None else command
     if notice.failed: typer.echo(f"scrapeopt: {notice.failed}", err=True)
     if notice.text and (as_json or not hook): typer.echo(notice.text, nl=False)
-    else: typer.echo(f"{len(notice.problems)} told, {notice.waiting} in all need a person")
+    else: typer.echo(_told_words(0 if notice.failed else len(notice.problems), notice.waiting))
     if notice.waiting or notice.failed: raise typer.Exit(2)

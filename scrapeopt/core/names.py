@@ -6,6 +6,7 @@
 __all__ = ['name_fault', 'plain_text', 'same_letters', 'near_names', 'did_you_mean']
 
 # %% ../../nbs/core/names.ipynb #eee5b437
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -47,14 +48,19 @@ def same_letters(typed: str, names: Iterable[str]) -> list[str]:
 # %% ../../nbs/core/names.ipynb #b75b13a8
 LEAST = 3  # letters of a part of a name that mean it; chosen by hand
 
+
+def unaccented(text: str) -> str:
+    "A text without its accents: who types Patra means Pátra."
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
 # %% ../../nbs/core/names.ipynb #454e1864
 def near_names(
     typed: str,
     names: Iterable[str],
 ) -> list[str]:  # three at most, the likeliest first
     "The names that come near to what was typed."
-    known, part = list(names), bare(typed)
-    inside = [name for name in known if part in bare(name)] if len(part) >= LEAST else []
+    known, part = list(names), bare(unaccented(typed))
+    inside = [name for name in known if part in bare(unaccented(name))] if len(part) >= LEAST else []
     near = [*same_letters(typed, known), *get_close_matches(typed, known, n=3, cutoff=0.6), *inside]
     return list(dict.fromkeys(near))[:3]
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from ..core.calendar import SyncWindow, utc_times
 from ..core.defaults import EPS_KM, MIN_SAMPLES
 from ..core.errors import InputError
+from ..core.names import did_you_mean
 from ..core.policy_names import policy_names, policy_path
 from ..grouping.events import GroupState
 from ..grouping.evidence_context import NO_TIME
@@ -92,7 +93,8 @@ class BacktestSettings:
         if isinstance(self.changeover, str):
             day_name = self.changeover.strip().lower()
             if day_name not in (*WEEKDAYS, "none"):
-                raise InputError(f"changeover must be a weekday or 'none', got {self.changeover!r}")
+                near = did_you_mean(day_name, [*WEEKDAYS, "none"])
+                raise InputError(f"changeover must be a weekday or 'none', got {self.changeover!r}{near}")
             day = None if day_name == "none" else WEEKDAYS.index(day_name)
             object.__setattr__(self, "changeover", day)
         if not (self.requests_per_scrape >= 0 and self.products_per_request >= 1):
@@ -186,7 +188,8 @@ def find_agent(
     if callable(named): return getattr(named, "__name__", type(named).__name__), named
     plain, spots = named.removesuffix(SPOT_CHECKS), named.endswith(SPOT_CHECKS)
     if plain not in POLICIES and ":" not in plain:
-        raise InputError(f"policy {named!r} is unknown; use one of {', '.join(POLICIES)}")
+        choice = did_you_mean(plain, POLICIES) or f"; use one of {', '.join(POLICIES)}"
+        raise InputError(f"policy {named!r} is unknown{choice}")
     path = POLICIES.get(plain, plain)
     try: found = pkgutil.resolve_name(path) if isinstance(path, str) else path
     except (ImportError, AttributeError, ValueError) as e:
