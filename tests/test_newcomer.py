@@ -87,7 +87,7 @@ def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
     with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
 
 
-# ---- somebody who is not looking --------------------------------------------------------------------------------------
+# ---- somebody who is not looking ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("command", "words"), [("cat", "1 told now"), ("false", "none told now")])
 def test_what_could_not_be_told_was_not_told(scraped, command, words):

@@ -162,7 +162,7 @@ def unsaid_notes(
         asked = [key for key in ("currency", "timezone") if key not in said or 2 * len(c.moved) > c.stores]
         if not asked: continue
         rows, own = stores[stores["company"] == c.company], settings.company(c.company)
-        where = find_whereabouts(rows["lat"], rows["lon"])
+        where = find_whereabouts(rows["lat"].to_numpy(float), rows["lon"].to_numpy(float))
         sure = {key: guess.value for key in asked if (guess := getattr(where, key, None)) and guess.is_sure}
         lines = " and ".join(f'{key} = "{value}"' for key, value in sure.items() if value != getattr(own, key))
         if lines: told.append(f"{c.company}: its stores say {lines}, and its table does not: look at "
