@@ -10,6 +10,7 @@ from scrapeopt.analysis.problems import problems_html
 from scrapeopt.analysis.status import fitted, store_story
 from scrapeopt.commands.collect import ENOUGH_FAILED
 from scrapeopt.commands.notify import app
+from scrapeopt.commands.schedule import app as schedule_app
 from scrapeopt.commands.setup import unsaid_notes
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.names import did_you_mean
@@ -85,6 +86,16 @@ def test_who_types_without_accents_is_understood():
 def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
     with pytest.raises(InputError, match=re.escape(words)): BacktestSettings(changeover=typed)
     with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
+
+
+# ---- a machine of one's own ------------------------------------------------------------------------------------------
+
+def test_units_for_the_folder_of_a_user_name_no_user(scraped):
+    told = CliRunner().invoke(schedule_app, ["schedule", "systemd", "-w", str(scraped.path), "--command",
+                                             "true {store_id} {output}"], catch_exceptions=False)
+    lines = told.stdout.splitlines()
+    assert sum(line == "[Service]" for line in lines) == sum("it needs: User=" in line for line in lines) == 3
+    assert not any(line.startswith("User=") for line in lines)  # 216/GROUP: but for root no user may say so
 
 
 # ---- somebody who is not looking ------------------------------------------------------------------------------------
