@@ -12,6 +12,7 @@ from scrapeopt.commands.collect import ENOUGH_FAILED
 from scrapeopt.commands.notify import app
 from scrapeopt.commands.schedule import app as schedule_app
 from scrapeopt.commands.setup import unsaid_notes
+from scrapeopt.commands.simulate import _makes_world
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.names import did_you_mean
 from scrapeopt.core.store_changes import StoreChanges
@@ -86,6 +87,17 @@ def test_who_types_without_accents_is_understood():
 def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
     with pytest.raises(InputError, match=re.escape(words)): BacktestSettings(changeover=typed)
     with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
+
+
+# ---- the past of one's own chain -------------------------------------------------------------------------------------
+
+def test_a_workspace_knows_where_the_stores_of_its_panel_are(scraped, tmp_path):
+    panel = tmp_path / "panel.csv"
+    days = [f"2026-11-{day}" for day in (20, 21)]
+    panel.write_text("store,product,date,price\n" + "".join(
+        f"{store},milk,{day},2\n" for store in small_chain.ZONES[W] for day in days))
+    table = _makes_world("uniform", panel, scraped.path, 6, 20)(0).stores
+    assert table["lat"].notna().all() and set(table["company"]) == {W} and len(table) == 7
 
 
 # ---- a machine of one's own ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,8 @@ from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, 
 from .options import say_when_stopped, twin_app, workspace_folder
 from ..core.files import whole_file
 
+
+if TYPE_CHECKING: import pandas as pd
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
 @twin_app.command("create")
@@ -100,7 +102,8 @@ PanelOption = Annotated[Path | None, typer.Option(
     "--panel", metavar="FILE", show_default="a twin",
     help="Recorded prices instead: store, product, date, price, as scrapeopt panel writes them.")]
 PlacesOption = Annotated[Path | None, typer.Option(
-    "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon.", show_default="unknown")]
+    "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon; or the folder of a workspace.",
+    show_default="unknown")]
 StoresOption = Annotated[int, typer.Option(min=2, max=100_000, help="Stores of the twin.")]
 ProductsOption = Annotated[int, typer.Option(min=1, max=1_000_000, help="Products of the twin.")]
 DaysOption = Annotated[int | None, typer.Option(
@@ -146,6 +149,15 @@ def _number(text: str, what: str) -> float:
 RECORDED = 0.8  # of the stores and dates of a panel, below which its backtests mislead; chosen by hand
 
 
+def _places(given: Path | None) -> "Path | pd.DataFrame | None":
+    "Where a panel's stores are: a file as it is, or of a workspace all its stores, those that closed, too."
+    from scrapeopt.storage.home import open_home
+    from scrapeopt.storage.repository import every_store
+    from scrapeopt.storage.settings import FILE
+    if given is None or not (given / FILE).is_file(): return given
+    with open_home(given).read() as session: return every_store(session)[["company", "store_id", "lat", "lon"]]
+
+
 def _makes_world(twin: str, panel: Path | None, places: Path | None, n_stores: int, n_products: int) -> Any:
     "What makes the world that was asked for."
     from scrapeopt.core.errors import InputError
@@ -153,7 +165,7 @@ def _makes_world(twin: str, panel: Path | None, places: Path | None, n_stores: i
     from scrapeopt.simulation.panel import Panel, recorded_share
     if panel is None and places is not None: raise InputError("--stores goes with --panel")
     if panel is None: return TwinWorld(twin, n_stores, n_products)
-    recorded = Panel(panel, places)
+    recorded = Panel(panel, _places(places))
     if (share := recorded_share(recorded)) < RECORDED: typer.echo(
         f"scrapeopt: {panel}: of a store and a date {share:.0%} are recorded, and between two records the old prices "
         "count as true. So every level is too low, and scraping stores in turn looks better than it is. What a "
