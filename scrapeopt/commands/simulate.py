@@ -22,7 +22,6 @@ from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, 
 from .options import say_when_stopped, twin_app, workspace_folder
 from ..core.files import whole_file
 
-
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
