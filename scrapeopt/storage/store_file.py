@@ -52,7 +52,8 @@ def filled_in(
 
 # %% ../../nbs/storage/store_file.ipynb #5dd4693c
 PAGES = {"cp1250": "Central European text (cp1250)", "cp1251": "Cyrillic text (cp1251)",
-         "cp1252": "Western European text (cp1252)"}
+         "cp1252": "Western European text (cp1252)", "cp1253": "Greek text (cp1253)",
+         "cp1254": "Turkish text (cp1254)"}
 
 # %% ../../nbs/storage/store_file.ipynb #15011d78
 def chosen_columns(

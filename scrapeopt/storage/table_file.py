@@ -69,12 +69,21 @@ def check_named_once(
 SIGN_FOR_LETTER = re.compile(rb"(?<=[A-Za-z\xc0-\xff])[\xb3\xb9\xba\xbe\xbf](?=[A-Za-z\xc0-\xff])|"
                              rb"(?<![0-9A-Za-z\x80-\xff])[\xa3\xaf](?=[a-z\xb9\xf3])")
 ACCENTS_ALONE = re.compile(rb"[\xc0-\xff]{4}")  # no language of Western or Central Europe has such a word
+GREEK_VOWEL = re.compile(rb"[\xe1-\xfe][\xdc-\xdf]")  # inside a word; in Cyrillic a capital behind a small letter
+CYRILLIC_A = re.compile(rb"[\xc0\xe0]")  # in Greek a letter with two marks, which hardly any word has
+TURKISH = re.compile(rb"[\xf0\xfe\xd0\xde]")  # ğ ş Ğ Ş; in Western text ð þ Ð Þ
+ICELANDIC = re.compile(rb"[\xe1\xe6\xed\xf3]")  # á æ í ó
+LONG = 60  # letters; a Cyrillic text of so many has an A
 
 
 def code_page(content: bytes) -> str:
     "The code page of Windows that a text is in, by what it would look like in Western Europe's."
-    if len(ACCENTS_ALONE.findall(content)) > len(SIGN_FOR_LETTER.findall(content)): return "cp1251"
-    return "cp1250" if SIGN_FOR_LETTER.search(content) else "cp1252"
+    def count(pattern: re.Pattern[bytes]) -> int: return len(pattern.findall(content))
+    if count(ACCENTS_ALONE) > count(SIGN_FOR_LETTER):
+        capitals_alone = not CYRILLIC_A.search(content) and sum(byte >= 0xC0 for byte in content) >= LONG
+        return "cp1253" if count(GREEK_VOWEL) > count(CYRILLIC_A) or capitals_alone else "cp1251"
+    if SIGN_FOR_LETTER.search(content): return "cp1250"
+    return "cp1254" if TURKISH.search(content) and not ICELANDIC.search(content) else "cp1252"
 
 # %% ../../nbs/storage/table_file.ipynb #cb56ab8c
 def as_utf8(content: bytes) -> tuple[bytes, str]:  # with the code page that was guessed, "" where nothing was
