@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from scrapeopt.analysis.problems import problems_html
 from scrapeopt.analysis.status import fitted, store_story
-from scrapeopt.commands.collect import ENOUGH_FAILED
+from scrapeopt.commands.collect import ENOUGH_FAILED, _fell_silent
 from scrapeopt.commands.notify import app
 from scrapeopt.commands.schedule import app as schedule_app
 from scrapeopt.commands.setup import unsaid_notes
@@ -16,6 +16,8 @@ from scrapeopt.commands.simulate import _makes_world
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.names import did_you_mean
 from scrapeopt.core.store_changes import StoreChanges
+from scrapeopt.discovery import ScrapeTask
+from scrapeopt.scrape import ScrapeFailure, ScrapeReport
 from scrapeopt.simulation.agents import BacktestSettings, find_agent
 from scrapeopt.storage.settings import Settings
 from scrapeopt.workspace import Workspace
@@ -135,3 +137,13 @@ def test_a_scraper_that_fails_everywhere_leaves_some_of_the_budget(scraped, tmp_
     assert told.exit_code in (1, 2) and ("budget is kept for the next run" in told.stderr) is not one
     assert tried == 7 if one else ENOUGH_FAILED <= tried < 7  # of seven stores
     assert one or again.next_round(pd.Timestamp("2026-11-26T03:00Z"), W)  # there is something left of the day
+
+
+def test_stores_that_have_long_been_silent_do_not_end_a_day(scraped):
+    "Their pauses end together, and they are asked first, as nobody has older data."
+    stores = ["0001", "0002", "0003", "0005"]
+    failed = tuple(ScrapeFailure(ScrapeTask(W, store, "optimization", "outlier", ""), "exit code 3", 1, "")
+                   for store in stores)
+    for rounds, silent in enumerate((stores, stores[:3], stores[:3])):
+        scraped.record_failures(dict.fromkeys([(W, store) for store in silent], False))
+        assert _fell_silent(scraped, ScrapeReport((), failed, 0.0)) == (4 if rounds == 0 else 1)

@@ -327,7 +327,14 @@ def _once(
 
 
 # %% ../../nbs/commands/collect.ipynb #6009556f
-ENOUGH_FAILED = 3  # stores: where so many were asked and none answered, it is the scraper or the shop; chosen by hand
+ENOUGH_FAILED = 3  # stores: where so many fell silent and none answered, it is the scraper or the shop; chosen by hand
+
+
+def _fell_silent(ws: "Workspace", report: "ScrapeReport") -> int:  # stores
+    "How many of the stores that failed had answered the time before, or were never asked."
+    known = {company: ws.stores(company).set_index("store_id")["failures"] for company in
+             {f.task.company for f in report.failed}}
+    return sum(known[f.task.company][f.task.store_id] <= 1 for f in report.failed)
 
 
 def _rounds(
@@ -349,7 +356,7 @@ def _rounds(
         report += run(tasks)
         if report.untold: break
         updated += _update(ws, company, at, progress)
-        if not (report.done or report.resumed) and len(report.failed) >= ENOUGH_FAILED:
+        if not (report.done or report.resumed) and _fell_silent(ws, report) >= ENOUGH_FAILED:
             typer.echo(f"scrapeopt: none of {len(report.failed)} stores could be scraped: what is left of today's "
                        "budget is kept for the next run", err=True)
             break
