@@ -214,7 +214,7 @@ def test_a_handful_where_there_were_many_is_no_scrape_and_a_drop_is_said(known, 
 @pytest.mark.parametrize(("body", "reason"), [
     ("raise RuntimeError('the page looks different today')", "exit code 1"),
     ("out.write_text('<html>busy</html>\\n' * 9)",
-     "wrote no product: line 1: JSON is malformed: invalid character (byte 0)"),
+     "wrote no product: line 1: JSON is malformed: invalid character (byte 0), in <html>busy</html>"),
     ("pass", "wrote nothing"),
     ("out.write_text('\\n\\n')", "wrote nothing"),
     ("out.write_text(json.dumps({'product_id': '1', 'price': 1, 'store_id': 'C003'}))",
