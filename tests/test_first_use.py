@@ -400,7 +400,7 @@ def test_headers_that_nobody_could_guess_are_named(tmp_path):
     file = tmp_path / "list.csv"
     file.write_text("Nr.;Was;B;L\n007;Lua 7;38,7;-9,1\n008;Lua 8;38,8;-9,2\n")
     with pytest.raises(InputError) as e: read_stores(file, company="Lua")
-    assert "or say what they mean, like --column store_id=Nr. --column lat=Was" in str(e.value)
+    assert "or say what they mean, like --column store_id=Nr. --column lat=B --column lon=L" in str(e.value)
     columns = chosen_columns(["store_id=Nr.", "lat=b", "lon = L", "name=Was"])
     stores = read_stores(file, company="Lua", columns=columns)
     assert stores[["store_id", "name", "lat", "lon"]].values.tolist() == [["007", "Lua 7", 38.7, -9.1],

@@ -102,6 +102,17 @@ def test_a_workspace_knows_where_the_stores_of_its_panel_are(scraped, tmp_path):
     assert table["lat"].notna().all() and set(table["company"]) == {W} and len(table) == 7
 
 
+def test_what_was_tuned_with_other_places_is_not_taken_for_it(scraped, tmp_path):
+    "The name tells the runs in a cache apart."
+    panel, places = tmp_path / "panel.csv", tmp_path / "places.csv"
+    panel.write_text("store,product,date,price\n" + "".join(f"{s},p,2026-11-{d:02},1.00\n" for s in "ab"
+                                                            for d in range(1, 9)))
+    places.write_text("store_id,lat,lon\na,-31.9,115.8\nb,-31.8,115.8\n")
+    names = {_makes_world("uniform", panel, given, 6, 20).name for given in (None, places)}
+    places.write_text("store_id,lat,lon\na,-31.9,115.8\nb,-37.8,144.9\n")
+    assert len(names | {_makes_world("uniform", panel, places, 6, 20).name}) == 3
+
+
 # ---- a machine of one's own ------------------------------------------------------------------------------------------
 
 def test_units_for_the_folder_of_a_user_name_no_user(scraped):

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/commands/simulate.ipynb #2f67983d
+import hashlib
 import json
 import shlex
 import sys
@@ -169,7 +170,8 @@ def _makes_world(twin: str, panel: Path | None, places: Path | None, n_stores: i
         f"scrapeopt: {panel}: of a store and a date {share:.0%} are recorded, and between two records the old prices "
         "count as true. So every level is too low, and scraping stores in turn looks better than it is. What a "
         "workspace can expect of its own budget says scrapeopt status (expected right).", err=True)
-    return Recorded(recorded, f"{panel.resolve()}, {panel.stat().st_mtime_ns}")
+    there = hashlib.sha256(recorded.stores.to_csv().encode()).hexdigest()[:16]  # where the stores are, and which
+    return Recorded(recorded, f"{panel.resolve()}, {panel.stat().st_mtime_ns}, {there}")
 
 
 def _length(world: Any, days: int | None, warmup: int | None) -> dict[str, int]:

@@ -73,12 +73,22 @@ def chosen_columns(
     return found
 
 # %% ../../nbs/storage/store_file.ipynb #72ccade9
+def may_be_degrees(column: pd.Series) -> bool:
+    "Whether a column may hold latitudes or longitudes, by the looks of it."
+    numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    return bool(numbers.notna().any() and (numbers.dropna() % 1 != 0).any() and numbers.abs().max() <= 180)
+
+
 def columns_hint(table: pd.DataFrame) -> str:  # as `read_table` gives it
-    "How to say what the headers mean, with the first ones that nobody understood."
+    "How to say what the headers mean, with the first ones that nobody understood and that may hold it."
     missing = [c for c in STORE_COLUMNS if c not in table and c != "company"]
     headers = [c for c in table.attrs.get("headers", []) if c in table and c not in STORE_NAMES]
-    told = [f"--column {shlex.quote(f'{ours}={header}')}" for ours, header in zip(missing, headers, strict=False)]
-    return f", or say what they mean, like {' '.join(told[:2])}" if told else ""
+    looks, told = {header: may_be_degrees(table[header]) for header in headers}, list[str]()
+    for ours in missing:
+        if (header := next((h for h in looks if looks[h] == (ours in ("lat", "lon"))), None)) is None: continue
+        told.append(f"--column {shlex.quote(f'{ours}={header}')}")
+        del looks[header]
+    return f", or say what they mean, like {' '.join(told[:3])}" if told else ""
 
 # %% ../../nbs/storage/store_file.ipynb #385f6190
 def read_store_rows(
