@@ -99,6 +99,19 @@ def test_reports_of_beginnings_are_fine(tmp_path, chromium):
     browser.assert_page_is_fine(tmp_path / "broken.html", chromium, ways=browser.WAYS[2:])
 
 
+CUT_OFF = """[...document.querySelectorAll(".box, td")].filter(e => e.scrollWidth > e.clientWidth + 1).length"""
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_a_telephone_shows_whole_figures(report, maps, chromium, width):
+    "Each row of a table is a card there, each cell beside its heading."
+    for file in (report, *maps):
+        with browser.opened(chromium, file, width=width) as page:
+            assert page.locator(".cards td").count() and page.evaluate(CUT_OFF) == 0
+            label = page.locator(".cards td").first
+            assert label.evaluate("e => getComputedStyle(e, '::before').content").strip('"')
+
+
 SHOWN = """name => Bokeh.documents[0].roots()[0].renderers.filter(r => r.visible && r.tags.includes(name)).length"""
 
 
