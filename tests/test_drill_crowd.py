@@ -42,7 +42,8 @@ OPERATIONS = {  # how often, and the command line; {at}: a moment of its own
     "doctor": (1, "doctor"),
 }
 # Why a command may end with exit code 2.
-ASIDE = ("is being changed by another scrapeopt", "is in use by another program", "put into quarantine")
+ASIDE = ("is being changed by another scrapeopt", "is in use by another program", "put into quarantine",
+         " WARNING lock waited for: ")  # which says nothing of the outcome
 
 
 @dataclass
