@@ -7,6 +7,7 @@ __all__ = ['FEW', 'StoreClusterer', 'cluster_stores', 'cluster_summary', 'plot_c
 
 # %% ../nbs/00_clustering.ipynb #31dec4f6
 from collections.abc import Sequence
+from itertools import count
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -147,6 +148,22 @@ def _carried_on(
     heirs = most.sort_values(["stores", "old"], ascending=[False, True]).drop_duplicates("new")
     return {int(new): int(old) for new, old in zip(heirs.new, heirs.old, strict=True)}
 
+# %% ../nbs/00_clustering.ipynb #f0e05c72
+AWAY_KM = 100.0  # stores further from where they were are in another place; chosen by hand
+
+
+def _elsewhere(
+    stores: pd.DataFrame,  # one company: store_id, lat, lon
+    labels: np.ndarray,  # (n,) int, their clusters
+    previous: pd.DataFrame,  # the company's rows of the earlier result: store_id, lat and lon (NaN: not known)
+) -> set[int]:  # labels
+    "The clusters most of whose stores are far from where they were."
+    was = previous.set_index("store_id")[["lat", "lon"]].reindex(stores.store_id)
+    km = pd.Series(haversine_km(stores.lat.to_numpy(), stores.lon.to_numpy(), was.lat.to_numpy(), was.lon.to_numpy()))
+    middle = km.groupby(labels).median()
+    return {int(label) for label in middle.index[middle > AWAY_KM]}
+
+
 # %% ../nbs/00_clustering.ipynb #a34d2c5b
 def _label_company(
     stores: pd.DataFrame,  # one company: store_id, lat, lon
@@ -167,32 +184,36 @@ def _label_company(
 def _identities(
     stores: pd.DataFrame,  # one company: store_id, lat, lon
     labels: np.ndarray,  # (n,) int, by size
-    previous: pd.DataFrame,  # the company's rows of the earlier result: store_id, cluster, cluster_name
+    previous: pd.DataFrame,  # the company's rows of the earlier result, as `_check_previous` gives them
 ) -> dict[int, tuple[int, str]]:  # label -> cluster id, cluster name
     "Ids and names of the clusters: those of the earlier result where one is carried on, else new ones."
     before = stores.store_id.map(previous.set_index("store_id").cluster).fillna(-1).to_numpy(dtype=np.int64)
     old_names = dict(zip(previous.cluster, previous.cluster_name, strict=True))
-    known = {label: (old, old_names[old]) for label, old in _carried_on(labels, before).items()}
-    next_id = int(previous.cluster.max()) + 1 if len(previous) else 0
+    old_ids, away = _carried_on(labels, before), _elsewhere(stores, labels, previous)
+    known = {label: (old, old_names[old]) for label, old in old_ids.items() if label not in away}
+    fresh = count(int(previous.cluster.max()) + 1 if len(previous) else 0)
     rows = np.flatnonzero((labels >= 0) & ~np.isin(labels, [*known]))
     if not len(rows): return known
     new, inside = np.unique(labels[rows], return_inverse=True)
     places = main_places(stores.lat.iloc[rows], stores.lon.iloc[rows], inside)
     names = _numbered(places, {name for _, name in known.values()})  # largest first: it gets the plain name
-    return known | {int(label): (next_id + k, names[k]) for k, label in enumerate(new)}
+    ids = [old_ids[label] if label in old_ids else next(fresh) for label in new.tolist()]
+    return known | dict(zip(new.tolist(), zip(ids, names, strict=True), strict=True))
 
 # %% ../nbs/00_clustering.ipynb #3c2d099c
 def _check_previous(
     previous: pd.DataFrame | None,
-) -> pd.DataFrame:  # company, store_id, cluster, cluster_name; no rows for None
+) -> pd.DataFrame:  # company, store_id, cluster, cluster_name, lat, lon (NaN: not said); no rows for None
     "An earlier result with its ids as text, or an `InputError`."
-    columns = ["company", "store_id", "cluster", "cluster_name"]
-    if previous is None: return pd.DataFrame(columns=columns).astype({"cluster": np.int64})
+    columns, axes = ["company", "store_id", "cluster", "cluster_name"], ["lat", "lon"]
+    if previous is None:
+        return pd.DataFrame(columns=[*columns, *axes]).astype({"cluster": np.int64, "lat": float, "lon": float})
     if missing := [c for c in columns if c not in previous.columns]:
         raise InputError(f"previous: no column {', '.join(missing)}; give an earlier result of cluster_stores")
     out = previous[columns].assign(company=as_text(previous.company), store_id=as_text(previous.store_id),
                                    cluster=previous.cluster.fillna(-1).astype(np.int64),
-                                   cluster_name=as_text(previous.cluster_name))
+                                   cluster_name=as_text(previous.cluster_name),
+                                   **{axis: previous.get(axis, np.nan) for axis in axes})
     return out.drop_duplicates(["company", "store_id"])
 
 # %% ../nbs/00_clustering.ipynb #e1f3bf1e
@@ -202,7 +223,7 @@ def cluster_stores(
     method: str = "dbscan",  # "dbscan" or "hdbscan"
     eps_km: float = EPS_KM,  # reach of a store, km
     min_samples: int = MIN_SAMPLES,  # stores within reach that make a core store
-    previous: pd.DataFrame | None = None,  # an earlier result, whose ids and names live on
+    previous: pd.DataFrame | None = None,  # an earlier result, whose ids and, where they are still true, names live on
 ) -> pd.DataFrame:  # stores, and `cluster` (int, -1 = regional outlier) and `cluster_name` (text, "" for -1)
     """Cluster the stores of each company by itself, and name the clusters after their main place.
 

@@ -68,12 +68,13 @@ def place_stores(
     session: Session,
     row: Company,
     how: Mapping[str, Any],  # method, eps_km, min_samples
+    before: pd.DataFrame | None = None,  # its stores as they were until now; None: where they are
 ) -> None:
     "Cluster the stores of a company, and keep the result and how it was reached."
     from scrapeopt.clustering import cluster_stores
     stores = store_table(session, row)
-    placed = stores[stores["lat"].notna()]
-    if len(placed): placed = cluster_stores(placed, **how, previous=placed if row.clustering else None)
+    placed, known = stores[stores["lat"].notna()], stores if before is None else before
+    if len(placed): placed = cluster_stores(placed, **how, previous=known if row.clustering else None)
     save_clusters(session, row, placed)
     row.clustering = dict(how)
     session.flush()
@@ -96,11 +97,13 @@ def write_changes(
     apply_company_settings(session, row, workspace.settings.company(change.company))
     session.add(row)
     session.flush()
+    before = store_table(session, row)
     upsert_stores(session, row, listed)
     session.flush()
     close_and_open(session, row, gone, dict.fromkeys(change.reopened, WHY_BACK), at)
     session.flush()
-    if row.clustering and (change.new or change.moved or change.reopened): place_stores(session, row, row.clustering)
+    if row.clustering and (change.new or change.moved or change.reopened): place_stores(session, row, row.clustering,
+                                                                                       before)
     return dataclasses.replace(change, retired=tuple(sorted(gone)))
 
 # %% ../nbs/06_workspace.ipynb #730a7ce3

@@ -1,6 +1,7 @@
 """What a newcomer with a chain of their own met on the first three weeks, and what they are told now."""
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import small_chain
@@ -89,6 +90,23 @@ def test_who_types_without_accents_is_understood():
 def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
     with pytest.raises(InputError, match=re.escape(words)): BacktestSettings(changeover=typed)
     with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
+
+
+def test_clusters_are_named_after_where_the_stores_are_now(tmp_path):
+    "The first list had lat and lon mixed up, and clusters in Arabia; a town nearby is no reason for another name."
+    ws, rng = Workspace.create(tmp_path / "ws"), np.random.default_rng(2)
+    near = {"Athens": (37.98, 23.73), "Thessaloniki": (40.64, 22.94)}
+    at = np.concatenate([place + rng.normal(0, 0.02, (6, 2)) for place in near.values()])
+    greek = pd.DataFrame({"company": "Elia", "store_id": [f"{k:02}" for k in range(12)], "name": "",
+                          "lat": at[:, 0], "lon": at[:, 1]})
+    ws.import_stores(greek.rename(columns={"lat": "lon", "lon": "lat"}))
+    before = ws.cluster()
+    ws.import_stores(greek)
+    after = ws.stores("Elia")
+    assert not set(before["cluster_name"]) & set(after["cluster_name"])
+    assert after["cluster"].tolist() == before["cluster"].tolist()  # what was discovered of them stays so
+    ws.import_stores(greek.assign(lat=greek["lat"] + 0.3))  # 33 km
+    assert ws.stores("Elia")["cluster_name"].tolist() == after["cluster_name"].tolist()
 
 
 # ---- the past of one's own chain -------------------------------------------------------------------------------------
