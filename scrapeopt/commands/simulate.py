@@ -198,9 +198,9 @@ Place = tuple[str | None, str | None]  # the backend and the address of its sche
 def work_at(place: Place) -> AbstractContextManager[None]:
     "Where the work of a command without a workspace goes: as typed, or else as the environment says."
     from scrapeopt.core.backends import work_on
-    from scrapeopt.storage.settings import backend_settings
+    from scrapeopt.storage.settings import machine_settings
     backend, address = place
-    own = backend_settings()
+    own = machine_settings()
     return work_on(backend or own.backend, address or own.backend_address)
 
 
