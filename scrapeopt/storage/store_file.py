@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.names import did_you_mean
-from ..core.stores import STORE_COLUMNS, check_stores, text_of
+from ..core.stores import STORE_COLUMNS, as_degrees, check_stores, text_of
 from .table_file import Names, missing_columns, read_table
 
 # %% ../../nbs/storage/store_file.ipynb #ffe2e189
@@ -75,7 +75,7 @@ def chosen_columns(
 # %% ../../nbs/storage/store_file.ipynb #72ccade9
 def may_be_degrees(column: pd.Series) -> bool:
     "Whether a column may hold latitudes or longitudes, by the looks of it."
-    numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    numbers = as_degrees(column.astype(str).str.replace(",", "."))
     return bool(numbers.notna().any() and (numbers.dropna() % 1 != 0).any() and numbers.abs().max() <= 180)
 
 

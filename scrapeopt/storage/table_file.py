@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import re
-import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.names import unaccented
 from ..core.spreadsheets import without_apostrophes
 
 # %% ../../nbs/storage/table_file.ipynb #49fc7d71
@@ -34,7 +34,7 @@ UNDIVIDED = str.maketrans("łđø", "ldo")  # letters with a stroke, which Unico
 
 def letters_of(header: object) -> str:
     "A header's letters and digits, small and without accents."
-    plain = unicodedata.normalize("NFKD", str(header)).casefold().translate(UNDIVIDED)
+    plain = unaccented(str(header)).casefold().translate(UNDIVIDED)
     return "".join(c for c in plain if c.isalnum())
 
 # %% ../../nbs/storage/table_file.ipynb #728079f2
