@@ -340,10 +340,11 @@ def test_groups_of_another_day_and_whom_a_threshold_moves(page):
     page.get_by_text(f"In force in {sorted(small_chain.ZONES)[1]}").wait_for()
 
 
-OFF_AND_BACK = """async () => {  // another frame comes, and before it is drawn the picture is off the page for a while
-    const box = document.querySelector('.scrapeopt-live'), home = box.parentElement, after = box.nextSibling
+OFF_AND_BACK = """async figure => {  // another frame comes, and before it is drawn it is off the page for a while
+    const box = figure.closest('.scrapeopt-live'), home = box.parentElement, after = box.nextSibling
     const old = box.querySelector('.live-canvas > *'), told = box.querySelector('.live-frame script')
-    told.textContent = JSON.stringify({...JSON.parse(told.textContent), scene: -1})
+    const frame = JSON.parse(told.textContent)
+    told.textContent = JSON.stringify({...frame, scene: frame.scene + 0.5})
     await Promise.resolve()
     await Promise.resolve()
     const drawing = !old.isConnected
@@ -359,7 +360,7 @@ def test_a_picture_taken_off_the_page_is_drawn_when_it_is_back(page, ms):
     here = panel(page, "Clusters")
     drawn = here.locator(".live-canvas .bk-Figure:visible").first
     drawn.wait_for()
-    assert page.evaluate(OFF_AND_BACK.replace("MS", str(ms)))
+    assert drawn.evaluate(OFF_AND_BACK.replace("MS", str(ms)))
     drawn.wait_for()
 
 
