@@ -1,5 +1,6 @@
 """The written rules over a workspace: zones whose stores lack products, a silent Ambassador, reasons, fingerprints."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,11 @@ from effort import drilled, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapeopt.backtest import backtest
 from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.grouping import checks
 from scrapeopt.grouping.checks import DocumentContext, find_home, run_checks
-from scrapeopt.grouping.events import GroupState, StoreGroup
+from scrapeopt.grouping.events import GroupState, StoreGroup, StoreJoined
 from scrapeopt.overlap import MatchRule, PriceMatrix
-from scrapeopt.twin import archetype_twin
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -126,19 +125,28 @@ def test_R7_fingerprints_are_asked_when_there_is_much_to_place(monkeypatch):
     assert [e.words() for e in asked[0].events] == [e.words() for e in plain[0].events]
 
 
-def test_where_a_store_may_go_is_carried_on_as_it_would_be_found(monkeypatch):
-    "Through discovery, formation, categories and checks: the places after each event are those of the state then."
-    carried, kinds = checks.places_after, set[str]()
+def place_one_by_one(ctx, stores):
+    "What `place_outliers` does, the plain way: each store is asked when it is its turn."
+    for store in stores:
+        if ctx.state.group_of(store) is not None: continue
+        home, overlap = find_home(ctx, store)
+        if home is None: checks.found_company(ctx, store)
+        else: ctx.emit(StoreJoined, home.name, store=store, against=home.ambassador, overlap=overlap)
+    checks.keep_outliers(ctx, [s for s in stores if ctx.state.group_of(s) is None], {})
 
-    def checked(before, event, ctx):
-        got = carried(before, event, ctx)
-        if got is None: return None
-        want = checks.places_of(ctx)
-        kinds.add(type(event).__name__)
-        for name in ("state", "allowed", "grouped", "groups"): assert getattr(got, name) == getattr(want, name)
-        assert got.leads.tolist() == want.leads.tolist() and got.outliers.tolist() == want.outliers.tolist()
-        return got
-    monkeypatch.setattr(checks, "places_after", checked)
-    backtest(archetype_twin("state_zones", n_stores=30, n_products=120, moving=0.5), "document", budget=6, days=9,
-             baseline="none")
-    assert kinds == {"GroupFounded", "StoreJoined"}
+
+@pytest.mark.parametrize("at_once", [2, 5, 64])
+def test_R7_placing_many_at_once_is_placing_them_one_by_one(at_once, monkeypatch):
+    "Homes read off one table, and asked again after each founding: who ends where, and on what numbers."
+    monkeypatch.setattr(checks, "PLACED_AT_ONCE", at_once)
+    happened = set[str]()
+    for seed in range(25):
+        together, stores = many_groups(seed, 8)
+        together.state = replace(together.state, groups=dict([*together.state.groups.items()][:4]))
+        together.outliers_allowed = frozenset(stores)
+        apart = replace(together, events=[])
+        checks.place_outliers(together, stores)
+        place_one_by_one(apart, stores)
+        assert together.state == apart.state and together.events == apart.events
+        happened |= {type(e).__name__ for e in together.events}
+    assert happened == {"StoreJoined", "GroupFounded", "OutlierKept"}

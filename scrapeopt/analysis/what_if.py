@@ -7,7 +7,7 @@ __all__ = ['Change', 'changed_rules', 'regrouped', 'homes', 'Diverged', 'WhatIf'
 
 # %% ../../nbs/analysis/what_if.ipynb #8509593c
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -150,16 +150,22 @@ TORN = ("Nobody could say who strayed: a re-analysis would leave such a group al
         "would diverge and ask for a tie-breaker. That is no sign that the threshold is harmless.")
 
 # %% ../../nbs/analysis/what_if.ipynb #34acb525
-def judged_members(view: CompanyView, group: str, rules: Rules) -> list[str]:
-    "The members whose snapshots a re-analysis compares."
-    return [s for s in find_policy(view.settings.policy).judged(view.beliefs, group, rules) if s in view.prices]
+def judged_members(view: CompanyView, rules: Rules) -> dict[str, list[str]]:
+    "By group in force, the members whose snapshots a re-analysis compares."
+    judged = find_policy(view.settings.policy).judged
+    return {g.name: [s for s in judged(view.beliefs, g.name, rules) if s in view.prices] for g in view.state.active()}
 
 
-def diverged_groups(view: CompanyView, then: GroupState, rules: Rules) -> tuple[Diverged, ...]:
+def diverged_groups(
+    view: CompanyView,
+    then: GroupState,
+    rules: Rules,
+    judged_of: Mapping[str, list[str]],  # of `judged_members`
+) -> tuple[Diverged, ...]:
     "The groups that a re-analysis leaves alone because no two of their judged members match."
     rule, found, after = rules.match_in(view.state), list[Diverged](), homes(then)
     for group in view.state.active():
-        judged = judged_members(view, group.name, rules)
+        judged = judged_of[group.name]
         if len(judged) < 2 or any(after.get(s) != group.name for s in group.members): continue
         pairs, upper = view.prices.overlaps.select(view.prices.rows(judged)), np.triu_indices(len(judged), 1)
         if rule.matches(pairs)[upper].any(): continue
@@ -232,12 +238,6 @@ def side_words(answer: WhatIf) -> list[str]:
                       "enough in time to the newest of their group: they stay.")
     return told
 
-# %% ../../nbs/analysis/what_if.ipynb #f439daab
-def unjudged_members(view: CompanyView, rules: Rules) -> tuple[str, ...]:
-    "The members whose snapshots a re-analysis cannot compare with those of their group."
-    judged = {s for g in view.state.active() for s in judged_members(view, g.name, rules)}
-    return tuple(sorted(view.state.grouped() - judged))
-
 # %% ../../nbs/analysis/what_if.ipynb #55195dcb
 def what_if(
     view: CompanyView,
@@ -252,5 +252,7 @@ def what_if(
     same = found["then"].map(lambda name: name or "") == found["store"].map(lambda s: kept.get(s, ""))
     moves, anyway = (found[part].reset_index(drop=True) for part in (~same, same))
     founded = frozenset(homes(then[0]).values()) - frozenset(homes(view.state).values())
-    return WhatIf(view.company, change, moves, anyway, then[0], founded, unjudged_members(view, rules),
-                  diverged_groups(view, then[0], rules))
+    judged = judged_members(view, rules)
+    unjudged = tuple(sorted(view.state.grouped().difference(*judged.values())))
+    return WhatIf(view.company, change, moves, anyway, then[0], founded, unjudged,
+                  diverged_groups(view, then[0], rules, judged))

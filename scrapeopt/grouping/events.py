@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'name_order', 'by_name', 'GroupState', 'Event',
-           'ThresholdLearned', 'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded',
-           'CandidatesStamped', 'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers',
-           'StoreOutcast', 'StoreLeft', 'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored',
-           'GroupDissolved', 'StoreRetired', 'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen',
-           'SpotChecked', 'CurrencyChanged', 'event_record', 'event_from_record']
+__all__ = ['HEALTHY', 'DIVERGENCE_DETECTED', 'EVENTS', 'StoreGroup', 'by_name', 'GroupState', 'Event', 'ThresholdLearned',
+           'RangeThresholdLearned', 'ClusterFormed', 'GroupFounded', 'MonolithSeeded', 'CandidatesStamped',
+           'CandidatesCleared', 'CandidateConfirmed', 'AmbassadorChanged', 'Numbers', 'StoreOutcast', 'StoreLeft',
+           'StoreJoined', 'OutlierKept', 'DivergenceDetected', 'HealthRestored', 'GroupDissolved', 'StoreRetired',
+           'StoreReopened', 'GroupsMerged', 'Reanalysed', 'ChangesSeen', 'SpotChecked', 'CurrencyChanged',
+           'event_record', 'event_from_record']
 
 # %% ../../nbs/grouping/events.ipynb #76070726
 HEALTHY, DIVERGENCE_DETECTED = "HEALTHY", "DIVERGENCE_DETECTED"
@@ -45,14 +45,9 @@ class StoreGroup:
     checked_at: pd.Timestamp | None = None  # UTC, when its Candidates were last looked at
 
 # %% ../../nbs/grouping/events.ipynb #77d492f8
-def name_order(group: StoreGroup) -> tuple[str, str]:
-    "What groups are put in order by: full groups first, `[X-Perth]` before `[X-Perth-2]`."
-    return group.category or "", group.name[:-1]
-
-
 def by_name(groups: Iterable[StoreGroup]) -> list[StoreGroup]:
-    "Groups in the order of their names."
-    return sorted(groups, key=name_order)
+    "Groups in the order of their names: full groups first, `[X-Perth]` before `[X-Perth-2]`."
+    return sorted(groups, key=lambda g: (g.category or "", g.name[:-1]))
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ def cast_out_all(
     if not stores: return
     found = match_prices(ctx.rule, ctx.prices(against), np.stack([ctx.prices(s) for s in stores]))
     each = zip(stores, found.true.tolist(), found.shared.tolist(), strict=True)
-    ctx.emit_each(StoreOutcast, name, [
-        {"store": store, "against": against, "overlap": overlap, "shared": shared,
+    ctx.emit_each(StoreOutcast, [
+        {"group": name, "store": store, "against": against, "overlap": overlap, "shared": shared,
          "match_threshold": ctx.rule.match_threshold} for store, overlap, shared in each])
     keep_alive(ctx, name)
 

@@ -140,12 +140,12 @@ class EvidenceContext:
         self.events.append(event)
         for name in (group, facts.get("other")): self.forget(str(name))
 
-    def emit_each(self, kind: type[Event], group: str, facts: Iterable[Mapping[str, Any]]) -> None:
-        "Let events of one kind and group happen, which is quicker than one by one."
-        events = [kind(company=self.state.company, at=self.at, group=group, **told) for told in facts]
+    def emit_each(self, kind: type[Event], facts: Iterable[Mapping[str, Any]]) -> None:
+        "Let events of one kind happen, which is quicker than one by one."
+        events = [kind(company=self.state.company, at=self.at, **told) for told in facts]
         self.state = self.state.replay(events)
         self.events += events
-        self.forget(group)
+        for name in {str(event.group) for event in events}: self.forget(name)
 
     def forget(self, name: str) -> None:  # its prices are worked out anew when they are next asked for
         for now in (True, False): self.cached.pop((name, now), None)
@@ -161,7 +161,10 @@ class EvidenceContext:
 
     def scraped_this_week(self, stores: Iterable[str]) -> list[str]:
         "Those whose snapshot may be compared with today's prices, by id."
-        return [s for s in sorted(stores) if self.is_fresh(self.latest.day(s))]
+        row = self.latest.row
+        known = sorted(s for s in stores if s in row)
+        days = self.latest.days[[row[s] for s in known]].tolist()  # at once, which is quicker than one by one
+        return [s for s, day in zip(known, days, strict=True) if self.is_fresh(day)]
 
     def witnesses(self, name: str, without: str = "") -> list[str]:
         "Members of a group scraped since the changeover that are not under suspicion, by id."

@@ -32,6 +32,9 @@ class GroupPrices:
         return int(self.seen.max(initial=NEVER)) if self.newest_of_all is None else self.newest_of_all
 
 # %% ../../nbs/grouping/vote.ipynb #63e579c8
+ASKED_FIRST = 8  # snapshots: between them they sell nearly all, so the others are asked for the rest only
+
+
 def newest_of_each(
     prices: np.ndarray,  # (k, products) int32, -1 = not sold; newest snapshot first
     days: np.ndarray,  # (k,) local days on which they were taken
@@ -39,10 +42,13 @@ def newest_of_each(
     "The newest price that any snapshot has of each product."
     if not len(prices):
         return GroupPrices(np.full(prices.shape[1], NOT_SOLD, np.int32), np.full(prices.shape[1], NEVER))
-    sold = prices != NOT_SOLD
-    first, known = sold.argmax(0), sold.any(0)
-    newest = np.take_along_axis(prices, first[None], 0)[0]
-    return GroupPrices(np.where(known, newest, np.int32(NOT_SOLD)), np.where(known, days[first], NEVER))
+    first = (prices[:ASKED_FIRST] != NOT_SOLD).argmax(0)
+    newest = prices[first, np.arange(prices.shape[1])]
+    rest = np.flatnonzero(newest == NOT_SOLD) if len(prices) > ASKED_FIRST else np.empty(0, np.int64)
+    if len(rest):
+        first[rest] = ASKED_FIRST + (prices[ASKED_FIRST:, rest] != NOT_SOLD).argmax(0)
+        newest[rest] = prices[first[rest], rest]
+    return GroupPrices(newest, np.where(newest == NOT_SOLD, NEVER, days[first]))
 
 # %% ../../nbs/grouping/vote.ipynb #9505cb2e
 Combine = Callable[[np.ndarray, np.ndarray, PriceWeek, int], GroupPrices]  # snapshots (newest first), days, week, today
