@@ -283,6 +283,20 @@ def test_a_company_in_which_nobody_prices_alike_is_told_so(tmp_path):
     assert code == 0 and "scraping in turn is all there is to gain" in re.sub(r"\s+", " ", out)
 
 
+def test_a_company_without_clusters_is_told_that_and_not_that_nobody_prices_alike(tmp_path):
+    ws = Workspace.create(tmp_path / "ws")
+    ws.import_stores(pd.DataFrame([("Woolworths", store, "", -31.9, 115.8) for store in ("W1", "W2", "W3")],
+                                  columns=["company", "store_id", "name", "lat", "lon"]))
+    for i, store in enumerate(("W1", "W2", "W3")):
+        land(ws, "Woolworths", store, THURSDAY + timedelta(minutes=i), lines(shelf("Woolworths", "0001")))
+    update_db(ws, now=LATER)
+    (alone,) = [p for p in find_problems(ws, "Woolworths", NOW) if p.kind == "no_group"]
+    assert "in no clusters" in alone.what and alone.todo.startswith("scrapeopt cluster-stores")
+    ws.cluster()
+    update_db(ws, now=LATER)
+    assert not [p for p in find_problems(ws, "Woolworths", NOW) if p.kind == "no_group"]
+
+
 def test_a_company_scraped_too_far_apart_is_told_so(tmp_path):
     ws = small_chain.new_workspace(tmp_path / "ws")
     for i, store in enumerate(small_chain.ZONES["Woolworths"]):

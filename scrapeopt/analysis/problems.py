@@ -352,9 +352,13 @@ def inaccurate(view: View) -> Iterator[Problem]:
 
 # %% ../../nbs/analysis/problems.ipynb #6b0bc9ad
 def no_group(view: View) -> Iterator[Problem]:
-    "A company whose discovery is complete and in which nobody prices alike."
+    "A company whose discovery is complete, and which has no group all the same."
     times, zone = view.scraped, ZoneInfo(view.company.timezone)
     if len(times) < 2 or view.groups.active() or not count_stores(view.session, view.company).complete: return
+    if view.company.clustering is None:
+        yield view.problem("no_group", f"No group: its {len(times)} scraped stores are in no clusters, in which groups "
+                           "are looked for", (), "scrapeopt cluster-stores, then scrapeopt update-db.")
+        return
     weeks = [price_week_of(at, view.company.changeover, zone) for at in times]
     hours = view.home.settings.window_hours
     if sum(comparable_runs(times, weeks, hours)) == len(times): yield view.problem(
