@@ -1,4 +1,5 @@
 """An S3 server of our own on loopback, which can go away and come back with all that is in it."""
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -45,6 +46,21 @@ class Bucket:
         "Make a bucket."
         import boto3
         boto3.client("s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"]).create_bucket(Bucket=name)
+
+    @contextmanager
+    def asking_for_keys(self) -> Iterator[tuple[str, str]]:
+        "Let nobody in but the one with this id and secret."
+        import boto3
+        from moto import settings
+        from moto.core.authorization import ActionAuthenticatorMixin
+        iam, user = boto3.client("iam", endpoint_url=self.environment["AWS_ENDPOINT_URL"]), "scraper"
+        iam.create_user(UserName=user)
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        may = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=json.dumps(may))
+        ActionAuthenticatorMixin.request_count, settings.INITIAL_NO_AUTH_ACTION_COUNT = 0, 0
+        try: yield key["AccessKeyId"], key["SecretAccessKey"]
+        finally: settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
 
 
 @contextmanager

@@ -189,6 +189,38 @@ def test_nobody_has_said_who_is_there(tmp_path, url, capsys, monkeypatch):
     assert code == 2 and "s3cret" not in told and one_line(told)
 
 
+@pytest.mark.slow
+def test_wrong_keys_are_one_sentence_and_lose_nothing(tmp_path, s3, url, capsys, monkeypatch):
+    "An id that nobody has, a secret that is not the id's; with the right ones it goes on."
+    from s3fs import S3FileSystem
+
+    def use(key: str, secret: str) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        open_place.cache_clear()
+        S3FileSystem.clear_instance_cache()
+    ws = share(make(tmp_path / "ws", None), url)
+    scrape_all(ws, companies=[W])
+    before = natural_rows(ws.engine), texts(ws.path, "inbox")
+    with s3.asking_for_keys() as (key, secret):
+        for wrong in (("AKIANOBODYHASTHISID0", "x" * 40), (key, "y" * 40)):
+            use(*wrong)
+            code, _, told = typed(capsys, "init", tmp_path / "none", "--files", f"{url}/other")
+            assert code == 2 and one_line(told) and not (tmp_path / "none").exists()
+            for words in (("update-db",), ("doctor",), ("tidy",)):
+                code, _, told = typed(capsys, *words, "-w", ws.path)
+                assert code == 2 and one_line(told), (words, told)
+                assert f"{url} does not let this machine in" in told and "look at AWS_ACCESS_KEY_ID" in told
+                assert "y" * 40 not in told
+            assert (natural_rows(ws.engine), texts(ws.path, "inbox")) == before
+        use(key, secret)
+        code, said, told = typed(capsys, "update-db", "-w", ws.path, *AT)
+        assert code == 0 and said.startswith(f"{len(ZONES[W])} files"), told
+    monkeypatch.undo()
+    open_place.cache_clear()
+    S3FileSystem.clear_instance_cache()
+
+
 @pytest.mark.parametrize("when", ["read_files", drilled("fetch_inbox"), "_learn_from", drilled("close_inbox")])
 def test_a_server_that_goes_in_mid_run_and_comes_back(tmp_path, s3, url, capsys, monkeypatch, when):
     "One sentence, nothing lost; the same command once more, and it ends as on one machine that saw nothing of it."
