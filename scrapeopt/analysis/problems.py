@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from .odd_places import WIDE_KM, how_to_cut, misplaced
+from .odd_places import WIDE_KM, how_to_cut, known_misplaced
 from ..core.defaults import MAX_FAILURES
 from ..core.errors import how_many
 from ..core.files import written_at
@@ -31,7 +31,7 @@ from ..core.plain_geo import Place, extent_km
 from ..grouping.events import DIVERGENCE_DETECTED, GroupState
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.faults import hide_passwords
-from ..storage.folders import spellings
+from ..storage.folders import folder_name, spellings
 from ..storage.home import Home, company_threshold
 from ..storage.inbox import shown_path, shown_text, strays
 from ..storage.lost_snapshots import find_lost
@@ -387,7 +387,8 @@ def changeover_problems(view: View) -> Iterator[Problem]:
 # %% ../../nbs/analysis/problems.ipynb #b4720590
 def place_problems(view: View) -> Iterator[Problem]:
     "Stores that lie where they can hardly be."
-    odd = misplaced({row.store_id: row.place for row in view.stores if row.place is not None})
+    kept = view.home.path / ".cache" / "odd_places" / f"{folder_name(view.company.name)}.json"
+    odd = known_misplaced({row.store_id: row.place for row in view.stores if row.place is not None}, kept)
     swapped, far = [m for m in odd if m.meant], [m for m in odd if not m.meant]
     for kind, found, what in (("swapped", swapped, "lat and lon look wrong"), ("far_away", far, "far from all others")):
         if found: yield view.problem(
