@@ -56,9 +56,25 @@ def test_page_is_fine_in_every_way(browser, page):
 @built
 def test_the_first_screen_shows_the_result(browser):
     with opened(browser, HTML / "index.html") as page:
-        for what in ("h1", "article img", "strong:has-text('scrapes in 3 weeks')", "pre:has-text('make demo')"):
+        for what in ("h1", "article img", "strong:has-text('scrapes for 156 stores')", "pre:has-text('make demo')"):
             box = page.locator(what).first.bounding_box()
             assert box and box["y"] + box["height"] <= 900, f"{what} is below the first screen: {box}"
+
+
+@built
+def test_a_line_of_code_fits_the_page(browser):
+    "120 characters, the most that a line has, are read without scrolling on a screen of 1280."
+    with opened(browser, HTML / "overlap.html") as page:
+        wide = page.evaluate("""[...document.querySelectorAll('.cell_input pre')].filter(e => e.offsetParent)
+            .filter(e => e.scrollWidth > e.clientWidth && e.innerText.split('\\n').every(l => l.length <= 120))
+            .map(e => e.innerText)""")
+    assert not wide
+
+
+@built
+def test_what_is_to_be_typed_keeps_its_quotes_and_hyphens():
+    text = (HTML / "commands.html").read_text(encoding="utf-8")
+    assert "my.py {company} {store_id} {output}" in text and not re.search("[\u2018\u2019\u2013]", text)
 
 
 @built

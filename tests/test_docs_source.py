@@ -58,6 +58,22 @@ def test_folded_cells_that_follow_each_other_are_one():
     assert all(c.metadata["tags"] == ["hide-input"] for c in page.cells)
 
 
+@pytest.mark.parametrize(("shown", "broken"), [
+    ("a word " * 20, True), ("short", False), ("name" + " " * 40 + "stores" + " " * 40 + "groups", False),
+    ("name  stores\nA      12\n" + "a word " * 20, True)])
+def test_sentences_are_broken_and_tables_are_not(shown, broken):
+    cell = nbformat.v4.new_code_cell("print()", outputs=[nbformat.v4.new_output("stream", text=shown)])
+    docs_src.break_sentences(nbformat.v4.new_notebook(cells=[cell]))
+    assert ("sentences" in cell.metadata.get("tags", [])) == broken
+
+
+def test_no_page_shows_a_warning_of_python():
+    "A reader takes it for a fault of the package; whoever runs the cell should not meet it either."
+    shown = [(nbs.name(path), "".join(output.get("text", ""))) for path in nbs.NOTEBOOKS
+             for cell in nbs.code(path) for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    assert not [(name, text) for name, text in shown if re.search(r"\w+Warning: ", text)]
+
+
 @each_tutorial
 def test_a_tutorial_begins_with_its_subject(path):
     "What makes folders and processes to work in is folded away: what is shown is what the page is about."
