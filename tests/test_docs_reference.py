@@ -84,7 +84,10 @@ def test_every_setting_is_on_the_page(key):
     said = SETTINGS.partition(f"(setting-{key})=\n")[2].partition("\n(setting-")[0]
     fields = dict(re.findall(r"^:([a-z ]+): (.+)$", said, re.M))
     assert fields.keys() == {"takes", "default", "change it"} and fields["change it"].endswith(".")
-    assert said.split("\n\n")[1].strip(), f"the code says nothing of {key}"
+    meaning = said.split("\n\n")[1].strip()
+    assert meaning, f"the code says nothing of {key}"
+    goes_on = re.match(r"(?:of|that|or|from|until|where its|\"\":) ", meaning)
+    assert not goes_on, f"what the code says of {key} cannot be read by itself: {meaning}"
 
 
 def test_what_a_setting_takes_is_what_pydantic_holds_it_to():
@@ -93,7 +96,7 @@ def test_what_a_setting_takes_is_what_pydantic_holds_it_to():
     assert entries["workers"].takes == "a whole number >= 1, <= 1,000"
     assert entries["zero_is_a_price"].takes == "`true` or `false`"
     assert entries["after_ingest"].takes == '`"archive"` or `"delete"`'
-    assert entries["currency"].takes == "text `^[A-Z]{3}$`" and entries["budget"].default == "none"
+    assert entries["currency"].takes == "three capital letters, such as `EUR`" and entries["budget"].default == "none"
 
 
 def test_the_file_that_init_writes_holds_the_settings_of_the_page():

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pages import notebooks, page
+from pages import notebooks, page, title_and_promise
 from pydantic import BaseModel
 from public_names import PUBLIC
 
@@ -71,7 +71,7 @@ def limits(param: Any) -> str:
     "The numbers that an option takes, in words."
     low, high = getattr(param, "min", None), getattr(param, "max", None)
     if low is None and high is None: return ""
-    return f"from {low:,}" if high is None else f"{low:,} to {high:,}" if low is not None else f"up to {high:,}"
+    return f"{low:,} or more" if high is None else f"{low:,} to {high:,}" if low is not None else f"up to {high:,}"
 
 
 def meaning(param: Any) -> str:
@@ -163,7 +163,7 @@ def command_entry(path: str, command: Any, tried: list[tuple[str, Path]], keys: 
     if tried:
         lines += ["**As the notebooks run it:**", "", "```bash", *(line for line, _ in tried), "```", ""]
         shown = dict.fromkeys(path for _, path in tried)
-        lines += ["See " + ", ".join(f"[{page(p).name.replace('_', ' ')}]({page(p)}.ipynb)" for p in shown) + ".", ""]
+        lines += ["See " + "; ".join(f"[{title_and_promise(p)[0]}]({page(p)}.ipynb)" for p in shown) + ".", ""]
     return lines + keys
 
 
@@ -254,15 +254,21 @@ def parts(kind: Any) -> Iterator[tuple[Any, list[Any]]]:
     else: yield kind, []
 
 
+WORDS_OF_PATTERN = {"^[A-Z]{3}$": "three capital letters, such as `EUR`",
+                    "^([A-Z]{3})?$": 'three capital letters, such as `EUR`, or `""`'}
+
+
 def values(field: Any) -> str:
     "What a setting takes: its type, its limits, its words."
     names = {str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`"}
-    signs = {"gt": "> {}", "ge": ">= {}", "lt": "< {}", "le": "<= {}", "pattern": "`{}`"}
+    signs = {"gt": "> {}", "ge": ">= {}", "lt": "< {}", "le": "<= {}"}
     said = [f"`{word}`" for word in choices(field.annotation)]
     def sign(name: str, limit: Any) -> str: return signs[name].format(f"{limit:,}" if isinstance(limit, int) else limit)
     for kind, more in parts(field.annotation):
         if kind in names:
-            limits = ", ".join(sign(*bound) for bound in bounds([*more, *field.metadata]))
+            limited = dict(bounds([*more, *field.metadata]))
+            if "pattern" in limited: return WORDS_OF_PATTERN[limited["pattern"]]
+            limits = ", ".join(sign(*bound) for bound in limited.items())
             said.append(f"{names[kind]} {limits}".strip())
         elif get_origin(kind) is list: said.append("a list")
         elif is_model(kind) or get_origin(kind) is dict: said.append("a table")

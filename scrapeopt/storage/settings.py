@@ -57,18 +57,19 @@ Weekday = Annotated[
 class CompanySettings(BaseModel):
     "How the prices of one company are read."
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    currency: Annotated[str, CODE] = Field(default="AUD", pattern="^[A-Z]{3}$")  # that labels served prices
-    timezone: str = "UTC"  # where its price changeover is at midnight
-    decimals: int = Field(default=2, ge=0, le=4)  # prices are kept in units of 10^-decimals
-    changeover: Weekday = "none"  # the day on which its prices change
+    currency: Annotated[str, CODE] = Field(default="AUD", pattern="^[A-Z]{3}$")  # the currency of its prices
+    timezone: str = "UTC"  # its time zone: prices change at midnight there
+    decimals: int = Field(default=2, ge=0, le=4)  # places behind the point that a price may have
+    changeover: Weekday = "none"  # the weekday on which its prices change; none: learned
     number_format: NumberFormat = "1234.56"  # how its scrapers write 1234.56
-    zero_is_a_price: bool = False  # or it means "not on sale", as null does
-    not_a_price: list[Decimal] = Field(default_factory=list)  # other placeholders for "not on sale"
-    cost_per_request: float = Field(default=0.0, ge=0, le=10**6)  # of a scraper's request, as for a proxy; 0: not told
-    spot_checks: bool = False  # whether the policy may ask its stores for a few products instead of all
-    requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # of one store; 0: as `products_per_request` says
-    products_per_request: float = Field(default=1.0, ge=1, le=10**6)  # that one request of a spot check brings
-    cost_currency: Annotated[str, CODE] = Field(default="", pattern="^([A-Z]{3})?$")  # "": that of the prices
+    zero_is_a_price: bool = False  # true: 0 is a price; false: it means "not on sale", as null does
+    not_a_price: list[Decimal] = Field(default_factory=list)  # prices that mean "not on sale", such as 99999.99
+    cost_per_request: float = Field(default=0.0, ge=0, le=10**6)  # what a request of a scraper costs; 0: not told
+    spot_checks: bool = False  # whether its stores may be asked for a few products instead of all
+    requests_per_scrape: float = Field(default=0.0, ge=0, le=10**9)  # requests for a whole store; 0: by its products
+    products_per_request: float = Field(default=1.0, ge=1, le=10**6)  # products that a spot check's request brings
+    cost_currency: Annotated[str, CODE] = Field(
+        default="", pattern="^([A-Z]{3})?$")  # the currency of cost_per_request; "": that of the prices
 
     @field_validator("timezone")
     @classmethod
@@ -95,9 +96,9 @@ class MachineSettings(BaseSettings):
     "Where the long work of a machine goes and where its files lie; a backtest has no workspace, and asks for these."
     model_config = SettingsConfigDict(env_prefix="SCRAPEOPT_", extra="forbid", allow_inf_nan=False)
     backend: Annotated[Literal["", "dask", "ray", "spark"], WORD] = ""  # whose workers do long work; "": this machine
-    backend_address: str = ""  # of the scheduler of those workers
+    backend_address: str = ""  # address of those workers' scheduler
     files: str = Field(default="", repr=False)  # where several machines share the files; "": this folder has them all
-    cache_days: Days = 60  # `files`: how long a copy of a snapshot lies here that nobody reads; 0: for ever
+    cache_days: Days = 60  # with `files`: days that a snapshot's copy stays here unread; 0: for ever
 
     @field_validator("files")
     @classmethod
@@ -111,41 +112,41 @@ class MachineSettings(BaseSettings):
 # %% ../../nbs/storage/settings.ipynb #f20cf978
 class Settings(MachineSettings):
     "Every choice of a workspace: defaults, then `scrapeopt.toml`, then environment variables `SCRAPEOPT_...`."
-    db_url: str = Field(default="sqlite:///state.db", repr=False)  # an SQLAlchemy URL; it may hold a password
-    db_schema: str | None = None  # of the database on a server that several workspaces share
-    cluster_method: Annotated[Literal["dbscan", "hdbscan"], WORD] = "dbscan"  # hdbscan finds dense places of any size
-    eps_km: float = Field(default=EPS_KM, gt=0, le=20_000)  # reach of a store, km
-    min_samples: int = Field(default=MIN_SAMPLES, ge=1, le=10**6)  # stores within reach that start a cluster
+    db_url: str = Field(default="sqlite:///state.db", repr=False)  # SQLAlchemy URL of the state's database
+    db_schema: str | None = None  # schema in the database, where several workspaces share a server
+    cluster_method: Annotated[Literal["dbscan", "hdbscan"], WORD] = "dbscan"  # how stores become clusters, by place
+    eps_km: float = Field(default=EPS_KM, gt=0, le=20_000)  # stores this close are neighbours, km
+    min_samples: int = Field(default=MIN_SAMPLES, ge=1, le=10**6)  # stores within eps_km that start a cluster
     basemap: str = "auto"  # background of maps: auto, none, a tile URL or a raster file
     window_hours: float = Field(default=48.0, gt=0, le=8760)  # snapshots further apart are not compared
-    match_threshold: AutoShare = "auto"  # True Overlap of a match; auto: learned from data
-    range_threshold: AutoShare = "auto"  # Range Overlap of a new home; auto: learned from data
-    min_shared: int = Field(default=20, ge=1, le=10**9)  # products that a comparison needs
-    seeding: Annotated[Literal["baseline", "geography"], WORD] = "baseline"  # how groups are first formed
-    policy: str = OLD_DEFAULT_POLICY  # who judges, and whom to scrape next; `init` writes another one into the file
-    budget: float | None = Field(default=None, gt=0, le=10**9)  # scrapes a day, all companies together
+    match_threshold: AutoShare = "auto"  # share of equal prices that makes a match (True Overlap); auto: learned
+    range_threshold: AutoShare = "auto"  # share of a store's products that its new group must sell; auto: learned
+    min_shared: int = Field(default=20, ge=1, le=10**9)  # products that both stores must sell to be compared
+    seeding: Annotated[Literal["baseline", "geography"], WORD] = "baseline"  # first groups: by prices, or by place
+    policy: str = OLD_DEFAULT_POLICY  # who judges scrapes and chooses stores; `init` writes "delegated" into new files
+    budget: float | None = Field(default=None, gt=0, le=10**9)  # scrapes a day, all companies; none: as many as asked
     save_days: float = Field(default=1.0, ge=0, le=3660)  # how many days' unspent scrapes may wait for the changeover
-    accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # of audited prices right; groups below are analysed again
-    max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # more bad lines than this make a snapshot partial
-    min_size_share: float = Field(default=0.60, ge=0, le=1)  # fewer products than this share of last time's, too
-    max_file_mb: float = Field(default=4000.0, gt=0, le=10**6)  # text of one file, unpacked
-    after_ingest: Annotated[Literal["archive", "delete"], WORD] = "archive"  # what becomes of a scraped file
-    workers: int = Field(default=4, ge=1, le=1000)  # scrapes at the same time
-    timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # a scrape that takes longer has failed
-    retries: int = Field(default=2, ge=0, le=1000)  # tries after a failed scrape
-    delay_s: float = Field(default=1.0, ge=0, le=3600)  # between two requests of spiders to a host, over all stores
-    per_host: int = Field(default=1, ge=1, le=1000)  # requests of spiders to a host at the same time, over all stores
+    accuracy_floor: float = Field(default=0.9, ge=0, le=1)  # groups with a smaller share right are analysed again
+    max_bad_share: float = Field(default=0.05, ge=0, lt=1)  # a file with a larger share of bad lines is partial
+    min_size_share: float = Field(default=0.60, ge=0, le=1)  # below this share of the usual products: partial, too
+    max_file_mb: float = Field(default=4000.0, gt=0, le=10**6)  # a larger file is put aside (MB of text, unpacked)
+    after_ingest: Annotated[Literal["archive", "delete"], WORD] = "archive"  # what becomes of a file taken in
+    workers: int = Field(default=4, ge=1, le=1000)  # stores that are scraped at the same time
+    timeout_s: float = Field(default=600.0, gt=0, le=10**6)  # seconds of work for one store; longer: failed
+    retries: int = Field(default=2, ge=0, le=1000)  # further tries for a store whose scrape failed
+    delay_s: float = Field(default=1.0, ge=0, le=3600)  # spiders: seconds between requests to a host, over all stores
+    per_host: int = Field(default=1, ge=1, le=1000)  # spiders: requests to a host at the same time, over all stores
     robots: bool = True  # spiders obey robots.txt
-    start_delay_s: float = Field(default=0.0, ge=0, le=3600)  # between the starts of a company's scrapers
-    notify_command: str = ""  # what `scrapeopt notify` hands the problems to; "": it prints them
-    notify_hours: float = Field(default=24.0, ge=0, le=8760)  # until the same problem is told again; 0: every time
-    lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # wait for another scrapeopt
-    seed: int = Field(default=0, ge=0, lt=2**32)  # of every random choice
-    archive_days: Days = 400  # how long scraped files are kept; 0: for ever
-    gzip_days: Days = 7  # from when on they, and files in quarantine, are packed; 0: never
-    quarantine_days: Days = 180  # how long what was put aside waits for somebody; 0: for ever
-    orphan_hours: float = Field(default=24.0, ge=0, le=876_000)  # how old a leftover must be to go; 0: never goes
-    compact_days: Days = 35  # how long a month or year is over when its snapshots are put together; 0: never
+    start_delay_s: float = Field(default=0.0, ge=0, le=3600)  # seconds between the starts of a company's scrapers
+    notify_command: str = ""  # command that gets the problems from `scrapeopt notify`; "": it prints them
+    notify_hours: float = Field(default=24.0, ge=0, le=8760)  # hours until a problem is told again; 0: every time
+    lock_wait_s: float = Field(default=60.0, ge=0, le=10**6)  # seconds to wait for another scrapeopt at work
+    seed: int = Field(default=0, ge=0, lt=2**32)  # the number that every random choice follows from
+    archive_days: Days = 400  # days that scraped files are kept; 0: for ever
+    gzip_days: Days = 7  # days until files in archive and quarantine are packed; 0: never
+    quarantine_days: Days = 180  # days that lines and files put aside are kept; 0: for ever
+    orphan_hours: float = Field(default=24.0, ge=0, le=876_000)  # hours until unfinished files are removed; 0: never
+    compact_days: Days = 35  # days after a month or year until its snapshots are put together; 0: never
     defaults: CompanySettings = Field(default_factory=CompanySettings)  # of all companies
     companies: dict[str, CompanySettings] = Field(default_factory=dict)  # a table for each, by name
 
