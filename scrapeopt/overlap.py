@@ -342,7 +342,7 @@ def plot_threshold(
     ax = ax or plt.subplots(figsize=(6, 3.2))[1]
     ax.bar(np.arange(100) / 100, threshold.counts.reshape(100, -1).sum(1), 0.01, align="edge", color="#0072B2")
     if threshold.valley: ax.axvspan(*threshold.valley, color="#E69F00", alpha=0.25, label="valley")
-    word = "learned" if threshold.has_valley else "no valley, the default"
+    word = "learned" if threshold.has_valley else "no valley"
     ax.axvline(threshold.value, color="#D55E00", label=f"threshold {threshold.value:.3f} ({word})")
     ax.set(xlabel="True Overlap of a pair of stores (share)", ylabel="comparable pairs")
     ax.legend(loc="upper left", fontsize=8)

@@ -224,7 +224,8 @@ def plot_timeline(
         if part.empty: continue
         ax.scatter(part["day"], part["group"].map(rows.index), s=34 * np.sqrt(part["n"]), marker=marker, color=colour,
                    linewidths=1.4 if marker == "x" else 0, label=f"{what} ({part['n'].sum()})", zorder=3)
-    ax.set(yticks=range(len(rows)), yticklabels=rows, xlabel="day (UTC)", ylim=(-0.7, max(len(rows), 1) - 0.3))
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(-0.7, max(len(rows), 1) - 0.3))
+    ax.set_xlabel("day (UTC)", loc="left")  # the month stands on the right
     ax.grid(axis="y", color="0.9", zorder=0)
     _days(ax)
     if len(counted): ax.legend(**BESIDE)
