@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from benchmarks.large_state import LargeState, make_large, scrape_some
 from benchmarks.memory import child
-from benchmarks.page import BLUE, GREEN, ORANGE, RESULTS, asked, machine, save
+from benchmarks.page import BLUE, GREEN, ORANGE, RESULTS, asked, duration, machine, save
 from scrapeopt.workspace import Workspace
 
 FITTED = ((60, 500), (60, 4_000), (200, 500), (200, 3_000), (600, 250), (600, 1_000), (100, 25_000))  # stores, products
@@ -199,6 +199,18 @@ def markdown(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---", *["--:"] * (len(head) - 1)], *lines])
 
 
+def rate(value: float, unit: str) -> str:
+    "What one of something takes: a duration, or bytes."
+    if value == 0: return "0"
+    if unit == "cpu": return duration(value)
+    return f"{value:,.0f} MB" if value >= 1 else f"{value * 1e6:,.0f} bytes"
+
+
+def off_words(share: float) -> str:
+    "How far a reading is off, in percent."
+    return f"{100 * share:+.0f} %" if abs(share) >= 0.005 else "0 %"
+
+
 def brief(value: float) -> str:
     "A number with two digits that mean something."
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
@@ -208,13 +220,17 @@ WORDS = {"update_cpu": "update, processor s", "prices_cpu": "all prices, process
          "queue_cpu": "queue, processor s", "update_mb": "update, peak MB"}
 
 
+PIECES_OF = {"update_cpu": "processor time of an update", "prices_cpu": "of a table of all prices",
+             "queue_cpu": "of a queue", "update_mb": "peak of memory of an update"}
+
+
 def sections(results: Row) -> list[str]:
     "The parts of the page."
     model, days, off = results["model"], results["days"], [abs(r["off"]) for r in results["checks"]]
-    rates = [[WORDS[name], *(f"{own[p]:.2g}" if p in own else "" for p in amounts(1, 1, 1))]
+    rates = [[PIECES_OF[name], *(rate(own[p], name.rpartition("_")[2]) if p in own else "" for p in amounts(1, 1, 1))]
              for name, own in model.items()]
     told, farther = ([[WORDS[r["what"]], f"{r['stores']:,} x {r['products']:,}", brief(r["told"]), brief(r["took"]),
-                       f"{100 * r['off']:+.0f} %"] for r in found] for found in (results["checks"], results["far"]))
+                       off_words(r["off"])] for r in found] for found in (results["checks"], results["far"]))
     columns = ["measure", "stores x products", "told", "took", "off"]
     read = [[d["place"], f"{d['stores']:,}", brief(d["scrapes"]), brief(d["hours"]), brief(d["machines"]),
              brief(d["memory_gb"]), brief(d["prices_gb_a_year"]), brief(d["state_gb_a_year"])] for d in days]
@@ -230,6 +246,7 @@ def sections(results: Row) -> list[str]:
         f"{100 * float(np.median(off)):.0f} % in the median, {100 * max(off):.0f} % at worst.",
         markdown(columns, told),
         "![What the model says over what was measured](_static/bench_capacity_check.svg)",
+        "*What the model says over what was measured, left processor time, right memory. On the line it is right.*",
         "What other benchmarks have measured lies far outside, and says how far a reading can be trusted there.",
         markdown(columns, farther),
         "## Read out", f"A day is one update of {100 * results['share']:.1f} % of the stores (what policy `delegated` "
@@ -240,6 +257,7 @@ def sections(results: Row) -> list[str]:
         markdown(["place", "stores", "scrapes a day", "processor hours a day", "machines", "memory, GB",
                   "snapshots a year, GB", "state after a year, GB"], read),
         "![Processor hours of a day over the stores of a place](_static/bench_capacity.svg)",
+        "*Processor hours of a day over the stores of a place. A dotted line is what so many machines have to give.*",
         *(f"*{p.name}*: {p.stores:,} stores, {p.largest:,} of them of the largest chain, {p.products:,} products. "
           f"{p.source}." for p in PLACES),
         "## Requests", f"A request brings {PRODUCTS_OF_PAGE} products. Brute force asks every store every day.",

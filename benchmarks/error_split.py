@@ -31,7 +31,8 @@ score add up to 100 %.
 
 Every kind of chain, with {stores} stores and {products:,} products, of whose scrapes {fail_rate:.0%} fail and \
 {partial_rate:.0%} lack a part; the mean over days {warmup} to {days} and {seeds}. A budget is a number of scrapes per \
-true zone and week. `oracle` is told the zones and the changeover; `clairvoyant` is told what each price is made of \
+true zone and week. `oracle` is told the zones and the changeover, and takes what a store's last scrape lacked for \
+not sold there, hence its holes; `clairvoyant` is told what each price is made of \
 and what each scrape would correct, and still serves only what its scrapes have shown, so what it lacks nobody can \
 know at that budget. What would help against which cause is told in \
 [what is left](../nbs/tutorials/what_is_left.ipynb); `python -m benchmarks.error_split` measures again, the rows are \
@@ -40,6 +41,8 @@ in `benchmarks/results/error_split.json`.
 {causes}
 
 ![Rows that are wrong, by policy and cause, a picture for each chain](_static/bench_error_split.svg)
+
+*A bar for each budget (scrapes a zone and week) and policy, a colour for each cause: the shorter, the better.*
 
 """
 

@@ -246,6 +246,8 @@ def write_page(results: dict, folder: Path) -> None:
         "has the median. Labels are compared first, and unequal ones end the run. Machines are shared and busy: the "
         "ratios are what was measured. `make bench` measures again and writes this page.",
         "![Time over the number of stores](_static/bench_geography.svg)",
+        "*Time over the number of stores, both axes logarithmic, left DBSCAN, right HDBSCAN and all that "
+        "`cluster_stores` does.*",
         "## DBSCAN", "[Cells on the globe](../nbs/core/dbscan.ipynb) beside scikit-learn: its tree of points in space, "
         "which is its best, and its tree on haversine distance, which is what its documentation has for degrees. "
         "`min_samples` is 5. From 10,000 stores to a million, with `eps_km` as in the table, our time grows with "

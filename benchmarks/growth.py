@@ -99,6 +99,7 @@ def chart(rows: list[Row]) -> Figure:
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(works):]: ax.set_visible(False)
+    for ax in axes[max(len(works) - 3, 0):len(works)]: ax.tick_params(labelbottom=True)  # nothing is drawn below
     fig.supxlabel("stores of the company", fontsize=8)
     fig.supylabel("processor time (s)", fontsize=8)
     lines = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -149,6 +150,8 @@ def write_page(results: Row, folder: Path) -> None:
         "update takes in one store in a hundred, so its work grows tenfold from column to column. "
         "`make bench` measures again and writes this page.",
         "![Processor time of each job over the stores](_static/bench_jobs.svg)",
+        "*Processor time of each job over the stores of the company, both axes logarithmic: a straight line is a power, "
+        "and a flat one costs the same for any company.*",
         growth_table(results["rows"]),
         "A queue reads the state and no price. What it takes is the reading: a hundred thousand rows of stores, "
         "snapshots and members become tables. *Queue, state in memory* is what is left of it, the policy itself, "

@@ -170,7 +170,7 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              f"{r['cpu_ratio']:.2f} |" for r in results["speed"]]
     sizes = [f"| {r['file_mb']:,} MB | {r['products']:,} | {r['peak_mb']:,.0f} MB |" for r in results["memory"]]
     host = results["machine"]
-    parts = ["# Taking in", ":::{div} lead\nWhat it costs to take in what was scraped, beside Polars, and how much "
+    parts = ["# Taking in files", ":::{div} lead\nWhat it costs to take in what was scraped, beside Polars, and how much "
              "memory a large file needs.\n:::",
              f"Measured on {host['cores']} cores, in turns; the median of several rounds. Polars reads the file with "
              "`read_ndjson` and, in the last row, writes it with `write_parquet`: it makes no exact price, names no "
@@ -178,7 +178,8 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "\n".join([head, *lines]), "## Memory", "Files whose lines are all of different products, in no order, "
              "which is the worst there is. The process does nothing but read the file.",
              "\n".join(["| file | products | peak memory |\n| --: | --: | --: |", *sizes]),
-             "![Peak memory over the size of a file](_static/bench_ingest.svg)"]
+             "![Peak memory over the size of a file](_static/bench_ingest.svg)",
+             "*The peak of memory over the size of the file; dashed, the file itself.*"]
     (folder / "ingest.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

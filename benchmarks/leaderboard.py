@@ -56,6 +56,8 @@ change the number of seeds and the size, and how to add prices that you have rec
 
 ![Score of each policy over the budget, a picture for each chain](_static/bench_leaderboard.svg)
 
+*The score over the budget, a picture for each chain, with a scale of its own; bands are the worst and the best seed.*
+
 """
 RECORDED = """Recorded prices, replayed for {days} days, of which the first {warmup} do not count: {words}. Nobody \
 knows the zones of a real chain, so there is no yardstick here, and a budget is a share of the stores a week.

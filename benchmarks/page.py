@@ -187,10 +187,12 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
              "and take turns; the table has the median of several rounds. Each answer is checked against ours first, "
              "and an unequal one ends the run. Machines are shared and busy, so the times are there for orientation; "
              "the ratios are what was measured. `make bench` measures again and writes this page.",
-             "![How many times longer each peer takes than ours](_static/bench_overlap.svg)"]
+             "![How many times longer each peer takes than ours](_static/bench_overlap.svg)",
+             "*How many times longer than ours each peer takes; a black mark is what was to be reached.*"]
     for name, (title, text) in TEXTS.items():
         parts += [f"## {title}", text, table(results[name], COLUMNS.get(name, TIMED))]
-    parts += ["![Time over the number of stores](_static/bench_growth.svg)"]
+    parts += ["![Time over the number of stores](_static/bench_growth.svg)",
+              "*Time over the number of stores, left for all pairs, right for one of them.*"]
     page = folder / "benchmarks.md"
     _, there, kept = (page.read_text(encoding="utf-8") if page.exists() else "").partition(f"## {APPENDED}\n\n")
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

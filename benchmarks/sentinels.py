@@ -216,6 +216,7 @@ def write_page(rows: list[Row], sizes: Sizes, folder: Path) -> None:
     (folder / "_static").mkdir(parents=True, exist_ok=True)
     save(chart(found), folder / "_static" / "bench_sentinels.svg")
     parts += ["![Requests until a member's home is known](_static/bench_sentinels.svg)",
+              "*Requests until a member's group is known, in the mean, a bar for each way to ask; dotted: five.*",
               "## Chains with a changeover, together", "\n".join(together(found))]
     for known in KNOWN:
         lines = [HEAD, "| --- | --: | --- |" + " --: |" * 7]

@@ -118,19 +118,26 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+A_ROW = 3  # pictures
+
+
 def chart(rows: pd.DataFrame) -> Figure:
     "A picture a world: score over the budget, with and without."
     worlds = list(dict.fromkeys(rows["world"]))
-    figure = Figure(figsize=(2.2 * len(worlds) + 0.4, 2.5), layout="constrained")
-    for ax, world in zip(figure.subplots(1, len(worlds), squeeze=False)[0], worlds, strict=True):
+    across, down = min(len(worlds), A_ROW), -(-len(worlds) // A_ROW)
+    figure = Figure(figsize=(2.5 * across + 0.2, 2.4 * down + 0.4), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax in axes[len(worlds):]: ax.set_axis_off()
+    for ax, world in zip(axes, worlds, strict=False):
         for spots, part in rows[rows["world"] == world].groupby("spots"):
             score = part.groupby("budget")["score"].agg(["min", "mean", "max"])
             ax.fill_between(score.index, score["min"], score["max"], color=COLOURS[bool(spots)], alpha=0.2, lw=0)
             ax.plot(score.index, score["mean"], marker="o", ms=3, color=COLOURS[bool(spots)],
                     label="with spot checks" if spots else "scrapes alone")
-        ax.set(xscale="log", title=world, xlabel="scrapes a day")
-    figure.axes[0].set_ylabel("score")
-    figure.axes[0].legend(fontsize=7)
+        ax.set(xscale="log", xlabel="scrapes a day")
+        ax.set_title(world, fontsize=10)
+    figure.supylabel("score (share)", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
