@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..core.defaults import MATCH_THRESHOLD
 from ..core.errors import how_many
 
 if TYPE_CHECKING:
@@ -155,8 +156,9 @@ class ThresholdLearned(Event):
     def applied_to(self, state: GroupState) -> GroupState: return replace(state, threshold=self.value)
 
     def words(self) -> str:
-        how = "learned from the valley" if self.has_valley else "by default or their one hill, as there is no valley"
-        return f"the match threshold is {self.value:.3f}: {how} among {self.pairs:,} comparable pairs"
+        how = ("learned from the valley among" if self.has_valley else "below the one hill of"
+               if self.value < MATCH_THRESHOLD else "the default, as there is no valley among")
+        return f"the match threshold is {self.value:.3f}: {how} {self.pairs:,} comparable pairs"
 
 
 @dataclass(frozen=True, kw_only=True)
