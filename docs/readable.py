@@ -33,6 +33,11 @@ class ReadableTranslator(HTML5Translator):
             self.body[-1] = self.body[-1].replace("<th", "<td", 1)
             self.context[-1] = "</td>\n"
 
+    def visit_Text(self, node):
+        "Between a parameter and its words Sphinx puts two hyphens, for its smart quotes to make a dash of."
+        if node.astext() == " -- ": self.body.append(" \N{EN DASH} ")
+        else: super().visit_Text(node)
+
     def visit_literal_block(self, node):
         start = len(self.body)
         try: super().visit_literal_block(node)
