@@ -249,7 +249,8 @@ def sections(results: Row) -> list[str]:
         "*What the model says over what was measured, left processor time, right memory. On the line it is right.*",
         "What other benchmarks have measured lies far outside, and says how far a reading can be trusted there.",
         markdown(columns, farther),
-        "## A country, and the world", f"A day is one update of {100 * results['share']:.1f} % of the stores (what policy `delegated` "
+        "## A country, and the world",
+        f"A day is one update of {100 * results['share']:.1f} % of the stores (what policy `delegated` "
         "scraped a day in the [demo](../nbs/tutorials/perth_pilot.ipynb)), one queue and one table of all prices. "
         f"*Machines* have {CORES} cores and {HOURS_FOR_IT} hours. *Memory* is that of the largest chain, the only one "
         "that must fit at once, in an update; a table of all prices is written in pieces and stays below 1 GB "

@@ -150,8 +150,8 @@ def write_page(results: Row, folder: Path) -> None:
         "update takes in one store in a hundred, so its work grows tenfold from column to column. "
         "`make bench` measures again and writes this page.",
         "![Processor time of each job over the stores](_static/bench_jobs.svg)",
-        "*Processor time of each job over the stores of the company, both axes logarithmic: a straight line is a power, "
-        "and a flat one costs the same for any company.*",
+        "*Processor time of each job over the stores of the company, both axes logarithmic: a straight line is a "
+        "power, and a flat one costs the same for any company.*",
         growth_table(results["rows"]),
         "A queue reads the state and no price. What it takes is the reading: a hundred thousand rows of stores, "
         "snapshots and members become tables. *Queue, state in memory* is what is left of it, the policy itself, "

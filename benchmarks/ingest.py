@@ -170,8 +170,8 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              f"{r['cpu_ratio']:.2f} |" for r in results["speed"]]
     sizes = [f"| {r['file_mb']:,} MB | {r['products']:,} | {r['peak_mb']:,.0f} MB |" for r in results["memory"]]
     host = results["machine"]
-    parts = ["# Taking in files", ":::{div} lead\nWhat it costs to take in what was scraped, beside Polars, and how much "
-             "memory a large file needs.\n:::",
+    parts = ["# Taking in files", ":::{div} lead\nWhat it costs to take in what was scraped, beside Polars, and how "
+             "much memory a large file needs.\n:::",
              f"Measured on {host['cores']} cores, in turns; the median of several rounds. Polars reads the file with "
              "`read_ndjson` and, in the last row, writes it with `write_parquet`: it makes no exact price, names no "
              "bad line and knows no store. `make bench` measures again and writes this page.",

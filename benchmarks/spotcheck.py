@@ -293,7 +293,8 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
         f"A check at `p_match` = {P_MATCH}, `p_rogue` = {P_ROGUE:.2f}, both risks {RISK:.0%}, {n['replays']:,} replays "
         "a row; differing prices lie anywhere.", cost_table(results["costs"]),
         "![Products and pages until the verdict](_static/bench_spot_checks.svg)",
-        "*Products or pages until the verdict, over the share of a store's prices that are as inferred.*", "## Week after week",
+        "*Products or pages until the verdict, over the share of a store's prices that are as inferred.*",
+        "## Week after week",
         f"{s['checks']:,} checks: all stores of {n['twins']} chains, every week, half of them by page, with levels "
         "learned from the weeks before. In the middle half of the largest zone gets a price list of its own, and its "
         f"stores are checked and certified all the same: {s['strayed']:,} checks of stores that had strayed.",
