@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from scrapeopt.grouping.events import StoreLeft
+from scrapeopt.grouping.evidence_context import EvidenceContext
 from scrapeopt.scheduler import ScrapeScheduler
 from scrapeopt.storage import lost_snapshots, repository, snapshots
 from scrapeopt.storage.doctor import examine
@@ -115,6 +116,23 @@ def test_an_update_writes_the_links_that_changed(tmp_path):
         asked.append((len(statements), len(links)))
     assert asked[0] == asked[1]
     assert asked[0][1] == 1
+
+
+def test_a_scrape_is_judged_without_asking_every_store_when_it_was_seen(tmp_path, monkeypatch):
+    "Every scrape is held against all groups, and a group whose members have not changed knows who was seen of it."
+    asked, fresh = [], EvidenceContext.is_fresh
+
+    def note(self, day):
+        asked[-1] += 1
+        return fresh(self, day)
+
+    monkeypatch.setattr(EvidenceContext, "is_fresh", note)
+    for of in (SMALL, WIDE):
+        workspace = large.make_large(tmp_path / str(of.stores), of, "delegated")
+        large.scrape_some(workspace, of, of.stores // 5)
+        asked.append(0)
+        update_db(workspace, now=NOW)
+    assert asked[1] < 4 * asked[0] * 2, asked  # four times as many stores, scrapes and groups
 
 
 def test_what_is_written_is_what_an_update_could_have_left(tmp_path):

@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.calendar import SyncWindow, local_day, utc_times
 from ..core.price_week import ChangeCounts, PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
-from .events import Event, GroupState
+from .events import Event, GroupState, StoreGroup
 from .vote import NEVER, UNKNOWN, Combine, GroupPrices, weighted_vote
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class EvidenceContext:
     events: list[Event] = field(default_factory=list)
     cached: dict[tuple[str, bool], GroupPrices] = field(default_factory=dict)  # by group, and whether today's prices
     matrix: "PriceMatrix | None" = None  # as `BeliefState` has it
+    _seen: dict[str, tuple[StoreGroup, list[str]]] = field(default_factory=dict, init=False)  # group -> its witnesses
 
     def __post_init__(self) -> None:
         self.since = comparable_since(self.latest.week, self.day)
@@ -148,6 +149,7 @@ class EvidenceContext:
         for name in {str(event.group) for event in events}: self.forget(name)
 
     def forget(self, name: str) -> None:  # its prices are worked out anew when they are next asked for
+        self._seen.pop(name, None)
         for now in (True, False): self.cached.pop((name, now), None)
 
     def prices(self, store: str) -> np.ndarray:  # (products,) int32, the store's newest
@@ -169,7 +171,9 @@ class EvidenceContext:
     def witnesses(self, name: str, without: str = "") -> list[str]:
         "Members of a group scraped since the changeover that are not under suspicion, by id."
         group = self.state.groups[name]
-        return self.scraped_this_week(group.members - group.candidates - {without})
+        if name not in self._seen or self._seen[name][0] is not group:  # every store that is judged asks all groups
+            self._seen[name] = group, self.scraped_this_week(group.members - group.candidates)
+        return [s for s in self._seen[name][1] if s != without]
 
     def prices_now(self, name: str) -> GroupPrices:
         "What a group has charged since the changeover."
