@@ -17,6 +17,7 @@ from scrapeopt.analysis.metrics import find_out
 from scrapeopt.analysis.status import status, store_story
 from scrapeopt.cli import app
 from scrapeopt.core.errors import InputError
+from scrapeopt.core.store_changes import change_sentences
 from scrapeopt.storage.repository import read_groups
 from scrapeopt.storage.tables import STATE_VERSION, connect, migrate, state_version
 from scrapeopt.update import update_db
@@ -150,6 +151,8 @@ def test_a_rename_is_no_move_and_a_move_clusters_anew(grouped):
     (change,) = load_stores(grouped, far)
     after = grouped.stores(W).set_index("store_id")
     assert change.moved == ("0004",) and after.loc["0004", "cluster"] == -1
+    (km,) = change.moved_km
+    assert 1400 < km < 1700 and f"1 store of {W} moved by {km:,.0f} km: 0004" in change_sentences(change)
     assert after["address"].unique().tolist() == ["1 High St"]  # this list has no addresses
     assert after["cluster_name"].drop("0004").tolist() == before.query("company == @W")["cluster_name"].tolist()[:6]
     assert group_of(grouped, "0004") is not None  # it may price as before, wherever it is

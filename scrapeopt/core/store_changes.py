@@ -28,6 +28,7 @@ class StoreChanges:
     new: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()  # another name, address, format, state, or a place within `MOVED_KM`
     moved: tuple[str, ...] = ()  # further away, or their place is known now
+    moved_km: tuple[float | None, ...] = ()  # how far each of them; None: nobody knew where it was
     reopened: tuple[str, ...] = ()  # were retired
     missing: tuple[str, ...] = ()  # open ones that the list lacks
     rebranded: tuple[tuple[str, str], ...] = ()  # store, and the company that has it at the same place now
@@ -44,13 +45,19 @@ MOVED_KM = 0.1  # a store further from where it was has moved; chosen by hand, a
 DETAILS = ("name", "state", "format", "address")  # what else is known of a store
 
 
+def km_moved(
+    both: pd.DataFrame,  # a row a store: lat, lon as in the list, lat_known, lon_known
+) -> np.ndarray:  # km, NaN where a place is not known
+    "How far each store is from where it was."
+    return haversine_km(both["lat"], both["lon"], both["lat_known"], both["lon_known"])
+
+
 def moved_rows(
     both: pd.DataFrame,  # a row a store: lat, lon as in the list, lat_known, lon_known
 ) -> np.ndarray:  # bool
     "Which stores are elsewhere now; one without coordinates in the list is where it was."
-    km = haversine_km(both["lat"], both["lon"], both["lat_known"], both["lon_known"])
     placed, before = both["lat"].notna().to_numpy(), both["lat_known"].notna().to_numpy()
-    return placed & (~before | (km > MOVED_KM))
+    return placed & (~before | (km_moved(both) > MOVED_KM))
 
 
 def changed_rows(
@@ -100,9 +107,11 @@ def company_changes(
     ids, open_ones = both["store_id"], known.loc[known["retired_at"].isna(), "store_id"]
     gone = set(open_ones) - set(listed["store_id"]) - set(also_listed) - {store for store, _ in rebranded}
     def some(found: Iterable[str]) -> tuple[str, ...]: return tuple(sorted(found))
+    far = both.assign(km=km_moved(both).round(3))[moved_rows(both)].sort_values("store_id")
     return StoreChanges(
         name, len(listed), len(open_ones), new=some(set(listed["store_id"]) - set(known["store_id"])),
-        changed=some(ids[changed_rows(both)]), moved=some(ids[moved_rows(both)]),
+        changed=some(ids[changed_rows(both)]), moved=tuple(far["store_id"]),
+        moved_km=tuple(None if np.isnan(km) else float(km) for km in far["km"]),
         reopened=some(ids[both["retired_at"].notna()]), missing=some(gone if len(listed) else ()), rebranded=rebranded)
 
 # %% ../../nbs/core/store_changes.ipynb #f367c670
@@ -169,6 +178,23 @@ def told(stores: Collection[str], company: str, one: str, many: str, todo: str =
     n = len(stores)
     if n: yield f"{n} store{'s' * (n > 1)} of {company} {many if n > 1 else one}: {stores_named(stores)}{todo}"
 
+# %% ../../nbs/core/store_changes.ipynb #425264e3
+def km_text(km: float) -> str:
+    "A distance in words: as fine as somebody would say it."
+    return f"{km:,.0f} km" if km >= 10 else f"{km:.1f} km"
+
+
+def moves_told(c: StoreChanges) -> Iterator[str]:
+    "How far stores are from where they were, the farthest first; and which had no place until now."
+    km = dict(zip(c.moved, c.moved_km, strict=True))
+    far = sorted((store for store in km if km[store] is not None), key=lambda store: (-(km[store] or 0), store))
+    if far:
+        most, by = km_text(km[far[0]] or 0), km_text(float(np.median([km[store] or 0 for store in far])))
+        yield from told(far, c.company, f"moved by {most}",
+                        f"moved, by {by} at the median, store {far[0]} farthest with {most}")
+    yield from told([store for store in km if km[store] is None], c.company, "has a place now", "have a place now")
+
+
 # %% ../../nbs/core/store_changes.ipynb #4ac99572
 def change_sentences(c: StoreChanges) -> list[str]:
     "What a list changed in a company, a sentence a kind; new stores are told once others were known."
@@ -178,7 +204,7 @@ def change_sentences(c: StoreChanges) -> list[str]:
     lines = [
         *told(c.new if c.known else (), c.company, "is new", "are new", place + ("it" if len(c.new) == 1 else "each")),
         *told(c.changed, c.company, "has other details", "have other details"),
-        *told(c.moved, c.company, "moved", "moved"),
+        *moves_told(c),
         *told(c.reopened, c.company, "is open again", "are open again",
               place + ("it" if len(c.reopened) == 1 else "each")),
         *told(c.missing, c.company, "is" + gone, "are" + gone, "" if retired else todo + them)]
