@@ -81,6 +81,22 @@ def test_a_retired_store_leaves_everything_but_the_past(grouped):
     assert chapter.standing.startswith("retired since 2026-11-20 02:00 UTC, last scraped 2026-11-19")
 
 
+def test_a_story_that_is_told_as_of_a_moment_ends_there(grouped):
+    title = group_of(grouped, "0001").ambassador
+    grouped.import_stores(without(title), replace=True, now=THURSDAY + 2 * DAY)
+    times = [f"{THURSDAY + days * DAY:%Y-%m-%dT%H:%M}" for days in (1, 3)]
+    before, after = (invoke(grouped, "explain", title, "--company", W, "--now", at).stdout for at in times)
+    assert f"{W} {title}, " in before and ": Ambassador of [" in before and "retired" not in before
+    assert after == invoke(grouped, "explain", title, "--company", W).stdout and ": retired since" in after
+    with grouped.read() as session: then = read_groups(session, grouped.company(session, W), THURSDAY + DAY)
+    assert f"({len(then.group_of(title).members)} stores)" in before
+
+
+def test_stores_are_clustered_at_a_moment_like_all_else(grouped):
+    assert invoke(grouped, "cluster-stores", "--now", "2026-11-20T02:00Z").exit_code == 0
+    with pytest.raises(InputError, match="--now 'soon' is no time"): invoke(grouped, "cluster-stores", "--now", "soon")
+
+
 def test_the_log_replays_to_the_state(grouped):
     grouped.import_stores(without("0001", "0005", "0006"), replace=True, now=THURSDAY + DAY)
     grouped.import_stores(without("0005"), now=THURSDAY + 2 * DAY)

@@ -581,12 +581,13 @@ def _item(problem: Problem) -> str:
 def cluster_problems(
     home: Home,
     company: str | None = None,  # None: all
+    now: datetime | None = None,  # UTC; None: the present
 ) -> list[Problem]:
     "Stores that lie where they can hardly be, and clusters that have grown together with what would cut them."
-    found, now = list[Problem](), datetime.now(UTC)
+    found, at = list[Problem](), now or datetime.now(UTC)
     with home.read() as session:
         for name in [company] if company else home.companies():
-            view = view_of(home, session, name, now)
+            view = view_of(home, session, name, at)
             found += place_problems(view)
             places, how = clusters_of(view.stores), view.company.clustering or {}
             found += [replace(p, todo=f"{how_to_cut(places[p.which[0]], **how)}.") for p in wide_clusters(view)]

@@ -13,22 +13,23 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from .costs import MonthlySaving, monthly_saving
 from .problems import Problem, find_problems, problem_line, problems_by_company, worst_first
 from ..core.errors import InputError, how_many
 from ..core.names import did_you_mean
-from ..grouping.events import DIVERGENCE_DETECTED, GroupState, by_name
+from ..grouping.events import DIVERGENCE_DETECTED, GroupState, StoreRetired, by_name
 from ..grouping.outlook import outlook_words
 from ..storage.audit_sample import AUDITED_DAYS, audit_sample
 from ..storage.home import Home, company_threshold
 from ..storage.overview import Certified, Synchrony, audited_prices, certified, cluster_synchrony, count_stores
-from ..storage.overview import group_overview, last_analysis, newest_certificates, plain_time, scrape_totals
+from ..storage.overview import as_plain, events_until, group_overview, last_analysis, newest_certificates
+from ..storage.overview import plain_time, scrape_totals
 from ..storage.overview import known_changeover, read_outlook, story_lines, weak_now
 from ..storage.run_log import ago, last_of_each, past_runs, run_words
-from ..storage.tables import Company, Store
+from ..storage.tables import Company, Snapshot, Store
 
 if TYPE_CHECKING: import pandas as pd
 
@@ -301,7 +302,7 @@ class Chapter:
     company: str
     store_id: str
     name: str
-    standing: str  # where it stands now, in words
+    standing: str  # where it stands at the end, in words
     events: tuple[str, ...]  # a sentence each, oldest first
     certificate: str = ""  # the newest, in words; empty where the company has no spot checks
 
@@ -327,9 +328,28 @@ def _standing(
     return "an outlier" + (f" with {', '.join(partly)}" if partly else "") + f", {seen}"
 
 # %% ../../nbs/analysis/status.ipynb #9ad2446d
-def _certificate_words(home: Home, session: Session, company: Company, store: str) -> str:
-    "The newest certificate of a store, in words."
-    paper = newest_certificates(session, company).get(store)
+def _standing_then(
+    session: Session,
+    company: Company,
+    store: str,
+    then: datetime,  # UTC
+    failures: int,  # scrapes in a row that have failed by now
+    tried_at: datetime | None,  # UTC, the last of them; after `then`: how many had failed then, nobody wrote down
+) -> str:
+    "Where a store stood at a moment, in words."
+    events = list(events_until(session, company, then))
+    state = GroupState(company.name).replay(events)
+    closed = [e.at for e in events if isinstance(e, StoreRetired) and e.store == store]
+    at = plain_time(Snapshot.scraped_at)
+    seen = session.scalar(select(func.max(at)).join(Store, Store.id == Snapshot.store_pk).where(
+        Store.company_id == company.id, Store.store_id == store, at <= as_plain(then)))
+    tried = (failures, tried_at) if tried_at is not None and tried_at <= as_plain(then) else ()
+    return _standing(state, store, seen, closed[-1] if store in state.retired else None, *tried)
+
+
+def _certificate_words(home: Home, session: Session, company: Company, store: str, then: datetime | None) -> str:
+    "The newest certificate of a store, in words; of a past moment where one is given."
+    paper = newest_certificates(session, company, then).get(store)
     if paper is not None: return f"certificate of {paper.at:%Y-%m-%d %H:%M} UTC: {paper.proof}"
     return "no certificate" if home.settings.company(company.name).spot_checks else ""
 
@@ -346,6 +366,7 @@ def store_story(
     home: Home,
     store: str,  # store id
     company: str | None = None,  # None: every company that has the id
+    now: datetime | None = None,  # UTC, where the story ends; None: with all that is known
 ) -> list[Chapter]:
     "The story of a store, a chapter a company; `InputError` when there is no such store."
     chapters = []
@@ -354,9 +375,10 @@ def store_story(
             query = select(Store.name, plain_time(Store.last_scraped), plain_time(Store.retired_at), Store.failures,
                            plain_time(Store.tried_at)).where(Store.company_id == row.id, Store.store_id == store)
             for name, *known in session.execute(query):
-                standing = _standing(group_overview(session, row), store, *known)
-                chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store)),
-                                        _certificate_words(home, session, row, store)))
+                standing = (_standing(group_overview(session, row), store, *known) if now is None else
+                            _standing_then(session, row, store, now, *known[2:]))
+                chapters.append(Chapter(row.name, store, name, standing, tuple(story_lines(session, row, store, now)),
+                                        _certificate_words(home, session, row, store, now)))
     if not chapters:
         whose, known = f" of {company}" if company else "", known_ids(home, company)
         near = did_you_mean(store, known) or ": its id is in the store_id column of the store file"

@@ -86,15 +86,16 @@ def explain(
     context: typer.Context,
     store: Annotated[str, typer.Argument(metavar="STORE", help="A store id.", autocompletion=complete_store)],
     company: CompanyOption = None,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    "Tell the story of a store: what happened to it, and why."
+    "Tell the story of a store: what happened to it, and why. With --now, as it was known then."
     from dataclasses import asdict
 
     from scrapeopt.analysis.event_lines import shortened
     from scrapeopt.analysis.status import store_story
-    chapters = store_story(find_home(context, workspace), store, company)
+    chapters = store_story(find_home(context, workspace), store, company, plain_moment(now))
     if as_json: show([asdict(chapter) for chapter in chapters], True)
     for chapter in [] if as_json else chapters:
         typer.echo(f"{chapter.company} {store}, {chapter.name}: {chapter.standing}")

@@ -217,13 +217,14 @@ def cluster_stores(
     method: Annotated[str | None, typer.Option(help="dbscan or hdbscan.", show_default=TOML)] = None,
     eps_km: Annotated[float | None, typer.Option(help="DBSCAN: how near neighbours are.", show_default=TOML)] = None,
     min_samples: Annotated[int | None, typer.Option(help="Stores that make a cluster.", show_default=TOML)] = None,
+    now: NowOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     "Group the stores by where they are, and say what looks odd. A rerun keeps ids and names."
     from scrapeopt.analysis.odd_places import cluster_rows
     from scrapeopt.analysis.problems import cluster_problems, problem_line
-    ws = open_workspace(context, workspace)
+    ws, at = open_workspace(context, workspace), utc_moment(now)
     log_run(context, ws)
     say_when_stopped(context, lambda: "companies that were clustered stay so, and all else is as it was. Go on with "
                                       "the same command")
@@ -231,7 +232,7 @@ def cluster_stores(
     if not as_json:
         rows = [row | {"name": row["name"] or "(regional outliers)", "stores": len(row["stores"])} for row in rows]
     show(rows, as_json, "no stores yet: scrapeopt import-stores FILE")
-    for problem in cluster_problems(ws, company): typer.echo(problem_line(problem), err=as_json)
+    for problem in cluster_problems(ws, company, at): typer.echo(problem_line(problem), err=as_json)
     if rows and not as_json: typer.echo(next_line(context, workspace, "queue: which stores to scrape first; "
                                                   "scrapeopt visualize-clusters draws the map"))
 

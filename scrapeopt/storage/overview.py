@@ -6,7 +6,8 @@
 __all__ = ['PERIODIC', 'LEARNED_DAYS', 'OUTLOOK', 'StoreCounts', 'count_stores', 'Synchrony', 'price_week_of', 'comparable_runs',
            'PairCounts', 'count_pairs', 'cluster_synchrony', 'group_overview', 'ScrapeTotals', 'scrape_totals',
            'last_analysis', 'weak_now', 'audited_prices', 'read_learned_days', 'known_changeover', 'read_outlook',
-           'scrapes_a_day', 'story_lines', 'newest_spot_checks', 'newest_certificates', 'Certified', 'certified']
+           'scrapes_a_day', 'events_until', 'story_lines', 'newest_spot_checks', 'newest_certificates', 'Certified',
+           'certified']
 
 # %% ../../nbs/storage/overview.ipynb #389a0e1d
 from collections import defaultdict
@@ -24,7 +25,7 @@ from sqlalchemy.orm import Session, aliased
 from ..core.defaults import MAX_FAILURES
 from ..core.errors import how_many
 from ..grouping.accuracy import Audit, weak_groups
-from ..grouping.events import GroupState, Reanalysed, SpotChecked, StoreGroup, event_from_record
+from ..grouping.events import Event, GroupState, Reanalysed, SpotChecked, StoreGroup, event_from_record
 from ..grouping.outlook import Outlook, outlook_from
 from .tables import Cluster, Company, CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, Store
 from .tables import StoreGroupMembership, StoreGroupRow, StoreSpotCheck
@@ -300,15 +301,26 @@ def scrapes_a_day(
     return made / days if made and days > 0 else None
 
 # %% ../../nbs/storage/overview.ipynb #c9116f04
+def events_until(
+    session: Session,
+    company: Company,
+    until: datetime | None = None,  # UTC, what came later is left out; None: all
+) -> Iterator[Event]:  # oldest first
+    "What happened to the groups of a company."
+    query = select(plain_time(GroupEvent.at), GroupEvent.kind, GroupEvent.record).where(
+        GroupEvent.company_id == company.id).order_by(GroupEvent.id)
+    if until is not None: query = query.where(plain_time(GroupEvent.at) <= as_plain(until))
+    for at, kind, record in session.execute(query): yield event_from_record(kind, record, at)
+
+
 def story_lines(
     session: Session,
     company: Company,
     store: str,  # store id
+    until: datetime | None = None,  # UTC, what came later is left out; None: all
 ) -> list[str]:  # oldest first
     "What happened to a store, a sentence an event."
-    query = select(plain_time(GroupEvent.at), GroupEvent.kind, GroupEvent.record).where(
-        GroupEvent.company_id == company.id).order_by(GroupEvent.id)
-    events = (event_from_record(kind, record, at) for at, kind, record in session.execute(query))
+    events = events_until(session, company, until)
     return [f"{event.at:%Y-%m-%d %H:%M} {event.words()}" for event in events if store in event.stores()]
 
 # %% ../../nbs/storage/overview.ipynb #268d46bd
@@ -319,10 +331,15 @@ def newest_spot_checks(session: Session, company: Company) -> dict[str, datetime
     return {store: at.replace(tzinfo=UTC) for store, at in session.execute(query)}
 
 # %% ../../nbs/storage/overview.ipynb #0aa366c7
-def newest_certificates(session: Session, company: Company) -> dict[str, SpotChecked]:  # by store
+def newest_certificates(
+    session: Session,
+    company: Company,
+    until: datetime | None = None,  # UTC, the newest of that moment; None: of all
+) -> dict[str, SpotChecked]:  # by store
     "The newest spot check of each store, where it issued a certificate that says something."
     of_spots = GroupEvent.company_id == company.id, GroupEvent.kind == SpotChecked.__name__
     newest = select(func.max(GroupEvent.id)).where(*of_spots).group_by(GroupEvent.store_id)
+    if until is not None: newest = newest.where(plain_time(GroupEvent.at) <= as_plain(until))
     query = select(plain_time(GroupEvent.at), GroupEvent.record).where(GroupEvent.id.in_(newest))
     found = (event_from_record(SpotChecked.__name__, record, at) for at, record in session.execute(query))
     return {e.store: e for e in found if isinstance(e, SpotChecked) and e.proof}
