@@ -7,7 +7,7 @@ import pytest
 import small_chain
 from typer.testing import CliRunner
 
-from scrapeopt.analysis.problems import problems_html
+from scrapeopt.analysis.problems import find_problems, problems_html
 from scrapeopt.analysis.status import fitted, store_story
 from scrapeopt.commands.collect import ENOUGH_FAILED, _fell_silent
 from scrapeopt.commands.notify import app
@@ -20,7 +20,11 @@ from scrapeopt.core.store_changes import StoreChanges
 from scrapeopt.discovery import ScrapeTask
 from scrapeopt.scrape import ScrapeFailure, ScrapeReport
 from scrapeopt.simulation.agents import BacktestSettings, find_agent
+from scrapeopt.storage.folders import aside_folder
+from scrapeopt.storage.home import create_home
+from scrapeopt.storage.retention import is_scraped_file_there
 from scrapeopt.storage.settings import Settings
+from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("words_only")
@@ -80,6 +84,39 @@ def test_a_path_in_status_can_be_copied():
     path = "quarantine/%CE%95%CE%BB%CE%B9%CE%AC@/028/20261108T071000Z.jsonl.3523b9be.reason.json"  # a Greek chain
     told = fitted([f"Ελιά, needs a person: In quarantine; files: 1 ({path}). Nothing in it counts."])
     assert any(path in line for line in told) and max(len(line) for line in told if path not in line) <= 80
+
+
+def test_what_is_put_aside_of_a_store_lies_in_one_folder(tmp_path):
+    "Bad lines, and whole files from a folder of each spelling; what an earlier version put elsewhere is found."
+    ws, at = Workspace.create(tmp_path / "ws"), pd.Timestamp("2026-11-19T02:00Z")
+    ws.import_stores(pd.DataFrame({"company": "Ελιά", "store_id": ["00ς"], "name": "", "lat": 38., "lon": 23.7}))
+    small_chain.land(ws, "Ελιά", "00ς", at, [*small_chain.lines([100] * 60), "no line"])
+    for home in ("Ελιά/00ς", "%CE%95%CE%BB%CE%B9%CE%AC/00%CF%82"):
+        (ws.path / "inbox" / home).mkdir(parents=True)
+        (ws.path / "inbox" / home / "some.jsonl").write_text(home)
+    update_db(ws, now=at + pd.Timedelta(hours=1))
+    (taken,) = (ws.path / "prices").rglob("*.parquet")
+    assert aside_folder(taken) == ws.inbox("Ελιά", "00ς").relative_to(ws.path / "inbox")
+    aside = ws.path / "quarantine" / aside_folder(taken)
+    assert {path.parent for path in (ws.path / "quarantine").rglob("*") if path.is_file()} == {aside}
+    assert len([*aside.glob("*.rejected")]) == 2 and len([*aside.glob("*.jsonl")]) == 1
+    before = ws.path / "quarantine" / "%CE%95%CE%BB%CE%B9%CE%AC" / "00%CF%82" / "20261112T020000Z.jsonl"
+    before.parent.mkdir(parents=True)
+    before.write_text('{"reason": "an old one"}\n')
+    (found,) = (p for p in find_problems(ws, now=at + pd.Timedelta(hours=1)) if "quarantine" in p.kind)
+    assert found.company == "Ελιά" and len(found.which) == 4
+
+
+def test_an_old_file_of_prices_is_known_by_its_text_in_a_folder_of_any_spelling(tmp_path):
+    home, at = create_home(tmp_path / "ws"), "20261119T020000Z"
+    file = home.path / "prices/company=%CE%94/store=1" / f"{at}.parquet"
+    for spelled in ("%CE%94@", "%CE%94", "Δ"):
+        text = home.path / "archive" / spelled / "1" / f"{at}.jsonl"
+        assert not is_scraped_file_there(home, file)
+        text.parent.mkdir(parents=True)
+        text.touch()
+        assert is_scraped_file_there(home, file)
+        text.unlink()
 
 
 def test_who_types_without_accents_is_understood():

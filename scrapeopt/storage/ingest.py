@@ -30,7 +30,7 @@ from ..core.parallel import ToCome
 from ..core.usual_size import UsualSizes
 from .containment import unforeseen
 from .currencies import Money
-from .folders import folder_name, inbox_name, names_by_folder
+from .folders import inbox_name, names_by_folder, own_folder
 from .inbox import inbox_files, is_scraped, shown_path, shown_text
 from .scrape_lines import BadLine, Expected, Scrape, read_scrape
 from .seen_products import Appeared, SeenProducts, save_appeared
@@ -160,7 +160,8 @@ def to_quarantine(
 ) -> None:
     "Move a file to quarantine, with its reason beside it; `OSError` when it cannot be, and then it stays."
     path = refused.path
-    kept = folder / "quarantine" / path.relative_to(folder / "inbox").parent / quarantined_name(path)
+    home = map(own_folder, path.relative_to(folder / "inbox").parts[:-1])
+    kept = (folder / "quarantine").joinpath(*home, quarantined_name(path))
     reason = kept.with_suffix(".reason.json")
     said = {"file": shown_path(path, folder), "line": None, "reason": refused.reason}
     write_whole(reason, json.dumps(said).encode() + b"\n")
@@ -325,7 +326,7 @@ def parts_of(
 
 def lines_folder(folder: Path, file: InboxFile) -> Path:
     "Where the lines of a store lie that do not count."
-    return folder / "quarantine" / folder_name(file.company) / folder_name(file.store_id)
+    return folder / "quarantine" / inbox_name(file.company) / inbox_name(file.store_id)
 
 
 def drop_parts(folder: Path, files: Iterable[InboxFile]) -> None:

@@ -23,6 +23,7 @@ from .currencies import Money
 from .file_checks import Row, archived, every_row, is_text_of, known_products
 from .file_checks import named_files, read_row
 from .findings import Finding
+from .folders import aside_folder
 from .home import Home
 from .inbox import shown_path
 from .ingest import InboxFile, lines_expected
@@ -183,7 +184,7 @@ def mark_spare(cure: Treatment, findings: Iterable[Finding]) -> None:
 def clear_files(cure: Treatment) -> None:
     "Remove what nobody reads, and put into quarantine what is damaged."
     for path, reason in cure.aside:
-        kept = cure.home.path / "quarantine" / path.relative_to(cure.home.path)
+        kept = cure.home.path / "quarantine" / aside_folder(path) / path.name
         said = {"file": shown_path(path, cure.home.path), "line": None, "reason": reason}
         write_whole(kept.with_suffix(".reason.json"), json.dumps(said).encode() + b"\n")
         shutil.move(path, kept)

@@ -14,7 +14,9 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 from sqlalchemy import select
@@ -22,7 +24,7 @@ from sqlalchemy import select
 from ..core.errors import InputError
 from ..core.files import whole_file, write_whole, written_at
 from .chores import Files, Job
-from .folders import folder_name, spellings
+from .folders import aside_folder, folder_name, own_folder, spellings
 from .home import Home
 from .ingest import quarantined_name
 from .inbox import inbox_files, scrape_stem, shown_path, shown_text
@@ -258,8 +260,9 @@ def needed_files(folder: Path, rows: Sequence[str]) -> set[Path]:
 
 def is_scraped_file_there(home: Home, file: Path) -> bool:
     "Whether the text of a snapshot with a file of its own still lies in the inbox or the archive."
-    company, store = (part.partition("=")[2] for part in file.parts[-3:-1])
-    places = [home.path / kind / company / store for kind in ("inbox", "archive")]
+    own = [part.partition("=")[2] for part in file.parts[-3:-1]]
+    spelled = [spellings(unquote(folder)) | {folder, own_folder(folder)} for folder in own]
+    places = [home.path.joinpath(kind, *names) for kind in ("inbox", "archive") for names in product(*spelled)]
     names = [name for place in places if place.is_dir() for name in os.listdir(place)]
     return any((scrape_stem(name) or "") == file.stem for name in names)
 
@@ -288,8 +291,7 @@ def named_in(home: Home, folder: Path) -> list[str]:
 
 def put_price_file_aside(home: Home, file: Path) -> None:
     "Move a file of prices to quarantine, with its reason beside it."
-    company, store = (part.partition("=")[2] for part in file.parts[-3:-1])
-    kept = home.path / "quarantine" / company / store / quarantined_name(file)
+    kept = home.path / "quarantine" / aside_folder(file) / quarantined_name(file)
     told = {"file": inside(home, file), "line": None, "reason": "the state names no such snapshot, and its "
             "scraped file is neither in inbox nor in archive: it may be from before an older state was put back"}
     write_whole(kept.with_suffix(".reason.json"), json.dumps(told) + "\n")
