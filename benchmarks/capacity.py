@@ -208,7 +208,7 @@ def rate(value: float, unit: str) -> str:
 
 def off_words(share: float) -> str:
     "How far a reading is off, in percent."
-    return f"{100 * share:+.0f} %" if abs(share) >= 0.005 else "0 %"
+    return f"{100 * share:+.0f}%" if abs(share) >= 0.005 else "0%"
 
 
 def brief(value: float) -> str:
@@ -235,7 +235,7 @@ def sections(results: Row) -> list[str]:
     read = [[d["place"], f"{d['stores']:,}", brief(d["scrapes"]), brief(d["hours"]), brief(d["machines"]),
              brief(d["memory_gb"]), brief(d["prices_gb_a_year"]), brief(d["state_gb_a_year"])] for d in days]
     asked_for = [[d["place"], f"{d['requests'] / 1e6:,.0f} million", f"{d['brute'] / 1e6:,.0f} million",
-                  f"{100 * (1 - d['requests'] / d['brute']):.0f} %"] for d in days]
+                  f"{100 * (1 - d['requests'] / d['brute']):.0f}%"] for d in days]
     return [
         "## The pieces", "A job is a sum of pieces: something for being run at all, something for each price that was "
         "scraped, for each price of the company, for each store. The rates are those with the least squares of "
@@ -243,14 +243,14 @@ def sections(results: Row) -> list[str]:
         "$$\\text{seconds} = a + b \\cdot \\text{scraped} \\cdot P + c \\cdot S P + d \\cdot S$$",
         markdown(["measure", *amounts(1, 1, 1)], rates),
         "## Held against two sizes that were not fitted", f"The second is twice as large as anything fitted. Off by "
-        f"{100 * float(np.median(off)):.0f} % in the median, {100 * max(off):.0f} % at worst.",
+        f"{100 * float(np.median(off)):.0f}% in the median, {100 * max(off):.0f}% at worst.",
         markdown(columns, told),
         "![What the model says over what was measured](_static/bench_capacity_check.svg)",
         "*What the model says over what was measured, left processor time, right memory. On the line it is right.*",
         "What other benchmarks have measured lies far outside, and says how far a reading can be trusted there.",
         markdown(columns, farther),
         "## A country, and the world",
-        f"A day is one update of {100 * results['share']:.1f} % of the stores (what policy `delegated` "
+        f"A day is one update of {100 * results['share']:.1f}% of the stores (what policy `delegated` "
         "scraped a day in the [demo](../nbs/tutorials/perth_pilot.ipynb)), one queue and one table of all prices. "
         f"*Machines* have {CORES} cores and {HOURS_FOR_IT} hours. *Memory* is that of the largest chain, the only one "
         "that must fit at once, in an update; a table of all prices is written in pieces and stays below 1 GB "

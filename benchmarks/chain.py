@@ -11,7 +11,7 @@ FORMAT_SHARES = (.35, .30, .25, .10)
 TIERS = np.array([.93, .97, 1, 1, 1.03, 1.06, 1.10])  # price levels; a zone has one for each category
 CATEGORIES = 120
 NATIONAL = .30  # products with one price everywhere
-PROMOTED = .02  # of a zone's products, at 20 % off
+PROMOTED = .02  # of a zone's products, at 20% off
 OWN_PRICING, OWN_PRICES = .4, .03  # stores that price for themselves, and how much of their range
 RANGE_DEVIATES = .01  # of a store's products from its format's range
 

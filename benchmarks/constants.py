@@ -95,7 +95,7 @@ def main(args: list[str] | None = None) -> None:
         ap.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
     given = ap.parse_args(args)
     before = {world: measure(world, given) for world in given.worlds}
-    for world, rows in before.items(): print(f"{world}: score {100 * rows.mean():.2f} % as it is", file=sys.stderr)
+    for world, rows in before.items(): print(f"{world}: score {100 * rows.mean():.2f}% as it is", file=sys.stderr)
     print("| constant |" + "".join(f" {world}, half | {world}, twice |" for world in before))
     print("| --- |" + " --: |" * 2 * len(before))
     for name, values in TRIALS.items():

@@ -26,7 +26,7 @@ INTRO = """# Why prices are wrong
 
 :::{{div}} lead
 The error that is left, split: each row that is wrong, missing or served in vain has one cause, and the causes and the
-score add up to 100 %.
+score add up to 100%.
 :::
 
 Every kind of chain, with {stores} stores and {products:,} products, of whose scrapes {fail_rate:.0%} fail and \

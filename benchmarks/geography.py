@@ -213,7 +213,7 @@ def dbscan_table(rows: list[Row]) -> str:
             "chords": "scikit-learn, chords", "chords_ratio": "ratio", "chords_cpu_ratio": "of processor time",
             "haversine": "scikit-learn, haversine", "haversine_ratio": "ratio"}
     shown = [{"what": f"{row['stores']:,}, {row['eps_km']:g} km", "clusters": f"{row['clusters']:,}",
-              "in_none": f"{100 * row['in_none']:.0f} %",
+              "in_none": f"{100 * row['in_none']:.0f}%",
               **{name: duration(row[f"{name}_s"]) for name in ("cells", "chords", "haversine") if f"{name}_s" in row},
               **{key: cell("ratio", row[key])
                 for key in ("chords_ratio", "chords_cpu_ratio", "haversine_ratio") if key in row}}

@@ -1,6 +1,7 @@
 "Policies x worlds x budgets on twins and recorded panels, measured, and their page in the documentation."
 import argparse
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,12 @@ def table(part: pd.DataFrame) -> Iterator[str]:
               f"{'' if ece != ece else f'{ece:.3f}'} |"
 
 
+def amount_and_unit(money: str) -> tuple[float, str]:
+    "A budget, such as `2 per zone and week` or `10% of the stores a week`, taken apart."
+    amount, unit = re.fullmatch(r"([\d.]+) ?(.*)", money).groups()
+    return float(amount), unit
+
+
 def chart(found: pd.DataFrame) -> Figure:
     "A picture a world: score over the budget."
     worlds = list(dict.fromkeys(found["world"]))
@@ -151,13 +158,13 @@ def chart(found: pd.DataFrame) -> Figure:
     for ax, world in zip(axes, worlds, strict=False):
         mine = found[found["world"] == world]
         for policy, part in mine.groupby("policy", sort=False):
-            x = [float(money.split()[0]) for money in part["money"]]
+            x = [amount_and_unit(money)[0] for money in part["money"]]
             ax.plot(x, 100 * part["score"], "o-", ms=3, color=COLOURS.get(policy), label=policy)
             ax.fill_between(x, 100 * part["low"], 100 * part["high"], color=COLOURS.get(policy), alpha=.2, lw=0)
         ax.set_title(world, fontsize=9)
         ax.set_xscale("log", base=2)
         ax.set_xticks(x, [f"{b:g}" for b in x], fontsize=8)
-        unit = mine["money"].iloc[0].split(maxsplit=1)[1]
+        unit = amount_and_unit(mine["money"].iloc[0])[1]
         ax.set_xlabel(unit if unit.startswith("%") else f"scrapes {unit}", fontsize=8)
         ax.tick_params(axis="y", labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)

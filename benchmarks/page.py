@@ -102,8 +102,8 @@ def cell(column: str, value: Any) -> str:
     if column == "ratio": return f"{value:,.1f}x" if value < 100 else f"{value:,.0f}x"
     if column == "target": return f"≥ {value}x"
     if column == "recall": return f"{value:.5f}"
-    if column == "proposed": return f"{100 * value:.3g} %"
-    if column == "prepared": return f"{100 * value:.0f} %"
+    if column == "proposed": return f"{100 * value:.3g}%"
+    if column == "prepared": return f"{100 * value:.0f}%"
     return f"{value:,.0f}" if isinstance(value, int | float) else value
 
 
@@ -183,7 +183,7 @@ def write_page(results: dict[str, Any], folder: Path) -> None:
              "equal answers.\n:::",
              f"Measured on {host['cores']} cores with {host['instructions']}, on a made-up chain of "
              f"{sizes['products']:,} products: 12 price zones (many more where matches are sought), four formats that "
-             "sell 70 to 95 % of the products, two in five stores with 3 % own prices. All methods run in one process "
+             "sell 70 to 95% of the products, two in five stores with 3% own prices. All methods run in one process "
              "and take turns; the table has the median of several rounds. Each answer is checked against ours first, "
              "and an unequal one ends the run. Machines are shared and busy, so the times are there for orientation; "
              "the ratios are what was measured. `make bench` measures again and writes this page.",

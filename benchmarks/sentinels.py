@@ -72,7 +72,7 @@ def splits(kind: str, seed: int, sizes: Sizes) -> list[ZoneSplit]:
 
 
 def remember(twin: Twin, until: int, seed: int) -> LatestSnapshots:
-    "Let 6 % of all stores be scraped each day, up to a number of days after the start; what is known on the Friday."
+    "Let 6% of all stores be scraped each day, up to a number of days after the start; what is known on the Friday."
     rng, stores = np.random.default_rng([seed, until]), list(twin.stores.index)
     latest, counts = LatestSnapshots.empty(stores, len(twin.products)), ChangeCounts()
     latest.window, latest.categories = SyncWindow(timezone=TIMEZONE), twin.products["category"].to_numpy(str)
@@ -198,7 +198,7 @@ LEAD = """# Finding homes
 How many products tell which of twenty groups a store belongs to, or that it belongs to none.
 :::"""
 TEXT = """Twins of five kinds ([twin](../nbs/09_twin.ipynb)), their largest zones split until there are twenty groups \
-and three more, which are held back: their stores, and those that price for themselves, are the strangers. 6 % of the \
+and three more, which are held back: their stores, and those that price for themselves, are the strangers. 6% of the \
 stores are scraped a day, three weeks and a half long; the stores that are asked were never scraped. *This week*: the \
 last scrapes were made yesterday, two days after the changeover. *Last week*: nobody was seen since the changeover, \
 which changed three prices in ten (on `algorithmic` every day is a changeover). One price in a hundred is on clearance.

@@ -268,7 +268,7 @@ def week_table(s: dict[str, float]) -> str:
         f"stores at or below `p_rogue` | {s['rogues']:,}", f"of them called a match | {s['rogues called match']:.2%}",
         f"stores between the levels | {s['between']:,}",
         f"products of a check, drawn one by one | {s['products drawn']:.0f}",
-        f"certificates that claim too much, at a risk of 5 % | {s['false certificates']:.2%}",
+        f"certificates that claim too much, at a risk of 5% | {s['false certificates']:.2%}",
         f"of stores that had strayed | {s['false certificates of strayed']:.2%}",
         f"share proved, of matches | {s['proved, of matches']:.1%}"])
 

@@ -419,7 +419,7 @@ class PerStore:
     def __call__(self, world: World) -> float:  # scrapes a day
         return self.share * len(world.stores) / 7
 
-    def __str__(self) -> str: return f"{self.share:.0%} of the stores a week".replace("%", " %")
+    def __str__(self) -> str: return f"{self.share:.0%} of the stores a week"
 
 
 Budget = float | Callable[[World], float]

@@ -151,7 +151,7 @@ def test_the_best_score_is_bold_and_not_the_best_accuracy():
 
 def test_panels_are_in_page_and_chart_by_name(tmp_path):
     rows = rows_of("uniform", ["1 per zone and week", "8 per zone and week"], document=.5, oracle=.9)
-    rows += rows_of("Corner shops", ["10 % of the stores a week", "100 % of the stores a week"], document=.5)
+    rows += rows_of("Corner shops", ["10% of the stores a week", "100% of the stores a week"], document=.5)
     results = {"sizes": {"seeds": 2, "stores": 20, "products": 80}, "rows": rows,
                "panels": {"Corner shops": board.RECORDED.format(days=30, warmup=15, words="4 stores")}}
     board.write_page(results, tmp_path)

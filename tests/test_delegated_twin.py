@@ -37,7 +37,7 @@ def false_splits(found, since):
 
 
 def spent_until_settled(archetype, size, seed, days=84):
-    "Scrapes until 95 % of the steady accuracy are reached from nothing, and one a store and two a zone."
+    "Scrapes until 95% of the steady accuracy are reached from nothing, and one a store and two a zone."
     world = archetype_twin(archetype, seed=seed, **size)
     found = run(world, days, rate=8, baseline="none").daily
     steady = found["accuracy"].iloc[-28:].mean()

@@ -71,6 +71,6 @@ def test_the_page_of_capacity_tells_its_errors(tmp_path):
                "checks": capacity.checks(model, checked), "far": capacity.far_checks(model), "days": days}
     capacity.write_page(json.loads(json.dumps(results)), tmp_path)
     page = (tmp_path / "capacity.md").read_text()
-    assert "20 % at worst" in page
+    assert "20% at worst" in page
     assert "| United States | 38,307 |" in page
     assert {f.name for f in (tmp_path / "_static").iterdir()} == {"bench_capacity.svg", "bench_capacity_check.svg"}

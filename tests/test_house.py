@@ -34,6 +34,26 @@ def test_the_package_mirrors_the_notebooks():
     assert {place(p): nbs.module(p) for p in nbs.EXPORTING} == {m: m for m in map(nbs.module, nbs.EXPORTING)}
 
 
+def words_in(cell) -> Iterator[str]:
+    "The prose of a cell, or the strings of its code, with a digit for what is filled in."
+    if cell.cell_type == "markdown": yield cell.source
+    for node in ast.walk(nbs.tree(cell.source)) if cell.cell_type == "code" else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str): yield node.value
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+
+
+def test_percentages_are_written_in_one_way():
+    "As 95.4%: in one answer of a command stood 95.4% beside 96.1 %."
+    apart = re.compile(r"\d %(?![\w({])")
+    cells = [(path, cell) for path in nbs.NOTEBOOKS for cell in (
+        *nbs.exported(path), *(cell for cell in nbs.cells(path) if cell.cell_type == "markdown"))]
+    found = [f"{nbs.name(path)}: {text}" for path, cell in cells for text in words_in(cell) if apart.search(text)]
+    assert not found, found
+    assert not [page.name for page in [*nbs.ROOT.glob("*.md"), *nbs.ROOT.glob("docs/*.md")]
+                if apart.search(page.read_text("utf-8"))]
+
+
 def test_no_two_notebooks_share_a_name():
     names = [p.name for p in nbs.NOTEBOOKS]
     assert sorted(names) == sorted(set(names))

@@ -80,7 +80,7 @@ def test_promises_are_kept_where_stores_are_as_expected(small):
 
 @pytest.mark.parametrize("n", [60, drilled(5000)])
 def test_twenty_groups_in_five_requests_with_one_wrong_in_a_hundred(n):
-    "Four products a request: of members as of strangers no more than 1 % are put wrong (and what chance may add)."
+    "Four products a request: of members as of strangers no more than 1% are put wrong (and what chance may add)."
     _, latest, members = chain(groups=20, products=1000, seed=n)
     table, rng, wrong, requests = sentinel_table(latest, members, TODAY), np.random.default_rng(n), [0, 0], [0, 0]
     for is_member in (False, True):

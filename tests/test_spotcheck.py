@@ -297,7 +297,7 @@ def test_less_risk_proves_less(draws, risk):
 
 @pytest.mark.slow
 def test_certificates_are_honest():
-    "1,000 of them at a risk of 5 %, of stores that stayed and of stores that strayed, by product and by page."
+    "1,000 of them at a risk of 5%, of stores that stayed and of stores that strayed, by product and by page."
     rng, false = np.random.default_rng(9), {"stayed": [], "strayed": []}
     for i in range(1000):
         kind, overlap = ("stayed", .97) if i % 2 else ("strayed", rng.uniform(.4, .95))
@@ -325,13 +325,13 @@ def test_a_certificate_says_what_it_is():
     proof = certify(check.draws, "Woolworths", "4311", "[Woolworths-Perth]", NOW, risk=.01)
     assert (proof.products, proof.agreeing, proof.at, proof.risk) == (check.drawn, check.agreeing, NOW, .01)
     assert proof.words() == (
-        f"Woolworths 4311: prices inferred from [Woolworths-Perth] are right on at least {100 * proof.share:.1f} % of "
-        "lines (risk 1 %), on 27 November 2026, after 78 products, 77 of them right")
+        f"Woolworths 4311: prices inferred from [Woolworths-Perth] are right on at least {100 * proof.share:.1f}% of "
+        "lines (risk 1%), on 27 November 2026, after 78 products, 77 of them right")
 
 
 def test_a_share_is_never_rounded_up():
     proof = Certificate("Coles", "7", "[Coles]", .94999, .05, NOW, 60, 60)
-    assert "at least 94.9 % of lines" in proof.words()
+    assert "at least 94.9% of lines" in proof.words()
 
 
 # --- on twins, as the benchmark does it at length

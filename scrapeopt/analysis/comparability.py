@@ -122,7 +122,7 @@ def within_words(window: SyncWindow) -> str:
 def shared_words(c: Comparability) -> str:
     "How much can be compared."
     return (f"{c.counts.largest} of {c.stores} stores of {c.place} can be compared with each other: "
-            f"{100 * (c.share or 0):.0f} % of pairs were scraped {within_words(c.window)}.")
+            f"{100 * (c.share or 0):.0f}% of pairs were scraped {within_words(c.window)}.")
 
 # %% ../../nbs/analysis/comparability.ipynb #f827ced7
 EVER_H = 24.0 * 366 * 100  # hours: longer than any window
@@ -142,7 +142,7 @@ def limit_words(c: Comparability) -> list[str]:
                                f"but straddle it, {far:,} are of two price weeks and further apart"))
     if (wider := c.wider) is not None:
         limits.append((wider.pairs, f"window#: window_hours up to {wider.hours:g} would make it "
-                                    f"{100 * wider.share:.0f} %, {wider.pairs:,} pairs more"))
+                                    f"{100 * wider.share:.0f}%, {wider.pairs:,} pairs more"))
     ranks = ("the", "the other")  # at most two
     told = [f"The {what.replace('#', f' is {rank} limit')}."
             for rank, (_, what) in zip(ranks, sorted(limits, reverse=True), strict=False)]

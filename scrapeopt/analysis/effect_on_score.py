@@ -45,10 +45,10 @@ class Effect:
 
     def words(self) -> str:
         "The answer in a sentence."
-        span = "95 % interval" if self.source == "past" else "worst and best of the runs"
+        span = "95% interval" if self.source == "past" else "worst and best of the runs"
         verdict = "no difference that could be told from chance" if self.low <= 0 <= self.high else (
             "more prices right" if self.low > 0 else "fewer prices right")
-        return (f"Score {100 * self.now:.1f} % now, {100 * self.then:.1f} % then: {100 * (self.then - self.now):+.2f} "
+        return (f"Score {100 * self.now:.1f}% now, {100 * self.then:.1f}% then: {100 * (self.then - self.now):+.2f} "
                 f"points ({span} {100 * self.low:+.2f} to {100 * self.high:+.2f}), {verdict}; {self.why}.")
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #e442cc43
@@ -202,11 +202,11 @@ def past_words(view: CompanyView) -> str:
 
 
 # %% ../../nbs/analysis/effect_on_score.ipynb #305d32cc
-RESAMPLES = 2000  # of the bootstrap: the ends of a 95 % interval then rest on fifty of them each
+RESAMPLES = 2000  # of the bootstrap: the ends of a 95% interval then rest on fifty of them each
 
 
 def difference_span(found: Replayed, seed: int) -> tuple[float, float]:
-    "The 95 % interval of the difference of both scores, by a bootstrap over the scrapes."
+    "The 95% interval of the difference of both scores, by a bootstrap over the scrapes."
     n, rng = len(found.now), np.random.default_rng(seed)
     drawn = rng.integers(0, n, (RESAMPLES, n))
     now, then = (side[drawn].sum(1) for side in (found.now, found.then))

@@ -204,7 +204,7 @@ def plot_freshness(
     for k, (words, shade) in enumerate(zip(AGES, _SHADES, strict=True)):
         bars = ax.barh([f.company for f in figures], shares[:, k], left=left, color=shade, edgecolor="#777777",
                        linewidth=0.5, label=words)
-        said = [f"{share:.0f} %" if share >= 5 else "" for share in shares[:, k]]
+        said = [f"{share:.0f}%" if share >= 5 else "" for share in shares[:, k]]
         ax.bar_label(bars, said, label_type="center", color="white" if k == 0 else "black", fontsize=9)
         left += shares[:, k]
     ax.set(xlabel="stores with prices (%)", xlim=(0, 100))
@@ -609,7 +609,7 @@ def synchrony_section(
         with workspace.read() as session:
             found = cluster_synchrony(session, workspace.company(session, name), window.hours, window.changeover)
         rows += [(name, c.cluster, f"{c.stores:,}", f"{c.scraped:,}", f"{c.comparable:,}",
-                  "" if c.pairs is None else f"{100 * c.pairs:.0f} %", c.within) for c in found if c.scraped]
+                  "" if c.pairs is None else f"{100 * c.pairs:.0f}%", c.within) for c in found if c.scraped]
     title = "How synchronised the baseline is"
     if not rows: return Section("synchrony", title, (), words=("No store of a cluster has been scraped yet.",))
     part = Part(name="Synchronised clusters", rows=tuple(rows), numbers=(2, 3, 4, 5), columns=(

@@ -59,7 +59,7 @@ def regrouped_in_force(view: CompanyView) -> tuple[GroupState, list[Event]]:
 # %% ../../nbs/analysis/what_if.ipynb #46c1ff62
 def short(share: float) -> str:
     "A share in per cent with a digit, rounded down, so that it never reads like its bar."
-    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f} %"
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%"
 
 
 def outcast_words(event: StoreOutcast, threshold: float) -> str:

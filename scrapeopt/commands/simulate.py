@@ -368,7 +368,7 @@ def tune(
         metavar="P,P2", help="round_robin, freshness, document, delegated, delegated+spot_checks; oracle, clairvoyant."
     )] = "round_robin,freshness,document,delegated",
     budgets: Annotated[str | None, typer.Option(
-        metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20 % of the stores")] = None,
+        metavar="N,N2", help="Store scrapes a day.", show_default="2.5, 5, 10 and 20% of the stores")] = None,
     thresholds: ThresholdsOption = "auto",
     target: Annotated[float | None, typer.Option(
         min=0, max=1, help="The score you need.", show_default="within 0.01 of the best")] = None,

@@ -112,7 +112,7 @@ class PriceWeek:
 PRIOR, PRIOR_RATE = 20.0, 0.1  # exposures, and changes a day in them, before anything was seen
 ROUNDS = 60  # of expectation and maximisation
 MOVABLE = np.linspace(0.3, 1, 8)  # shares of lines that move: those tried
-HIGHEST = 3.0  # hazard of one midnight: at this 95 % of the lines that move have moved
+HIGHEST = 3.0  # hazard of one midnight: at this 95% of the lines that move have moved
 
 
 def _deal(

@@ -17,7 +17,7 @@ from .wealth import Draws, before_each, log_wealth
 
 # %% ../../nbs/grouping/certificates.ipynb #f126dadc
 STEP = 0.001  # between two claims
-FIRST_GUESS, DRAWS_GUESSED = 0.99, 5  # any of 90 to 99.5 %, counted as 3 to 20 draws, proves the same within 2 points
+FIRST_GUESS, DRAWS_GUESSED = 0.99, 5  # any of 90 to 99.5%, counted as 3 to 20 draws, proves the same within 2 points
 PARTS = 16  # of the claims, tried one after the other: bounds the memory, and most are not needed
 
 
@@ -66,8 +66,8 @@ class Certificate:
     def words(self) -> str:
         "The certificate as a sentence."
         most = floor(self.share * 1000 + 1e-6) / 10
-        return (f"{self.company} {self.store_id}: prices inferred from {self.group} are right on at least {most:.1f} % "
-                f"of lines (risk {100 * self.risk:.3g} %), on {self.at.day} {self.at:%B %Y}, after "
+        return (f"{self.company} {self.store_id}: prices inferred from {self.group} are right on at least {most:.1f}% "
+                f"of lines (risk {100 * self.risk:.3g}%), on {self.at.day} {self.at:%B %Y}, after "
                 f"{how_many(self.products, 'product')}, {self.agreeing:,} of them right")
 
 

@@ -471,7 +471,7 @@ class ChangesSeen(Event):
         return f"{self.store}{whom}: {self.changed:,} of {self.shared:,} prices changed in {how_many(days, 'day')}"
 
 # %% ../../nbs/grouping/events.ipynb #e7670766
-FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85 % of the lines
+FEWEST_PROVE = 20  # lines: fewer, all of them right, prove less than 85% of the lines
 
 # %% ../../nbs/grouping/events.ipynb #6de6e75f
 @dataclass(frozen=True, kw_only=True)
@@ -492,7 +492,7 @@ class SpotChecked(Event):
         "The certificate in words."
         if self.share is None or self.risk is None or self.drawn < FEWEST_PROVE: return ""
         least = math.floor(self.share * 1000 + 1e-6) / 10
-        return (f"its inferred prices are right on at least {least:.1f} % of lines (risk {100 * self.risk:.3g} %), "
+        return (f"its inferred prices are right on at least {least:.1f}% of lines (risk {100 * self.risk:.3g}%), "
                 f"after {how_many(self.drawn, 'line')} drawn by lot, {self.agreeing:,} of them right")
 
     def words(self) -> str:

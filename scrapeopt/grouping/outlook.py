@@ -69,7 +69,7 @@ def scrapes_today(
 # %% ../../nbs/grouping/outlook.ipynb #0179277d
 def verdict(o: Outlook) -> str:
     "Whether groups are worth it, and why not."
-    without = f"{100 * o.alone[1]:.1f} % without groups"
+    without = f"{100 * o.alone[1]:.1f}% without groups"
     if o.gain >= LITTLE: return f"groups are worth {100 * o.gain:.1f} points: it would be {without}"
     if o.grouped < ALIKE * o.stores:
         return f"groups gain nothing: hardly any two stores price alike ({without})"
@@ -80,7 +80,7 @@ def verdict(o: Outlook) -> str:
 # %% ../../nbs/grouping/outlook.ipynb #c6e113e0
 def outlook_words(o: Outlook) -> list[str]:
     "What a company can expect, and as of which day, a sentence each."
-    lone, (half, now, twice) = o.stores - o.grouped, (f"{100 * s:.1f} %" for s in o.scores)
+    lone, (half, now, twice) = o.stores - o.grouped, (f"{100 * s:.1f}%" for s in o.scores)
     stands = (f"as of {o.at}, {how_many(o.looks, 'scrape')} can stand for {how_many(o.stores, 'store')} "
               f"({how_many(o.groups, 'group')}, {how_many(lone, 'store')} in none)")
     few, as_now, many = (f"{b:.3g}" for b in o.budgets)

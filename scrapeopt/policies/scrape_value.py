@@ -71,7 +71,7 @@ def own_gain(
     return (1 - at.inferred_share) * (1 - kept) + at.inferred_share * (1 - np.maximum(kept, at.group_accuracy))
 
 # %% ../../nbs/policies/scrape_value.ipynb #82454c0e
-DEPARTURE_RATE = 0.001  # a store and week, 5 % a year
+DEPARTURE_RATE = 0.001  # a store and week, 5% a year
 WRONG_AFTER_DEPARTURE = 0.35  # of the prices of a store that left its group
 UNNOTICED_WEEKS = 4.0  # for which a departure, or another range, would go on otherwise
 LONGEST_IDLE = 52  # weeks without a scrape that are counted

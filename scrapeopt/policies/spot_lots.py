@@ -19,7 +19,7 @@ from ..grouping.wealth import Draws
 
 # %% ../../nbs/policies/spot_lots.ipynb #568123ee
 LOT_SHARE = 0.003  # of the lines that a store is served with: 60 of 20,000
-MOST_BY_LOT = 60  # lines; all of them right prove 95 % at a risk of 5 %, see the table
+MOST_BY_LOT = 60  # lines; all of them right prove 95% at a risk of 5%, see the table
 
 
 def lot_size(

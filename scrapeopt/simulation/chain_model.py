@@ -55,19 +55,19 @@ def hash_uniform(
 class ChainModel:
     "How a chain prices; the defaults are an Australian supermarket chain. Shares are shares of lines."
 
-    # Half of 44,000 lines moved up and down four times or more in 12 weeks, 5.7 % every week (ABC, Oct 2024)
+    # Half of 44,000 lines moved up and down four times or more in 12 weeks, 5.7% every week (ABC, Oct 2024)
     cycles: tuple[tuple[int, int, float], ...] = ((2, 1, 0.057), (4, 2, 0.29), (6, 2, 0.19), (13, 2, 0.13))
-    cuts: tuple[float, ...] = (0.5, 0.5, 0.4, 0.3, 0.2)  # off on special: 20-50 %, half price common
-    # Outside specials 1.4-3.5 % of prices change in a week (OeNB 2023); 95 % of all changes are at the changeover
+    cuts: tuple[float, ...] = (0.5, 0.5, 0.4, 0.3, 0.2)  # off on special: 20-50%, half price common
+    # Outside specials 1.4-3.5% of prices change in a week (OeNB 2023); 95% of all changes are at the changeover
     reprice_weeks: tuple[int, int] = (26, 40)  # each line has its own period between these
     drizzle: float = 0.35  # share of lines whose regular price changes on another weekday
     weekly: bool = True  # False: no changeover; regular prices are kept for `reprice_weeks` *days*
-    # 30-45 % of lines have one price in the country, the others one a state (Coles and Woolworths, 2010)
+    # 30-45% of lines have one price in the country, the others one a state (Coles and Woolworths, 2010)
     zoning: str = "state"  # what a store's area is: its "state", "one" for all, a part of a "city", a "cell" of the map
     national: float = 0.40
     state_steps: tuple[float, ...] = (0.92, 0.96, 1.0, 1.04, 1.08)
     restless: bool = False  # a line's step in an area changes with its regular price
-    # A small inner-city store takes ~10 % more on the lines it touches (Sunday Telegraph); a far town some, too
+    # A small inner-city store takes ~10% more on the lines it touches (Sunday Telegraph); a far town some, too
     touched: float = 0.75  # share of the zoned lines
     small_premium: float = 0.10
     remote_premium: float = 0.06
@@ -81,7 +81,7 @@ class ChainModel:
     own_lines: bool = False  # a step of its own for each line, not for each category
     # Fruit and vegetables are matched to the neighbourhood every week, store by store
     fresh_steps: tuple[float, ...] = (0.9, 0.95, 1.0, 1.0, 1.0, 1.05, 1.1)
-    # Clearance: an assumption, no published share was found; 0.3-3 % is worth trying
+    # Clearance: an assumption, no published share was found; 0.3-3% is worth trying
     clearance: float = 0.01  # share of a store's lines at any time
     clearance_days: int = 5
     clearance_cuts: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5)

@@ -89,12 +89,12 @@ def _named(
         "lon": (chosen["lon"] + moved[1]).round(5), "state": chosen["state"], "format": chosen["format"]})
 
 # %% ../../nbs/simulation/sites.ipynb #bba7cbf3
-CITY_KM = 60  # from the centre: suburbs. In 2024, 72 % of Woolworths' and Coles' stores in Western Australia
+CITY_KM = 60  # from the centre: suburbs. In 2024, 72% of Woolworths' and Coles' stores in Western Australia
 CENTRE_KM = 8  # small stores are closer; of the real ones half are within 3.5 km of a centre, 8 in 10 within 10
 COUNTRY_KM, COUNTRY_PEOPLE = 100, 9000  # country towns: farther than this, and of more people; by hand
 SMALL_SHARE = 0.09  # of stores: 97 of Woolworths' 1,134 were Metro in February 2026
-PERTH_COUNTRY = 0.08  # share of country stores; fewer than the real 22 % in the state, as a pilot is about the city
-CHAIN_COUNTRY = 0.12  # the same for a whole chain; by hand, the real share is 26 %
+PERTH_COUNTRY = 0.08  # share of country stores; fewer than the real 22% in the state, as a pilot is about the city
+CHAIN_COUNTRY = 0.12  # the same for a whole chain; by hand, the real share is 26%
 
 
 def _small_format(company: str) -> str:

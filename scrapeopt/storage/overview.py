@@ -87,7 +87,7 @@ class Synchrony:
     def words(self) -> str:
         "The numbers in a sentence."
         told = f"{self.cluster}: {self.comparable} of {how_many(self.stores, 'store')} comparable"
-        return told if self.pairs is None else f"{told} ({100 * self.pairs:.0f} % of pairs within {self.within})"
+        return told if self.pairs is None else f"{told} ({100 * self.pairs:.0f}% of pairs within {self.within})"
 
 # %% ../../nbs/storage/overview.ipynb #c5eb7278
 def price_week_of(
@@ -359,7 +359,7 @@ class Certified:
         "What is proved, in words."
         if self.share is None or self.risk is None or self.oldest is None: return ""
         least = floor(self.share * 1000 + 1e-6) / 10
-        return (f"right on >= {least:.1f} % of lines (median, risk {100 * self.risk:.3g} %), "
+        return (f"right on >= {least:.1f}% of lines (median, risk {100 * self.risk:.3g}%), "
                 f"oldest of {self.oldest.day} {self.oldest:%B %Y}")
 
     def words(self) -> str:
