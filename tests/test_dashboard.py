@@ -336,6 +336,11 @@ def test_the_budget_tab_starts_from_the_budget_and_says_what_status_says(workspa
     assert panel.controls.a_day.value == 4 and "4 a day is the budget of the settings" in panel.hint.value
     told = html.unescape(panel.expected.value)
     assert all(sentence in told for sentence in outlook_words(outlook)) and "98.6%" in told
+    assert panel.curve.layout.display == "" and "98.6% of all prices right at today's 4 scrapes" in panel.curve.words
+    assert "backtests on a twin of 5 stores (state_zones): round_robin, document and" in panel.reason.value
+    bare = BudgetPanel(shared_of(replace(paid, outlook=None)))
+    bare.activate()
+    assert "2 scrapes can stand for 5 stores" in bare.expected.value and bare.curve.layout.display == "none"
     assert paid.scrapes_today == scrapes_today(len(paid.stores), 4, 5.9)  # the figure the outlook is worked out for
     both = replace(paid, others={"another": 5.9})
     assert scrapes_today(len(both.stores), 4, 5.9, [5.9]) == 2 == budget_tab.scrapes_now(both)

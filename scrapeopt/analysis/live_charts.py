@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['live_figure', 'named_source', 'tell', 'pairs_frame', 'pairs_columns', 'heat_columns', 'timeline_frame',
-           'members_frame', 'members_columns', 'budget_frame']
+           'members_frame', 'members_columns', 'budget_frame', 'outlook_frame']
 
 # %% ../../nbs/analysis/live_charts.ipynb #942a8bf8
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from .charts import BARS, EVENT_MARKS, LOWEST_THRESHOLD, SHOWN_MEMBERS, TIMELINE
 from .charts import group_squares
 from .tuning import COLOURS
 from ..core.map_drawing import GLYPHS, MARKERS, PALETTE
+from ..grouping.outlook import Outlook
 from ..overlap import Threshold
 
 if TYPE_CHECKING:
@@ -239,5 +240,24 @@ def budget_frame(
         star = fig.scatter([today["scrapes"]], [today["score"]], size=18, marker="star", color=ORANGE, line_width=1.5,
                            legend_label="today's setting")
         star.glyph.tags = ["ink"]
+    beside(fig)
+    return fig
+
+# %% ../../nbs/analysis/live_charts.ipynb #4af6d641
+def outlook_frame(o: Outlook) -> "BokehFigure":
+    "The share of prices expected right over scrapes a day, with groups and without, with a star for today's budget."
+    from bokeh.models import ColumnDataSource, NumeralTickFormatter
+    fig = live_figure(280, "scrapes a day (stores)", "expected right (of all prices)")
+    fig.x_range.start = 0  # type: ignore[attr-defined]
+    fig.yaxis.formatter = NumeralTickFormatter(format="0%")
+    for words, shares, colour, dash in (("with groups", o.scores, BLUE, "solid"),
+                                        ("every store for itself", o.alone, "#888888", "dashed")):
+        source = ColumnDataSource({"scrapes": list(o.budgets), "right": list(shares)})
+        fig.line("scrapes", "right", source=source, color=colour, line_width=2, line_dash=dash, legend_label=words)
+        dots = fig.scatter("scrapes", "right", source=source, color=colour, size=7, legend_label=words)
+        tell(fig, [(words, "@right{0.0%}"), ("scrapes a day", "@scrapes{0.0}")], dots)
+    star = fig.scatter([o.budgets[1]], [o.scores[1]], size=18, marker="star", color=ORANGE, line_width=1.5,
+                       legend_label="today's budget")
+    star.glyph.tags = ["ink"]
     beside(fig)
     return fig

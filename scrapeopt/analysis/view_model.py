@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TWIN_STORES', 'TWIN_PRODUCTS', 'CompanyView', 'view_of_workspace', 'ComparablePairs', 'Choice', 'PairCache',
-           'view_of_world', 'member_table', 'clusters_at', 'BudgetCurve', 'replay_days', 'measure']
+           'view_of_world', 'member_table', 'clusters_at', 'BudgetCurve', 'replay_days', 'measure_plan', 'measure']
 
 # %% ../../nbs/analysis/view_model.ipynb #6179da17
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ from .charts import heat_image
 from .tuning import Recommendation, Recorded, TwinWorld, fitting_budgets, recommend, tune
 from ..clustering import cluster_stores
 from ..core.calendar import SyncWindow, local_day
+from ..core.errors import how_many
 from ..core.price_week import expected_week
 from ..grouping.belief_state import BeliefState
 from ..grouping.events import GroupState, StoreGroup
@@ -338,6 +339,30 @@ def budgets_to_try(
     far = {b for b in fitting_budgets(stores) if all(max(b, own) / min(b, own) > NEARBY for own in near)}
     return sorted(near | far)
 
+# %% ../../nbs/analysis/view_model.ipynb #67d597b5
+def measured_stores(view: CompanyView) -> int:
+    "How many stores the world of the backtests has."
+    return len(view.stores) if view.world is not None else min(len(view.stores), TWIN_STORES)
+
+
+def measured_world(view: CompanyView, archetype: str) -> str:
+    "What the backtests run on, in words."
+    return "its own prices" if view.world is not None else f"a twin of {measured_stores(view)} stores ({archetype})"
+
+# %% ../../nbs/analysis/view_model.ipynb #5c01df14
+def measure_plan(
+    view: CompanyView,
+    a_day: float,  # stores scraped a day today
+    archetype: str = "state_zones",  # of the twin, where no world is replayed
+) -> str:
+    "What `measure` will do, in a sentence."
+    n, m = len(view.stores), measured_stores(view)
+    tried = [budget * n / m for budget in budgets_to_try(max(a_day * m / n, 0.1), m)]
+    policies = f"{', '.join(MEASURED_POLICIES[:-1])} and {MEASURED_POLICIES[-1]}"
+    return (f"{len(MEASURED_POLICIES) * len(tried)} backtests on {measured_world(view, archetype)}: {policies}, each "
+            f"at {how_many(len(tried), 'budget')} from {tried[0]:.3g} to {tried[-1]:.3g} scrapes a day, for "
+            f"{how_many(replay_days(view.world)['days'], 'day')}")
+
 # %% ../../nbs/analysis/view_model.ipynb #3c7ab18d
 def measure(
     view: CompanyView,
@@ -350,10 +375,9 @@ def measure(
     track: Callable[[Iterable], Iterable] = iter,
 ) -> BudgetCurve:
     "Backtest policies at half, all and twice of today's budget and some others, at the settings' match threshold."
-    world, n = view.world, len(view.stores)
-    m = n if world is not None else min(n, TWIN_STORES)
+    world, n, m = view.world, len(view.stores), measured_stores(view)
     make: Any = TwinWorld(archetype, m, TWIN_PRODUCTS) if world is None else Recorded(world)  # type: ignore[arg-type]
-    measured_on = "its own prices" if world is not None else f"a twin of {m} stores ({archetype})"
+    measured_on = measured_world(view, archetype)
     budget = max(a_day * m / n, 0.1)  # today's, for a chain of m stores
     tuning = tune(make, policies, budgets_to_try(budget, m), [view.settings.match_threshold], n_jobs=n_jobs,
                   cache=cache if world is None else None, track=track, **replay_days(world))

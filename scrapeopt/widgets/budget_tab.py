@@ -17,10 +17,10 @@ import ipywidgets as w
 import pandas as pd
 
 from ..analysis.charts import budget_caption, plot_budget
-from ..analysis.live_charts import budget_frame
-from ..analysis.view_model import BudgetCurve, CompanyView, measure
-from ..core.errors import InputError
-from ..grouping.outlook import outlook_words
+from ..analysis.live_charts import budget_frame, outlook_frame
+from ..analysis.view_model import BudgetCurve, CompanyView, measure, measure_plan
+from ..core.errors import InputError, how_many
+from ..grouping.outlook import Outlook, outlook_words
 from ..twin import ARCHETYPES
 from .controls import as_written, button, control
 from .exports import Draw, ExportBox
@@ -112,9 +112,19 @@ def measured_words(curve: BudgetCurve) -> str:
     return f"Measured on {curve.measured_on}. Recommended: {curve.choice}. {curve.choice.reason}"
 
 
+def known_words(view: CompanyView) -> str:
+    "What is known of a company without a past of its own."
+    groups = view.state.active()
+    stores, lone = len(view.stores), len(view.stores) - sum(len(group.members) for group in groups)
+    stand = (f"{how_many(len(groups) + lone, 'scrape')} can stand for {how_many(stores, 'store')} "
+             f"({how_many(len(groups), 'group')}, {how_many(lone, 'store')} in none)")
+    known = stand if groups else f"{how_many(stores, 'store')}, no groups yet"
+    return f"{view.company}: {known}. How many prices a budget gets right is not known yet; Measure tries it out."
+
+
 def expected_html(view: CompanyView) -> str:
-    "What `status` expects of the company's own stores, in words and in a table; nothing where it does not know."
-    if (o := view.outlook) is None: return ""
+    "What `status` expects of the company's own stores, in words and in a table; what else is known where it does not."
+    if (o := view.outlook) is None: return said(known_words(view))
     table = pd.DataFrame({"scrapes a day": [f"{b:.3g}" for b in o.budgets],
                           "expected right": [f"{s:.1%}" for s in o.scores],
                           "without groups": [f"{s:.1%}" for s in o.alone]})
@@ -122,10 +132,22 @@ def expected_html(view: CompanyView) -> str:
     return said(words) + table_html(table, name="what status expects")
 
 
-def unmeasured_words(view: CompanyView) -> str:
-    "What there is before anything was measured."
-    more = " It compares policies and more budgets on a twin." if view.outlook and view.world is None else ""
-    return f"Not measured yet: press Measure.{more} It takes some minutes."
+def unmeasured_words(
+    view: CompanyView,
+    a_day: float,  # scrapes in the box
+    archetype: str,  # of the twin, where no world is replayed
+) -> str:
+    "What pressing Measure will do, how long that takes, and what it is for."
+    long = "a minute or two" if view.world is None else "a minute for a small chain, and longer with its products"
+    return (f"Not measured yet: press Measure. It runs {measure_plan(view, a_day, archetype)}. That takes {long}; the "
+            "page can be used meanwhile, Cancel ends it, and what is done is kept. Then a curve shows here which "
+            "policy gets how many prices right for how many scrapes, and what is recommended.")
+
+
+def outlook_caption(o: Outlook) -> str:
+    "What the picture shows before anything was measured."
+    return (f"Expected, not measured: {o.scores[1]:.1%} of all prices right at today's {o.budgets[1]:.3g} scrapes a "
+            f"day, {o.alone[1]:.1%} if every store spoke for itself. Half and twice of that are beside it.")
 
 # %% ../../nbs/widgets/budget_tab.ipynb #99414c0b
 class BudgetPanel(TabPanel):
@@ -181,9 +203,13 @@ class BudgetPanel(TabPanel):
     def paint(self) -> None:
         curve, view = self.measured(), self.view
         self.hint.value = note(where_from(view))
-        for part in (self.curve, self.use): part.layout.display = "none" if curve is None else ""
+        self.use.layout.display = "none" if curve is None else ""
+        self.curve.layout.display = "none" if curve is None and view.outlook is None else ""
         self.table.value = "" if curve is None else table_html(curve_table(curve), name="backtests")
-        if curve is None: self.reason.value = note(unmeasured_words(view))
+        if curve is None:
+            self.reason.value = note(unmeasured_words(view, *self.now()))
+            if (o := view.outlook) is not None:
+                self.curve.show(o, partial(outlook_frame, o), {}, outlook_caption(o))
         else:
             self.curve.show(curve, partial(budget_frame, curve.found, curve.today), {},
                             budget_caption(curve.found, curve.today))
