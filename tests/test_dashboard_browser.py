@@ -85,8 +85,9 @@ def opened(address, chromium, home, width=1440, scheme="light"):
     run_all(page)
     page.wait_for_selector(f"{DESK} .lm-TabBar-tab")
     yield page
+    asked = page.locator(".Toastify__toast").all_inner_texts()  # whether it may fetch news, say
     page.close()
-    assert not wrong, wrong
+    assert not wrong and not asked, (wrong, asked)
 
 
 def run_all(page):

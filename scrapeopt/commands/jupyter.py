@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -69,17 +70,32 @@ def end_with_parent() -> None:
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
 
+# %% ../../nbs/commands/jupyter.ipynb #dcbef9e9
+CONFIGS = "JUPYTER_CONFIG_PATH"  # environment: folders of configuration besides the user's
+ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"  # the part of JupyterLab that asks for news
+
+
+def without_news(
+    folder: Path,  # an empty one, of the run
+) -> dict[str, str]:  # the environment for JupyterLab
+    "Write the configuration of a run, in which JupyterLab does not ask whether it may fetch news."
+    (folder / "labconfig").mkdir()
+    (folder / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {ANNOUNCEMENTS: True}}))
+    return os.environ | {CONFIGS: os.pathsep.join(filter(None, (str(folder), os.environ.get(CONFIGS))))}
+
 # %% ../../nbs/commands/jupyter.ipynb #a65399d4
 LAB_ENDS_S = 20.0  # seconds in which JupyterLab shuts down its kernels
 
 # %% ../../nbs/commands/jupyter.ipynb #922908e1
 def start_lab(command: Sequence[str]) -> int:  # exit code; 0 after Ctrl+C
     "Run JupyterLab until it ends, or this command does: neither outlives the other."
-    lab = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
-    try: return lab.wait()
-    except KeyboardInterrupt: return 0
-    finally:
-        lab.terminate()
-        with suppress(subprocess.TimeoutExpired): lab.wait(LAB_ENDS_S)
-        with suppress(ProcessLookupError): os.killpg(lab.pid, signal.SIGKILL)
-        lab.wait()
+    with tempfile.TemporaryDirectory(prefix="scrapeopt-lab-") as folder:
+        env = without_news(Path(folder))
+        lab = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent, env=env)
+        try: return lab.wait()
+        except KeyboardInterrupt: return 0
+        finally:
+            lab.terminate()
+            with suppress(subprocess.TimeoutExpired): lab.wait(LAB_ENDS_S)
+            with suppress(ProcessLookupError): os.killpg(lab.pid, signal.SIGKILL)
+            lab.wait()
