@@ -171,6 +171,25 @@ def recommend(
 
 # %% ../../nbs/analysis/tuning.ipynb #12589c18
 LINES = ("-", "--", ":", "-.")  # one a threshold
+THRESHOLD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")  # Okabe and Ito, 2008
+DOTS = ("o", "s", "^", "D", "v")  # one a policy, where thresholds have the colours
+
+
+def line_looks(
+    settings: Sequence[tuple[str, str]],  # policy, threshold ("-": it asks for none), in the order of their lines
+) -> dict[tuple[str, str], dict[str, Any]]:
+    "How the line of each setting is drawn: thresholds that are compared have a colour each, else policies have theirs."
+    order, judging = (list(dict.fromkeys(x[k] for x in settings if x[1] != "-")) for k in (1, 0))
+    taken = {COLOURS.get(policy) for policy, threshold in settings if threshold == "-"}
+    free, looks = [colour for colour in THRESHOLD_COLOURS if colour not in taken], {}
+    for policy, threshold in settings:
+        k = order.index(threshold) if threshold in order else 0
+        compared = threshold in order and len(order) > 1
+        looks[policy, threshold] = {
+            "color": free[k % len(free)] if compared else COLOURS.get(policy),
+            "marker": DOTS[judging.index(policy) % len(DOTS)] if compared else "o",
+            "linestyle": LINES[k % len(LINES)], "label": f"{policy} {threshold}" if compared else policy}
+    return looks
 
 # %% ../../nbs/analysis/tuning.ipynb #ab20d8f4
 def plot_tuning(
@@ -179,18 +198,17 @@ def plot_tuning(
     ax: "Axes | None" = None,  # drawn on; None = a new figure
 ) -> "Axes":
     "What a better score costs: a line for each policy and threshold, the span over seeds, and the recommended setting."
-    ax = new_axes(ax)
-    order = list(dict.fromkeys(found.loc[found["threshold"] != "-", "threshold"]))
-    for (policy, threshold), part in found.groupby(["policy", "threshold"], sort=False):
-        at, colour = part.sort_values("scrapes"), COLOURS.get(str(policy))
-        line = LINES[order.index(threshold) % len(LINES)] if threshold in order else "-"
-        label = f"{policy} {threshold}" if threshold != "-" and len(order) > 1 else str(policy)
-        ax.plot(at["scrapes"], at["score"], f"o{line}", ms=3, color=colour, label=label)
-        ax.fill_between(at["scrapes"], at["low"], at["high"], color=colour, alpha=0.15, lw=0)
+    ax, parts = new_axes(ax), dict(list(found.groupby(["policy", "threshold"], sort=False)))
+    looks = line_looks([(str(policy), str(threshold)) for policy, threshold in parts])
+    for part, look in zip(parts.values(), looks.values(), strict=True):
+        at = part.sort_values("scrapes")
+        ax.plot(at["scrapes"], at["score"], ms=4, **look)
+        ax.fill_between(at["scrapes"], at["low"], at["high"], color=look["color"], alpha=0.15, lw=0)
     if choice:
         ax.plot(choice.scrapes, choice.score, "o", ms=12, mfc="none", mec="black", label="recommended")
     ax.set(xlabel="scrapes a day", ylabel="score")
-    ax.legend(fontsize=7, loc="lower right")
+    several = len({threshold for _, threshold in looks} - {"-"}) > 1
+    ax.legend(fontsize=7, loc="lower right", title="policy, match threshold" if several else None, title_fontsize=7)
     return ax
 
 # %% ../../nbs/analysis/tuning.ipynb #ea9cc1b6
