@@ -17,6 +17,7 @@ from .core.arguments import need_columns, need_count
 from .core.calendar import SyncWindow
 from .core.defaults import MAX_FAILURES
 from .core.errors import InputError
+from .core.names import did_you_mean
 from .discovery import ScrapeTask, asleep, complete_clusters, discovery_queue, pilot
 from .grouping.events import GroupState, StoreGroup
 from .policies.base import NOTHING_LEARNED, Learned, Pick, Policy, Queue, Situation, observe
@@ -121,7 +122,8 @@ class ScrapeScheduler:
 
     def offers(self, n: int, mode: str = "auto") -> list[tuple[float, ScrapeTask]]:
         "The next `n` stores, each with the prices that its scrape corrects: infinite for one that was never scraped."
-        if mode not in MODES: raise InputError(f"mode {mode!r} is unknown; use one of {', '.join(MODES)}")
+        if mode not in MODES: raise InputError(
+            f"mode {mode!r} is unknown; use one of {', '.join(MODES)}{did_you_mean(mode, MODES)}")
         bucket = self.situation.learned.bucket
         most = n if bucket is None else min(n, bucket.whole)
         unknown = self.get_discovery_mode_queue(most) if mode != "optimization" else []

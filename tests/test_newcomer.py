@@ -23,7 +23,7 @@ from scrapeopt.simulation.agents import BacktestSettings, find_agent
 from scrapeopt.storage.folders import aside_folder
 from scrapeopt.storage.home import create_home
 from scrapeopt.storage.retention import is_scraped_file_there
-from scrapeopt.storage.settings import Settings
+from scrapeopt.storage.settings import Settings, read_settings
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -127,6 +127,14 @@ def test_who_types_without_accents_is_understood():
 def test_a_slip_in_a_weekday_is_told_before_anything_runs(typed, words):
     with pytest.raises(InputError, match=re.escape(words)): BacktestSettings(changeover=typed)
     with pytest.raises(InputError, match="did you mean delegated"): find_agent("delegatd")
+
+
+@pytest.mark.parametrize(("text", "meant"), [
+    ('[companies.Elia]\nchangeover = "Wensday"', "wednesday"), ('cluster_method = "dbscam"', "dbscan"),
+    ('backend = "dsk"', "dask"), ('policy = "delegatd"', "delegated")])
+def test_a_slip_in_a_word_of_the_settings_is_told_with_what_was_meant(text, meant, tmp_path):
+    (file := tmp_path / "scrapeopt.toml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"; did you mean {meant}?")): read_settings(file)
 
 
 def test_clusters_are_named_after_where_the_stores_are_now(tmp_path):

@@ -7,6 +7,7 @@ __all__ = ['DEFAULT_POLICY', 'OLD_DEFAULT_POLICY', 'BUILT_IN', 'policy_names', '
 
 # %% ../../nbs/core/policy_names.ipynb #40c1f45a
 from .errors import InputError
+from .names import did_you_mean
 
 # %% ../../nbs/core/policy_names.ipynb #9ea4becd
 DEFAULT_POLICY = "delegated"  # of a new workspace and of a backtest
@@ -38,4 +39,4 @@ def policy_path(name: str) -> str:
     if ":" in name: return name
     if (path := BUILT_IN.get(name) or added_policies().get(name)) is not None: return path
     raise InputError(f"policy {name!r} is unknown; use one of {', '.join(policy_names())}, "
-                     "or say where yours is, like my_package.my_module:my_policy")
+                     f"or say where yours is, like my_package.my_module:my_policy{did_you_mean(name, policy_names())}")

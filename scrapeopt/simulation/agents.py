@@ -127,7 +127,8 @@ def backtest_settings(
     if isinstance(given, BacktestSettings): return given
     known = [f.name for f in fields(BacktestSettings)]
     if unknown := [str(k) for k in given or () if k not in known]:
-        raise InputError(f"settings: {unknown[0]!r} is unknown; use one of {', '.join(known)}")
+        raise InputError(f"settings: {unknown[0]!r} is unknown; use one of {', '.join(known)}"
+                         f"{did_you_mean(unknown[0], known)}")
     return BacktestSettings(**given or {})
 
 # %% ../../nbs/simulation/agents.ipynb #38bc2501

@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -200,6 +200,13 @@ def unknown_key(path: list[str]) -> str:
     return f"unknown key '{'.'.join(path)}'; {todo}"
 
 # %% ../../nbs/storage/settings.ipynb #130ec3ff
+def meant_word(fault: Mapping[str, Any]) -> str:  # empty where nothing comes near, or where no word was asked for
+    "Which word of a list comes near to what stands there, as the end of a sentence; `fault` is one of pydantic's."
+    if fault["type"] != "literal_error" or not isinstance(fault["input"], str): return ""
+    near = near_names(in_small_letters(fault["input"]), re.findall(r"'(\w+)'", fault["ctx"]["expected"]))
+    return f"; did you mean {near[0]}?" if near else ""  # all weekdays are a little alike
+
+# %% ../../nbs/storage/settings.ipynb #3e463c3d
 def settings_complaint(error: ValidationError, file: Path) -> str:
     "The first thing wrong with the settings, in a sentence."
     def keys(location: tuple[int | str, ...]) -> list[str]:  # without the branches of a union that pydantic adds
@@ -212,9 +219,10 @@ def settings_complaint(error: ValidationError, file: Path) -> str:
     if extra: return f"{file}: {unknown_key(path)}"
     variable = f"SCRAPEOPT_{path[0].upper()}"
     where = f"environment variable {variable}" if variable in os.environ else f"{file}: {'.'.join(path)}"
-    messages = [e["msg"] for e in error.errors() if keys(e["loc"]) == path]
-    reasons = [message.removeprefix("Value error, ").removeprefix("Input ") for message in messages]
-    return f"{where} = {hide_passwords(repr(first['input']))}: {' or '.join(reasons)}"
+    faults = [e for e in error.errors() if keys(e["loc"]) == path]
+    reasons = [e["msg"].removeprefix("Value error, ").removeprefix("Input ") for e in faults]
+    near = next(filter(None, map(meant_word, faults)), "")
+    return f"{where} = {hide_passwords(repr(first['input']))}: {' or '.join(reasons)}{near}"
 
 # %% ../../nbs/storage/settings.ipynb #d1158341
 HEAD = re.compile(r"\s*\[")  # a line that begins a table
