@@ -152,7 +152,7 @@ def test_picture_holds_every_store_and_the_legend_is_off_it():
 
 
 def test_picture_of_one_store_and_of_no_groups():
-    assert plot_groups(_table(1)).get_title() == "1 stores, 1 groups"
+    assert plot_groups(_table(1)).get_title() == "1 store, 1 group"
     ax = plot_groups(_table(5).assign(group=None))
     assert [t.get_text() for t in ax.get_legend().get_texts()] == [f"{GROUP_OUTLIER} (5)"]
 

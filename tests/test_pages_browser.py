@@ -108,6 +108,8 @@ def test_a_telephone_shows_whole_figures(report, maps, chromium, width):
     for file in (report, *maps):
         with browser.opened(chromium, file, width=width) as page:
             assert page.locator(".cards td").count() and page.evaluate(CUT_OFF) == 0
+            shown = page.locator("picture img").evaluate_all("all => all.map(e => e.naturalWidth)")
+            assert all(wide <= 4 * 110 for wide in shown)  # no picture of a desk, shrunk: maps, too
             label = page.locator(".cards td").first
             assert label.evaluate("e => getComputedStyle(e, '::before').content").strip('"')
 

@@ -20,7 +20,7 @@ from scrapeopt.core.calendar import SyncWindow
 from scrapeopt.discovery import MAX_FAILURES
 from scrapeopt.analysis.metrics import find_out
 from scrapeopt.analysis.audited_errors import AuditedErrors
-from scrapeopt.analysis.group_map import group_figure
+from scrapeopt.analysis.group_map import group_figure, narrow_figure
 from scrapeopt.analysis.report import causes_part, report_folder, write_report
 from scrapeopt.grouping.error_causes import CAUSES, ErrorCounts
 from scrapeopt.update import update_db
@@ -273,8 +273,14 @@ def test_the_clusters_that_would_be_specks_have_maps_of_their_own():
         "lon": lon + rng.normal(0, .02, len(names)), "group": "[Lua]", "ambassador": False, "role": "member",
         "cluster": numbers, "cluster_name": names})
     titles = [ax.get_title() for ax in group_figure(stores).axes]
-    assert titles == ["23 stores, 1 groups; here the 9 stores of Lisbon", "7 stores of Porto", "4 stores of Faro",
+    assert titles == ["23 stores, 1 group; here the 9 stores of Lisbon", "7 stores of Porto", "4 stores of Faro",
                       "23 stores in all"]
+    narrow = narrow_figure(stores)  # for a telephone: below each other, each as wide as the screen
+    narrow.draw_without_rendering()
+    assert [ax.get_title() for ax in narrow.axes] == ["9 stores of Lisbon", *titles[1:3], "23 stores in 1 group"]
+    tops = [ax.get_position().y1 for ax in narrow.axes]
+    assert tops == sorted(tops, reverse=True) and narrow.get_figwidth() <= 4
+    assert narrow.legends[0].get_window_extent().y1 < narrow.axes[-1].get_window_extent().y0
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AMBASSADOR', 'MEMBER', 'GROUP_OUTLIER', 'UNSCRAPED', 'GroupStyle', 'group_styles', 'mark_groups', 'plot_groups',
-           'group_figure', 'groups_frame']
+           'group_figure', 'narrow_figure', 'groups_frame']
 
 # %% ../../nbs/analysis/group_map.ipynb #79dada6f
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError
+from ..core.errors import InputError, how_many
 from ..core.geo import unbroken, with_place
 from ..core.map_drawing import MARKERS, OUTLIER_COLOUR, PALETTE, draw_basemap, draw_overview, frame_map
 from ..core.map_drawing import legend_beside, legend_key, opening_part
@@ -154,7 +154,8 @@ def plot_groups(
     styles = mark_groups(shown, ax)
     near = shown if cluster is None else shown[shown["cluster_name"] == cluster]
     frame_map(ax, near["lat"].to_numpy(), near["lon"].to_numpy())
-    ax.set_title(title if title is not None else f"{len(shown)} stores, {len(styles)} groups", fontsize=10)
+    counted = f"{how_many(len(shown), 'store')}, {how_many(len(styles), 'group')}"
+    ax.set_title(title if title is not None else counted, fontsize=10)
     draw_basemap(ax, basemap)
     return ax
 
@@ -200,9 +201,15 @@ def draw_row(
     shown = _check_groups(stores)
     parts = [(shown[shown["cluster_name"] == name], f"of {name}") for name in others] + [(shown, "in all")]
     for ax, (near, where) in zip(row.subplots(1, len(parts)), parts, strict=True):
-        draw_small(shown, near, ax, f"{len(near)} stores {where}", basemap)
+        draw_small(shown, near, ax, f"{how_many(len(near), 'store')} {where}", basemap)
 
 # %% ../../nbs/analysis/group_map.ipynb #584b0091
+def main_cluster(stores: pd.DataFrame) -> str | None:  # its name; None: the stores fill one map
+    "The cluster that the large map shows."
+    near = opening_part(stores)
+    return str(near["cluster_name"].iloc[0]) if len(near) < len(stores) else None
+
+# %% ../../nbs/analysis/group_map.ipynb #3128f563
 def group_figure(
     stores: pd.DataFrame,  # as `plot_groups` takes them, with cluster and cluster_name
     basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
@@ -210,18 +217,43 @@ def group_figure(
     "The largest cluster from near, below it the next largest and the whole chain; one legend for all."
     from matplotlib.figure import Figure
     stores = with_place(stores)
-    near, styles = opening_part(stores), group_styles(stores["group"])
-    main = str(near["cluster_name"].iloc[0]) if len(near) < len(stores) else None
+    near, styles, main = opening_part(stores), group_styles(stores["group"]), main_cluster(stores)
     others = further_clusters(stores, main) if main else []
     figure = Figure(figsize=(8.5, 9.5 if others else 6), layout="constrained")
     rows = figure.subfigures(2 if others else 1, 1, squeeze=False, height_ratios=(5, 4) if others else (1,))[:, 0]
-    title = f"{len(stores)} stores, {len(styles)} groups" + (f"; here the {len(near)} stores of {main}" if main else "")
+    counted = f"{how_many(len(stores), 'store')}, {how_many(len(styles), 'group')}"
+    title = f"{counted}; here the {how_many(len(near), 'store')} of {main}" if main else counted
     ax = plot_groups(stores, rows[0].subplots(), basemap, title, cluster=main)
     if others:
         draw_row(stores, others, rows[1], basemap)
         return figure
     colours = stores["group"].map({name: style.colour for name, style in styles.items()}).fillna(OUTLIER_COLOUR)
     draw_overview(ax, stores["lat"].to_numpy(), unbroken(stores["lon"]), colours.tolist())
+    return figure
+
+# %% ../../nbs/analysis/group_map.ipynb #2147a86a
+TELEPHONE_INCHES = 4.0  # the width of its figures
+
+# %% ../../nbs/analysis/group_map.ipynb #8f127f94
+def narrow_figure(
+    stores: pd.DataFrame,  # as `plot_groups` takes them, with cluster and cluster_name
+    basemap: str | Path = "none",  # auto, none, a tile URL with {z}, {x}, {y}, or a raster file
+) -> "Figure":
+    "As `group_figure`, for a telephone: the maps below each other, the legend under them."
+    from matplotlib.figure import Figure
+    shown = _check_groups(with_place(stores))
+    main, styles = main_cluster(shown), group_styles(shown["group"])
+    near = [main, *further_clusters(shown, main)] if main else []
+    parts = [(shown[shown["cluster_name"] == name], f"of {name}") for name in near]
+    parts.append((shown, f"in {how_many(len(styles), 'group')}"))
+    keys = _group_keys(shown, styles)
+    heights = [3.6, *[2.8] * (len(parts) - 1)]
+    size = TELEPHONE_INCHES, sum(heights) + 0.2 * -(-len(keys) // 2)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (part, where) in zip(axes, parts, strict=True):
+        draw_small(shown, part, ax, f"{how_many(len(part), 'store')} {where}", basemap)
+    figure.legend(handles=keys, loc="outside lower left", ncols=2, fontsize=8, frameon=False, handletextpad=0.3)
     return figure
 
 # %% ../../nbs/analysis/group_map.ipynb #b9198bd3

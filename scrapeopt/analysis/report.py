@@ -21,7 +21,7 @@ import pandas as pd
 from .audited_errors import AuditedErrors, audited_errors
 from .costs import MonthlySaving, added_up, monthly_saving
 from .event_lines import folded
-from .group_map import group_figure
+from .group_map import group_figure, narrow_figure
 from .metrics import Figures, Findings, GroupFigures, find_out, keep_figures, scrape_log
 from .metrics import weekly_audits, weighted_audits
 from .problems import Problem, problems_html
@@ -64,7 +64,7 @@ class Picture:
     name: str  # of the box that it lies in
     light: str  # data URL
     dark: str
-    narrow_light: str  # the same for a telephone; "": there is none
+    narrow_light: str  # the same for a telephone
     narrow_dark: str
     width: int  # CSS pixels
     height: int
@@ -96,11 +96,11 @@ def picture(
     name: str,
     alt: str,
     caption: str,
-    kind: str = "svg",  # or png, for pictures with many points, of one width
+    kind: str = "svg",  # or png, for pictures with many points
 ) -> Picture:
     "Draw a picture for the page, in light and in dark, for a desk and for a telephone."
     (light, size), (dark, _) = (data_url(draw, WIDE, scheme, kind) for scheme in INK)
-    narrow = [data_url(draw, NARROW, scheme, kind)[0] if kind == "svg" else "" for scheme in INK]
+    narrow = [data_url(draw, NARROW, scheme, kind)[0] for scheme in INK]
     return Picture(name, light, dark, narrow[0], narrow[1], *size, alt, caption)
 
 # %% ../../nbs/analysis/report.ipynb #b66b93d8
@@ -545,7 +545,7 @@ def _company_map(f: Figures, frame: pd.DataFrame, basemap: str) -> tuple[Picture
     if with_place(frame).empty: return ()
     biggest = ", ".join(f"{g.name} with {how_many(g.stores, 'store')}" for g in f.full[:3]) or "none for all products"
     return (picture(
-        lambda _: group_figure(frame, basemap), f"Map of {f.company}",
+        lambda width: (group_figure if width >= WIDE else narrow_figure)(frame, basemap), f"Map of {f.company}",
         f"Map of {how_many(f.stores, 'store')} of {f.company} in {how_many(len(f.full), 'group')}, among them "
         f"{biggest}; "
         f"{how_many(f.outliers, 'outlier')}.",
