@@ -6,7 +6,7 @@
 __all__ = ['ServedStores', 'forecast']
 
 # %% ../../nbs/policies/forecast.ipynb #205dfc39
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -316,6 +316,14 @@ def answers_at(beliefs: BeliefState, more: bool) -> np.ndarray:  # (3, 2, 2) as 
     if more and known[UNKNOWN + 1, CONFLICT, GROUP_ANSWER] < SURE[0]: known[UNKNOWN + 1, CONFLICT] = SURE
     return known
 
+# %% ../../nbs/policies/forecast.ipynb #b80f3422
+def growing(
+    scores: Sequence[float],  # at growing budgets
+) -> tuple[float, ...]:  # none below the one before
+    "The nearest scores that grow with the budget (least squares)."
+    from scipy.optimize import isotonic_regression
+    return tuple(isotonic_regression(scores).x.tolist())
+
 # %% ../../nbs/policies/forecast.ipynb #dc1bbb40
 def forecast(
     at: Situation,  # now, with the facts of `store_facts` in its table
@@ -335,7 +343,7 @@ def forecast(
         return float(np.mean(list(play_forward(play, trust, answers_at(beliefs, tried > budget)))[LEAD:]))
 
     budgets, sold = tuple(budget * share for share in SHARES_OF_BUDGET), stores.size > 0
-    scores_at, alone = (tuple(expected(*company, tried) for tried in budgets)
+    scores_at, alone = (growing([expected(*company, tried) for tried in budgets])
                         for company in ((at, stores), lonely(at, stores)))
     groups = len({*stores.own_group[sold].tolist()} - {-1})
     return Outlook(f"{at.now:%Y-%m-%d}", int(sold.sum()), int((sold & stores.member).sum()), groups, budgets, scores_at,
