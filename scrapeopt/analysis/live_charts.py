@@ -251,7 +251,7 @@ def outlook_frame(o: Outlook) -> "BokehFigure":
     fig.x_range.start = 0  # type: ignore[attr-defined]
     fig.yaxis.formatter = NumeralTickFormatter(format="0%")
     for words, shares, colour, dash in (("with groups", o.scores, BLUE, "solid"),
-                                        ("every store for itself", o.alone, "#888888", "dashed")):
+                                        ("without groups", o.alone, "#888888", "dashed")):
         source = ColumnDataSource({"scrapes": list(o.budgets), "right": list(shares)})
         fig.line("scrapes", "right", source=source, color=colour, line_width=2, line_dash=dash, legend_label=words)
         dots = fig.scatter("scrapes", "right", source=source, color=colour, size=7, legend_label=words)
