@@ -8,7 +8,7 @@ __all__ = ['UpdateReport', 'company_outlook', 'renew_outlook', 'renew_outlooks',
 # %% ../nbs/07_update.ipynb #fd5cda33
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,6 @@ from sqlalchemy.orm import Session
 from .core.errors import how_many
 from .core.files import move_file
 from .core.logger import log_event
-from .core.parallel import ahead
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
 from .grouping.belief_state import Batch
@@ -37,9 +36,8 @@ from .storage.currencies import Money, in_currency, money_at, newest_currency
 from .storage.daily_learning import by_day, learn_days
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
-from .storage.ingest import check_time, drop_parts, file_bytes, find_files, put_aside
-from .storage.ingest import read_each, read_file, reading_settings, record_snapshots, refuse_retired
-from .storage.ingest import stay_sentence, take_in, usual_sizes
+from .storage.ingest import drop_parts, find_files, put_aside, read_each, reading_settings, record_snapshots
+from .storage.ingest import refuse_retired, stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import keep_side_by_side, list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.overview import OUTLOOK, count_stores, group_overview, newest_spot_checks, read_outlook
@@ -48,7 +46,7 @@ from .storage.queries import newest_snapshots
 from .storage.repository import company_rules, company_window, every_store, read_groups, save_events
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
-from .storage.settings import Settings
+from .storage.sent_files import files_read
 from .storage.shared_files import close_inbox, fetch_inbox, send_taken
 from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
@@ -112,7 +110,7 @@ def _complaint(
     what = [bad] * bool(scrape.bad_lines) + [f"{scrape.first_several}{more}"] * bool(scrape.several) or ["too few"]
     source, unused = shown_path(taken.file.path, workspace.path), ["partial, so not used"] * taken.kept.partial
     if unused and "set " in scrape.first_bad: unused.append(how_read_again(workspace, source))
-    return f"{source}: {taken.kept.rows} products, {'; '.join([*what, *unused])}"
+    return f"{source}: {how_many(taken.kept.rows, 'product')}, {'; '.join([*what, *unused])}"
 
 # %% ../nbs/07_update.ipynb #ad405c82
 def clear_file(
@@ -265,18 +263,6 @@ def ahead_of_clock(
             "set the clock right; they count as fresh until then"]
 
 # %% ../nbs/07_update.ipynb #bddc41bf
-def read_new(
-    folder: Path,  # the workspace
-    settings: Settings,
-    now: pd.Timestamp,  # UTC
-    money: Money,  # that the file was taken in
-    file: InboxFile,
-) -> ReadFile:
-    "Read a file, here or on another machine; `InputError` for one from the future."
-    check_time(file.at, now)
-    return read_file(folder, settings, money, file)
-
-
 def read_files(
     workspace: Workspace,
     name: str,  # of the company
@@ -296,10 +282,9 @@ def read_files(
                   known_already=taken.kept is None or None)
         return taken
 
-    shared, home = reading_settings(settings, name), folder.absolute()
-    jobs = ((home, shared, now, known.money[f.path], replace(f, path=f.path.absolute())) for f in files)
+    coming = files_read(folder, reading_settings(settings, name), now, [(known.money[f.path], f) for f in files])
     try:
-        with closing(_watched(ahead(read_new, jobs, file_bytes), len(files), name, progress)) as contents:
+        with closing(_watched(coming, len(files), name, progress)) as contents:
             return read_each(folder, files, zip(files, contents, strict=True), take)
     finally: drop_parts(folder, files)
 

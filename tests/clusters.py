@@ -12,6 +12,8 @@ from pathlib import Path
 
 import nbs
 
+from scrapeopt.core.backends import is_there
+
 PATIENCE = 60  # seconds that a process may take to come up on a busy machine
 
 
@@ -19,6 +21,7 @@ PATIENCE = 60  # seconds that a process may take to come up on a busy machine
 class Cluster:
     "A scheduler and its workers."
     folder: Path
+    hidden: Path | None = None  # a workspace of which its workers have the settings, and nothing else
     address: str = ""
     scheduler: subprocess.Popen | None = None
     workers: list[subprocess.Popen] = field(default_factory=list)
@@ -29,9 +32,10 @@ class Cluster:
         own = self.folder / name
         own.mkdir()
         env = os.environ | {"PYTHONPATH": str(home), "OMP_WAIT_POLICY": "passive"}
+        without = [*hiding(self.hidden)] if self.hidden and words[0] == "worker" else []
         with (self.folder / f"{name}.log").open("w") as log:
-            return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]], cwd=own,
-                                    env=env, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen([*without, sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]],
+                                    cwd=own, env=env, stdout=log, stderr=log, start_new_session=True)
 
     def add_worker(self, home: Path = nbs.ROOT) -> None:
         "One more worker with one thread."
@@ -53,6 +57,26 @@ class Cluster:
     def options(self) -> tuple[str, ...]: return "--backend", "dask", "--address", self.address
 
 
+def hiding(folder: Path) -> tuple[str, ...]:
+    "The beginning of a command to which a workspace is a folder with its settings alone, as on another machine."
+    own = "kept=$(cat scrapeopt.toml); mount -t tmpfs none . && cd \"$PWD\" && echo \"$kept\" > scrapeopt.toml"
+    whole = f"before=$PWD; cd '{folder}' && {own} && cd \"$before\" && exec \"$@\""
+    return "unshare", "--mount", "sh", "-c", whole, "sh"
+
+
+def seen_by_workers(cluster: Cluster, file: Path) -> bool:
+    "Whether any worker sees a file."
+    from distributed import Client
+    with Client(cluster.address, timeout=PATIENCE, set_as_default=False) as client:
+        return any(client.run(is_there, str(file)).values())
+
+
+def can_hide(folder: Path) -> bool:
+    "Whether this machine lets a process have mounts of its own."
+    try: return subprocess.run([*hiding(folder), "true"], capture_output=True).returncode == 0
+    except OSError: return False
+
+
 def kill(process: subprocess.Popen) -> None:
     "Kill a process and all that it started, without a word."
     with suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL)
@@ -60,9 +84,11 @@ def kill(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def dask_cluster(folder: Path, workers: int = 2, home: Path = nbs.ROOT) -> Iterator[Cluster]:
+def dask_cluster(
+    folder: Path, workers: int = 2, home: Path = nbs.ROOT, hidden: Path | None = None,
+) -> Iterator[Cluster]:
     "A cluster with some workers."
-    found = Cluster(folder)
+    found = Cluster(folder, hidden)
     told = folder / "scheduler.json"
     found.scheduler = found.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
                                   "--scheduler-file", str(told))

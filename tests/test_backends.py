@@ -6,8 +6,9 @@ import nbs
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import Cluster, dask_cluster, kill
+from clusters import Cluster, can_hide, dask_cluster, kill, seen_by_workers
 from drill_world import NOW, duplicate, everything, remove, template
+from effort import drilled
 
 from scrapeopt import update
 from scrapeopt.analysis.tuning import TwinWorld
@@ -102,6 +103,19 @@ def test_a_cluster_gives_what_one_process_gives(tmp_path, monkeypatch):
     for a, b in zip(local, replays, strict=True):
         pd.testing.assert_frame_equal(a.daily, b.daily)
         assert a.groups.equals(b.groups) and (a.counts == b.counts).all()
+
+
+@pytest.mark.parametrize("policy", ["document", drilled("delegated")])
+def test_workers_that_have_no_folder_in_common_with_us_read_all_the_same(tmp_path, policy, monkeypatch):
+    "To them the folder of the workspace is empty; a worker that dies has its file sent to another one."
+    (tmp_path / "cluster").mkdir()
+    here, there = twins(tmp_path, policy=policy)
+    if not can_hide(there): pytest.skip("needs mounts of its own: run as root, with unshare")
+    with dask_cluster(tmp_path / "cluster", hidden=there) as cluster, monkeypatch.context() as patch:
+        assert not seen_by_workers(cluster, next((there / "inbox").rglob("*.jsonl")))
+        after_first_file(patch, lambda: kill(cluster.workers[0]))
+        with work_on("dask", cluster.address): report = update_db(Workspace.open(there))
+    assert report.files == 17 and everything(there) == everything(here) and not parts(there)
 
 
 def test_what_dies_costs_what_it_was_doing(tmp_path, monkeypatch, capsys):

@@ -202,7 +202,8 @@ def test_a_scraper_that_fails_everywhere_leaves_some_of_the_budget(scraped, tmp_
     toml, script = scraped.path / "scrapeopt.toml", tmp_path / "scraper.sh"
     text = toml.read_text().replace("# budget = 40 ", "budget = 9 ")
     toml.write_text(text.replace('policy = "document"', 'policy = "delegated"'))
-    script.write_text(f"""case $1 in {closed}) exit 3;; esac\necho '{{"product_id": "1", "price": 2}}' > "$2"\n""")
+    own = """'{"product_id": "1", "price": '"${1#000}"'}'"""  # of all stores one page would be refused as such
+    script.write_text(f"""case $1 in {closed}) exit 3;; esac\necho {own} > "$2"\n""")
     told = CliRunner().invoke(app, [
         "scrape", "-w", str(scraped.path), "--update", "--company", W, "--retries", "0", "--now", "2026-11-26T03:00Z",
         "--command", f"sh {script} {{store_id}} {{output}}"], catch_exceptions=False)

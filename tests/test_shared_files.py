@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from clusters import can_hide, dask_cluster, kill, seen_by_workers
 from drill_world import NOW, WEEK, W, land_trouble, make, natural_rows, remove
 from effort import drilled
 from small_chain import ZONES, lines, scrape_all, shelf
 from typed import CHILDREN
 
 from scrapeopt.cli import main
+from scrapeopt.core.backends import work_on
 from scrapeopt.core.errors import InputError, LeftOutWarning
 from scrapeopt.storage.backup import restore_backup, write_backup
 from scrapeopt.storage.doctor import examine, mend
@@ -126,6 +128,34 @@ def test_three_machines_share_a_bucket_and_a_server(tmp_path, postgres, one, url
         assert texts(reader.path, "prices")
         for ws in (updater, reader): ws.engine.dispose()
     finally: remove(scraper.path, postgres)
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_share_the_bucket_and_the_server_and_nothing_else(tmp_path, postgres, one, url):
+    "Each has a folder of its own with the settings; one dies in the middle of an update."
+    ws = share(make(tmp_path / "ws", postgres), url)
+    if not can_hide(ws.path): pytest.skip("needs mounts of its own: run as root, with unshare")
+    (tmp_path / "cluster").mkdir()
+    try:
+        with dask_cluster(tmp_path / "cluster", hidden=ws.path) as cluster:
+            for trouble in (lambda: scrape_all(ws, companies=[W]), lambda: land_trouble(ws)):
+                trouble()
+                assert send_inbox(ws.path) == []
+                with work_on("dask", cluster.address): update_db(ws, now=NOW)
+                kill(cluster.workers.pop(0))
+                cluster.add_worker()
+                cluster.wait()
+            same(one, url, ws, tmp_path / "there")
+            snapshot = next((ws.path / "prices").rglob("*.parquet"))
+            assert not seen_by_workers(cluster, snapshot)
+            with work_on("dask", cluster.address, ws.path / "scrapeopt.toml"):
+                count = ws.write_prices(tmp_path / "far.parquet", now=NOW)
+            assert seen_by_workers(cluster, snapshot)  # fetched from the bucket
+        assert count == one.write_prices(tmp_path / "near.parquet", now=NOW) > 100
+        far, near = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("far", "near"))
+        pd.testing.assert_frame_equal(far, near)
+        ws.engine.dispose()
+    finally: remove(ws.path, postgres)
 
 
 def landed(folder: Path, url: str) -> Workspace:

@@ -175,8 +175,9 @@ def _tell_written(out: str, count: int, why: str) -> None:
 def _writing(context: typer.Context, ws: "Workspace", backend: str | None,
              address: str | None) -> AbstractContextManager[None]:
     "Where prices are written by, as typed, or else as the settings say; who stops it hears that nothing was written."
+    from scrapeopt.storage.settings import FILE
     say_when_stopped(context, lambda: "nothing was written. Begin anew with the same command")
-    return work_of(ws, backend, address)
+    return work_of(ws, backend, address, ws.path / FILE)  # each worker opens the workspace
 
 # %% ../../nbs/commands/inspect.ipynb #62792c67
 @app.command()

@@ -138,12 +138,12 @@ def work_of(
     workspace: "Workspace",
     backend: str | None,  # as it was typed
     address: str | None,
+    file: Path | None = None,  # that each worker must see
 ) -> AbstractContextManager[None]:
     "Where the work of a command on a workspace goes: as typed, or else as the settings say."
     from scrapeopt.core.backends import work_on
-    from scrapeopt.storage.settings import FILE
     own = workspace.settings
-    return work_on(backend or own.backend, address or own.backend_address, workspace.path / FILE)
+    return work_on(backend or own.backend, address or own.backend_address, file)
 
 # %% ../../nbs/commands/options.ipynb #1a36b34a
 def next_line(

@@ -128,7 +128,7 @@ class Outcome(Generic[R]):
         return self.value  # type: ignore[return-value]  # None only where there is an error
 
 
-def _attempt(task: Callable[..., R], *job: Any) -> Outcome[R]:
+def attempt(task: Callable[..., R], *job: Any) -> Outcome[R]:
     "Carry a task out; never an error."
     try: return Outcome(task(*job), None)
     except Exception as e: return Outcome(None, e)
@@ -170,4 +170,4 @@ def ahead(
 ) -> Iterator[ToCome[R]]:  # in the order of the jobs
     "Results to come, the next jobs being carried out meanwhile; an error is raised where its result is asked for."
     if (there := elsewhere()) is None: return _by_threads(task, jobs, weigh)
-    return in_order(there, _attempt, ((task, *job) for job in jobs))
+    return in_order(there, attempt, ((task, *job) for job in jobs))
