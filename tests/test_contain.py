@@ -22,6 +22,7 @@ from scrapeopt.cli import main
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.names import name_fault
 from scrapeopt.reanalysis import reanalyse
+from scrapeopt.storage import sent_files
 from scrapeopt.storage.folders import folder_name, inbox_name, names_by_folder
 from scrapeopt.storage.store_file import read_stores
 from scrapeopt.update import update_db
@@ -157,12 +158,12 @@ def test_R18_an_unforeseen_fault_costs_its_file(ws, error, monkeypatch, capfd, c
 
 def test_R18_a_file_that_vanishes_while_it_is_read_is_told(ws, monkeypatch):
     scrape_all(ws, companies=[W])
-    real = update.read_file
+    real = sent_files.read_file
 
     def late(*args):
         if args[3].store_id == "0003": args[3].path.unlink()
         return real(*args)
-    monkeypatch.setattr(update, "read_file", late)
+    monkeypatch.setattr(sent_files, "read_file", late)
     report = update_db(ws)
     assert (report.files, report.quarantined, len(report.problems)) == (6, 0, 1) and "is gone" in report.problems[0]
     assert not list((ws.path / "quarantine").rglob("*.json")) and update_db(ws).problems == ()
