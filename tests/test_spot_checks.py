@@ -1,4 +1,7 @@
 "Spot checks in a backtest: what they may not cost, must not touch, and have to find."
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from scrapeopt.backtest import backtest
 from scrapeopt.policies.scrape_value import TokenBucket
 from scrapeopt.simulation.agents import Probe, Setting, Today, backtest_settings, find_agent
 from scrapeopt.simulation.spot_agent import SpotCheckAgent
+from scrapeopt.spotcheck import SpotCheck
 from scrapeopt.twin import archetype_twin
 
 SPOTS = {"spot_checks": True}
@@ -144,6 +148,36 @@ def test_a_store_that_opens_is_knocked_at_and_scraped():
     assert (shelf() >= 0).any()
     asked = [n for s, n, _ in world.asked[len(world.stores):] if s == store]
     assert sum(asked[:asked.index(len(world.products))]) < len(world.products) / 2  # what it cost to find out
+
+
+def test_a_store_that_never_answered_is_knocked_at_once_a_week_and_not_scraped():
+    store = str(small().stores.index[5])
+    world = Counted(small(), closed=[store])
+    backtest(world, "delegated", budget=0.5, days=22, settings=SPOTS)
+    asked = [(n, at) for s, n, at in world.asked[len(world.stores):] if s == store]
+    assert 2 <= len(asked) <= 4 and {n for n, _ in asked} == {8}
+    assert all(b - a >= pd.Timedelta(days=7) for (_, a), (_, b) in pairwise(asked))
+
+
+def test_what_a_lone_suspect_shows_is_not_served_for_its_group():
+    world = small()
+    agent, _ = agent_on(world)
+    c = agent.companies[0]
+    group = max(c.beliefs.state.active(), key=lambda g: len(g.members))
+    suspect, fellow = sorted(group.members)[:2]
+    rogue = SpotCheck(0.9, 0.5)
+    rogue.verdict = "rogue"
+    served = {}
+    for checks in ({}, {suspect: rogue}):
+        agent.known[0] = replace(agent.known[0], checks=checks)
+        everything = np.arange(len(world.products))
+        known = agent.known[0]
+        agent.take_probes(world.now + pd.Timedelta(days=8), [(Probe(suspect, everything), world.scrape(suspect) + 7)])
+        served[bool(checks)] = agent.served(world.now + pd.Timedelta(days=8))[0][agent.row[fellow]]
+        agent.known[0] = known
+    own = world.scrape(suspect)
+    assert (served[False] == own + 7)[own >= 0].mean() > 0.25
+    assert not (served[True] == own + 7)[own >= 0].any()
 
 
 def test_a_store_that_does_not_answer_is_asked_for_products_once_a_day():

@@ -129,20 +129,22 @@ def vote_by_product(
     seen: Seen,  # of the members that are heard
     week: PriceWeek,
     day: int,  # today
-) -> GroupPrices:
-    "What a group charges, by the vote of what its members showed last of each product."
+) -> tuple[GroupPrices, np.ndarray]:  # and (products,) the chance that the answer with the next most votes is right
+    "What a group charges, by the vote of what its members showed last of each product, and how close the vote was."
     days = np.where(seen.prices == NOT_SOLD, NEVER, seen.days)
     order = np.argsort(-days, axis=0, kind="stable")[:MAX_VOTERS + 1]
     prices, days = np.take_along_axis(seen.prices, order, 0), np.take_along_axis(days, order, 0)
     fresh = (days > NEVER) & (week.survival(np.minimum(days, days[0]), days[0]) >= VOTE_SURVIVAL)
     heard = (days > NEVER) & (np.arange(len(days))[:, None] <= fresh.sum(0))  # one of the older ones, too
     weight = np.where(heard, log_odds(MEMBER_AGREEMENT * week.survival(np.maximum(days, 0), day)), 0)
-    best, chosen = np.zeros(prices.shape[1]), prices[0].copy()
+    best, second, chosen = np.zeros(prices.shape[1]), np.zeros(prices.shape[1]), prices[0].copy()
     for candidate, may_win in zip(prices, fresh, strict=True):
-        score = (weight * (prices == candidate)).sum(0)
+        score, other = (weight * (prices == candidate)).sum(0), may_win & (candidate != chosen)
         better = may_win & (score > best + 1e-9)  # more than a tie, which the newer price wins
+        second = np.where(other, np.maximum(second, np.minimum(best, score)), second)
         best, chosen = np.where(better, score, best), np.where(better, candidate, chosen)
-    return GroupPrices(np.where(days[0] > NEVER, chosen, NOT_SOLD).astype(np.int32), days[0])
+    told = GroupPrices(np.where(days[0] > NEVER, chosen, NOT_SOLD).astype(np.int32), days[0])
+    return told, np.where(second > 0, 1 / (1 + np.exp(best - second)), 0)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #fe93c7a5
 DIFFERED_STRAYS = 0.5  # share of prices that differed from the group's at the last scrape, and do so again; by hand
@@ -245,10 +247,11 @@ def voted_view(
     day: int,  # today
 ) -> SpotView:
     "What a group charges, by the vote of those who speak for it."
-    rows, told = np.array([latest.row[s] for s in speakers], np.int64), vote_by_product(members, latest.week, day)
+    rows = np.array([latest.row[s] for s in speakers], np.int64)
+    told, rival = vote_by_product(members, latest.week, day)
     told = replace(told, newest_of_all=int(members.newest.max(initial=NEVER)))
     (last, days), stale = last_witness(members, told), stale_view(members, told, moves, latest.week, day)
-    return SpotView(name, None, told, speakers, stale, np.where(last >= 0, rows[last], -1), days)
+    return SpotView(name, None, told, speakers, np.maximum(stale, rival), np.where(last >= 0, rows[last], -1), days)
 
 # %% ../../nbs/grouping/spot_prices.ipynb #599a2c02
 def group_view(

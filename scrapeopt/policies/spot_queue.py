@@ -15,13 +15,14 @@ from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from ..grouping.belief_state import BeliefState, Reading
 from ..grouping.events import DIVERGENCE_DETECTED
-from ..grouping.spot_prices import last_seen, serve_spotted_parts
+from ..grouping.spot_prices import Seen, last_seen, serve_spotted_parts
 from ..grouping.vote import NEVER
 from .base import Situation
-from .delegated import store_features
+from .delegated import column_of, store_features
 from .request_cost import SiteRequests, spot_cost, scrape_sizes
-from .scrape_value import TOKEN_ROUNDING, TokenBucket, store_gain
-from .spot_beliefs import SpotBeliefs
+from .scrape_value import TOKEN_ROUNDING, UNNOTICED_WEEKS, WRONG_AFTER_DEPARTURE, TokenBucket
+from .scrape_value import store_gain
+from .spot_beliefs import SpotBeliefs, hearing
 from .spot_lots import lot_of
 from .spot_value import look_gains
 
@@ -42,9 +43,6 @@ def may_wait(bucket: TokenBucket | None) -> bool:
     return bucket is not None and bucket.refill().tokens >= bucket.tokens + bucket.rate - TOKEN_ROUNDING
 
 # %% ../../nbs/policies/spot_queue.ipynb #c5960602
-SUSPECT_WRONG = 0.5  # share of a suspect's prices that its scrape corrects: some have closed; by hand
-
-
 def scrape_gains(
     at: Situation,
     beliefs: BeliefState,
@@ -58,29 +56,41 @@ def scrape_gains(
     for k, store in enumerate(at.order):
         if features.day[k] == at.today: continue
         whole = alone[k] if unknown[k] or empty[beliefs.latest.row[store]] else 0.0
-        doubt = SUSPECT_WRONG * features.size[k] if store in suspects else 0.0
+        doubt = WRONG_AFTER_DEPARTURE * UNNOTICED_WEEKS * features.size[k] if store in suspects else 0.0
         gains[beliefs.latest.row[store]] = max(whole, doubt)
     return gains
 
 # %% ../../nbs/policies/spot_queue.ipynb #75a2a636
 KNOCKS = 8  # products
 COMMON = 40  # that most stores sell, of which so many are asked for
+KNOCK_EVERY = 7  # days, at a store that did not open; by hand: one in a hundred opens in a year
+
+
+def silent_stores(
+    at: Situation,
+    beliefs: BeliefState,
+    suspects: Collection[str],  # that have opened, as knocking has shown: they are scraped
+) -> np.ndarray:  # (stores,) bool
+    "The stores that brought nothing when they were scraped last, or never answered at all."
+    latest, found = beliefs.latest, np.zeros(len(beliefs.latest.stores), bool)
+    failures = column_of(at, "failures", np.arange(len(at.order)), np.zeros(len(at.order)))
+    for store, failed in zip(at.order, failures, strict=True):
+        i = latest.row[store]
+        found[i] = store not in suspects and (latest.days[i] > NEVER or failed) and (latest.prices[i] == NOT_SOLD).all()
+    return found
 
 
 def knock_gains(
-    at: Situation,
-    beliefs: BeliefState,
-    seen_days: np.ndarray,  # (stores, products) local days on which a price was last asked for
+    silent: np.ndarray,  # (stores,) bool
+    seen: Seen,  # of all stores
     gains: np.ndarray,  # (stores,) prices, of a scrape
-    suspects: Collection[str],  # that have opened, as knocking has shown: they are scraped
+    day: int,  # today
 ) -> np.ndarray:  # (stores, products) prices
-    "What a look is worth in stores that had nothing when they were scraped."
-    sold = beliefs.latest.prices != NOT_SOLD
-    closed = (beliefs.latest.days > NEVER) & ~sold.any(1) & ~np.isin(beliefs.latest.stores, list(suspects))
-    common, found = np.argsort(-sold.sum(0), kind="stable")[:COMMON], np.zeros(sold.shape)
-    for i in np.flatnonzero(closed & (gains > 0)):
-        ask = common[seen_days[i, common] < at.today][:KNOCKS]
-        found[i, ask] = gains[i] / KNOCKS
+    "What a look is worth in stores that are silent."
+    common = np.argsort(-(seen.prices != NOT_SOLD).sum(0), kind="stable")[:COMMON]
+    found = np.zeros(seen.prices.shape)
+    for i in np.flatnonzero(silent & (seen.days.max(1, initial=NEVER) <= day - KNOCK_EVERY)):
+        found[i, common[np.argsort(seen.days[i, common], kind="stable")][:KNOCKS]] = gains[i] / KNOCKS
     return found
 
 # %% ../../nbs/policies/spot_queue.ipynb #ec8476da
@@ -131,12 +141,16 @@ def best_looks(
 # %% ../../nbs/policies/spot_queue.ipynb #335cc223
 def paid_whole(
     chosen: np.ndarray,  # (stores, products) bool
+    gains: np.ndarray,  # (stores, products) prices
     sizes: np.ndarray,  # (stores,) products they sell, 1 or more
+    tokens: float,  # scrapes
     site: SiteRequests,
 ) -> np.ndarray:  # (stores,) bool
-    "Where so much was chosen that it is scraped."
+    "Where so much was chosen that it is scraped: those where most is corrected, as many as can be paid."
     n = chosen.sum(1)
-    return np.maximum(spot_cost(n, sizes, site), n / sizes) >= WHOLE_SHARE
+    much = np.maximum(spot_cost(n, sizes, site), n / sizes) >= WHOLE_SHARE
+    best_first = np.argsort(-np.where(much, np.where(chosen, gains, 0).sum(1), -1), kind="stable")
+    return much & (np.argsort(best_first) + 1 <= tokens + TOKEN_ROUNDING)
 
 
 def best_use(
@@ -148,8 +162,9 @@ def best_use(
     site: SiteRequests = SiteRequests(),  # noqa: B008 - frozen
 ) -> np.ndarray:  # (stores, products) bool
     "The looks that correct most for so much money, with such scrapes whole or not at all."
-    chosen = best_looks(np.maximum(looks, parts), sizes, tokens, site)
-    as_part, whole = chosen & (parts > looks), paid_whole(chosen, sizes, site)[:, None]
+    best = np.maximum(looks, parts)
+    chosen = best_looks(best, sizes, tokens, site)
+    as_part, whole = chosen & (parts > looks), paid_whole(chosen, best, sizes, tokens, site)[:, None]
     if not (as_part & ~whole).any(): return chosen
     if may_wait: return chosen & (whole | ~as_part)
     return best_looks(np.maximum(looks, np.where(whole, parts, 0)), sizes, tokens, site)
@@ -181,11 +196,12 @@ def picks_of(
     gains: np.ndarray,  # (stores, products) prices, of looks
     scrapes: np.ndarray,  # (stores,) prices, of what only a scrape corrects
     at: Situation,
+    tokens: float,  # scrapes that can be paid
 ) -> list[SpotPick]:
     "Spot checks and scrapes, without their reasons."
     latest, sizes, found, n = beliefs.latest, scrape_sizes(beliefs.latest.sizes), list[SpotPick](), chosen.sum(1)
     cost = spot_cost(n, sizes, at.learned.site)
-    most = paid_whole(chosen, sizes, at.learned.site) & (latest.days < at.today)
+    most = paid_whole(chosen, gains, sizes, tokens, at.learned.site) & (latest.days < at.today)
     for i in np.flatnonzero(chosen.any(1)):
         gain = float(gains[i][chosen[i]].sum())
         if most[i]: found.append(SpotPick(latest.stores[i], np.empty(0, np.int64), max(gain, scrapes[i]), 1.0))
@@ -243,7 +259,8 @@ def with_lots(
 ) -> list[SpotPick]:
     "Scrapes, and spot checks with their lots, the best for their cost first, as far as the money goes."
     latest, sizes, ordered, found = beliefs.latest, scrape_sizes(beliefs.latest.sizes), best_first(picks), []
-    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in ordered], at.now, reading)
+    heard = hearing(known, beliefs, reading)
+    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in ordered], at.now, heard)
     for pick, own in zip(ordered, served, strict=True):
         i, lot = latest.row[pick.store], lot_of(own, latest.products, pick.store, at.today)
         asked = with_lot(pick, lot, gains[i], sizes[i], tokens, at.learned.site) if len(pick.products) else pick
@@ -278,14 +295,17 @@ def spot_queue(
     if tokens < SMALLEST_PART: return []
     asked, seen = np.isin(latest.stores, at.order), last_seen(latest, known.spots)
     scrapes, sizes = scrape_gains(at, beliefs, known.suspects) * asked, scrape_sizes(latest.sizes)
-    knocks = knock_gains(at, beliefs, seen.days, scrapes, known.suspects)
+    silent = silent_stores(at, beliefs, known.suspects)
+    knocks = knock_gains(silent, seen, scrapes, at.today)
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
-    whole, on_sale = np.where(knocks.any(1), 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
+    whole, on_sale = np.where(silent, 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
     share = 1 / (site.of_scrape(sizes) * site.products)  # of a scrape, that a look costs
     chosen = best_use(looks, np.outer(whole * share, on_sale), sizes, tokens, may_wait(bucket), site)
     if not chosen.any(): return []
-    gains = np.maximum(looks, np.outer(np.where(paid_whole(chosen, sizes, site), whole, 0) / sizes, on_sale))
+    best = np.maximum(looks, np.outer(whole * share, on_sale))
+    scraped = paid_whole(chosen, best, sizes, tokens, site)
+    gains = np.maximum(looks, np.outer(np.where(scraped, whole, 0) / sizes, on_sale))
     if known.moves.checked.max(initial=NEVER) < at.today: chosen = first_alone(chosen, gains)
-    picks = with_lots(picks_of(beliefs, chosen, gains, whole, at), beliefs, known, at, reading, gains, tokens)
+    picks = with_lots(picks_of(beliefs, chosen, gains, whole, at, tokens), beliefs, known, at, reading, gains, tokens)
     looked = seen.days.max(1, initial=NEVER)
     return [with_reason(pick, beliefs, known.suspects, looked, at.today) for pick in best_first(picks)]

@@ -19,7 +19,7 @@ from ..grouping.spot_prices import Believed, Seen, believe, group_view, rights, 
 from ..grouping.vote import DIFFERS, NEVER, GroupPrices
 from .scrape_value import DENOISE_GAIN, DEPARTURE_RATE, LONGEST_IDLE, UNNOTICED_WEEKS
 from .scrape_value import WHOLE_RANGE, WRONG_AFTER_DEPARTURE
-from .spot_beliefs import TELLING, SpotBeliefs
+from .spot_beliefs import TELLING, SpotBeliefs, hearing, lone_suspects
 
 # %% ../../nbs/policies/spot_value.ipynb #ff934a2b
 AHEAD_DAYS = 7  # for which a look is valued
@@ -66,11 +66,12 @@ def shared_gain(
 def lead_of(
     own: Seen,  # of the members
     scraped: np.ndarray,  # (n,) local days of their last scrapes
+    heard: np.ndarray,  # (n,) bool: those that may speak for their group
     day: int,  # today
 ) -> int | None:
     "The member that is looked at for its group: of the whole range, not seen today, least recently scraped."
     size = (own.prices != NOT_SOLD).sum(1)
-    able = (size >= WHOLE_RANGE * max(size.max(initial=1), 1)) & (own.days.max(1) < day)
+    able = heard & (size >= WHOLE_RANGE * max(size.max(initial=1), 1)) & (own.days.max(1) < day)
     return int(np.where(able, scraped, day + 1).argmin()) if able.any() else None
 
 # %% ../../nbs/policies/spot_value.ipynb #3feaad23
@@ -136,7 +137,8 @@ def group_gains(
     fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(week, day)) & (strays < TELLING)
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
     gain = gain + departure_share(own, told, telling, worth, daily_lot(latest.products, day))
-    if (lead := lead_of(own, latest.days[rows], day)) is not None:
+    heard = ~np.isin(members, list(lone_suspects(known, beliefs.state)))
+    if (lead := lead_of(own, latest.days[rows], heard, day)) is not None:
         shared = shared_gain(own, settled, view.stale, strays)
         gain[lead] += np.where(own.prices[lead] != NOT_SOLD, shared, 0)
     return rows, gain
@@ -150,6 +152,7 @@ def look_gains(
 ) -> np.ndarray:  # (stores, products) prices
     "What a look at each price of each store corrects today; 0 where it was seen today, or is not sold."
     latest, believed = beliefs.latest, believe(beliefs.latest, known.spots, known.moves, day)
+    reading = hearing(known, beliefs, reading)
     gain = np.where(believed.prices != NOT_SOLD, believed.stale, 0)
     for group in beliefs.state.active():
         rows, of_group = group_gains(beliefs, known, believed, group, day, reading)

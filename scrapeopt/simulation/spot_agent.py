@@ -16,8 +16,8 @@ from ..core.prices import NOT_SOLD
 from ..grouping.spot_prices import serve_spotted
 from ..policies.base import Policy, Situation
 from ..policies.scrape_value import TokenBucket
-from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, as_served, no_spot_checks, note_scraped
-from ..policies.spot_beliefs import note_scrapes, take_spot_checks
+from ..policies.spot_beliefs import SpotAnswer, SpotBeliefs, as_served, hearing, no_spot_checks
+from ..policies.spot_beliefs import note_scraped, note_scrapes, take_spot_checks
 from ..policies.spot_queue import SpotPick, by_cost, spot_queue
 from ..scheduler import joint_queue, round_size
 from .agents import Probe, Setting, Today
@@ -93,6 +93,7 @@ class SpotCheckAgent(PolicyAgent):
         sure = np.zeros(prices.shape, np.float32)
         for c, known in zip(self.companies, self.known, strict=True):
             cells = np.ix_(np.array([self.row[s] for s in c.beliefs.latest.stores]), self.order)
-            found = serve_spotted(c.beliefs, known.spots, known.moves, now, self.policy.reading)
+            heard = hearing(known, c.beliefs, self.policy.reading)
+            found = serve_spotted(c.beliefs, known.spots, known.moves, now, heard)
             prices[cells], sure[cells] = found.prices, found.confidence
         return prices, sure

@@ -27,7 +27,7 @@ from ..grouping.belief_state import KEPT_VIEWS, BeliefState, GroupView, ServedPr
 from ..grouping.evidence_context import NO_TIME, LatestSnapshots, midnights
 from ..grouping.spot_prices import SpotPrices, SpottedPrices, last_seen, serve_spotted_parts
 from ..policies.base import Policy
-from ..policies.spot_beliefs import SpotBeliefs
+from ..policies.spot_beliefs import SpotBeliefs, hearing
 from .currencies import Money, newest_currency
 from .latest_snapshots import fall_back, load_beliefs, range_of_group, with_stand_ins
 from .lost_snapshots import LostSnapshot, damage_of, tell_lost
@@ -297,7 +297,8 @@ def told_by_spot_checks(
     "The prices to serve for some stores, a few at a time, and who showed them, by their snapshots and spot checks."
     latest, spots = beliefs.latest, known.spots
     clock = spot_clock(latest, spot_check_times(session, source.company, latest, source.at))
-    told = serve_spotted_parts(beliefs, spots, known.moves, parts, source.now, source.policy.reading)
+    heard = hearing(known, beliefs, source.policy.reading)
+    told = serve_spotted_parts(beliefs, spots, known.moves, parts, source.now, heard)
     for stores, served in zip(parts, told, strict=True): yield served, spotted_by(latest, spots, clock, stores, served)
 
 # %% ../../nbs/storage/price_query.ipynb #fcda9fb0
