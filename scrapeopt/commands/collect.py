@@ -431,7 +431,7 @@ def update_db(
     counts = log_run(context, ws)
     say_when_stopped(context, lambda: "what was taken in stays, and all else waits in the inbox. Go on with the same "
                                       "command")
-    with work_of(ws, backend, address): report = _update(ws, company, at, progress=not as_json)
+    report = _update(ws, company, at, not as_json, backend, address)
     _count(counts, None, report)
     _tell_update(report, as_json)
     for line in [] if as_json else _next_lines(context, workspace, ws, report, company): typer.echo(line)
@@ -444,10 +444,18 @@ def _count(counts: "RunCounts", scraped: "ScrapeReport | None", updated: "Update
     if updated: counts.files, counts.rows, counts.quarantined = updated.files, updated.rows, updated.quarantined
 
 
-def _update(ws: "Workspace", company: str | None, now: Any, progress: bool) -> "UpdateReport":
-    "Run the update as of a UTC time (None: the present), with a progress bar where somebody looks."
+def _update(
+    ws: "Workspace",
+    company: str | None,
+    now: Any,  # UTC time, None: the present
+    progress: bool,
+    backend: str | None = None,  # as it was typed; None: as the settings say
+    address: str | None = None,
+) -> "UpdateReport":
+    "Run the update, with a progress bar where somebody looks."
     from scrapeopt.update import renew_outlooks, update_db
-    report = update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
+    with work_of(ws, backend, address):
+        report = update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
     return report + renew_outlooks(ws, company) if report.files else report
 
 

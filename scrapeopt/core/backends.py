@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .extras import installed_version
 from .parallel import Elsewhere, sent_to
 
 # %% ../../nbs/core/backends.ipynb #26d0972a
@@ -91,13 +92,6 @@ def watched_dask() -> type:
     return WatchedDask
 
 # %% ../../nbs/core/backends.ipynb #09c61672
-def own_version() -> str:
-    "The version of scrapeopt that is installed."
-    from importlib.metadata import PackageNotFoundError, version
-    try: return version("scrapeopt")
-    except PackageNotFoundError: return "none"
-
-
 def version_complaint(
     workers: Mapping[str, Mapping[str, str | None]],  # address of each -> what -> its version; None: not installed
     own: Mapping[str, str],  # likewise, of this machine
@@ -137,7 +131,7 @@ def check_workers(
     python = ".".join(map(str, sys.version_info[:2]))
     theirs = {address: {"Python": ".".join(of["host"]["python"].split(".")[:2]),
                         "scrapeopt": of["packages"]["scrapeopt"]} for address, of in told.items()}
-    complaint = version_complaint(theirs, {"Python": python, "scrapeopt": own_version()})
+    complaint = version_complaint(theirs, {"Python": python, "scrapeopt": installed_version("scrapeopt")})
     if complaint: raise InputError(complaint)
     try: code = client.run(code_digest)
     except Exception as e: raise InputError(f"a worker cannot run scrapeopt ({type(e).__name__}: {e}): install there "
