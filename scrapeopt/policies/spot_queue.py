@@ -94,7 +94,7 @@ def knock_gains(
     return found
 
 # %% ../../nbs/policies/spot_queue.ipynb #ec8476da
-MIN_LOOK = 0.01  # prices: a look that corrects fewer is not worth it
+MIN_LOOK = 0.001  # prices: a look that corrects fewer is not worth it; as `MIN_GAIN` of a scrape
 WHOLE_SHARE = 0.6  # of a scrape's cost, or of a store's products: from here on it is scraped
 SMALLEST_PART = 0.02  # of a scrape: with less money the day is over
 
