@@ -7,6 +7,7 @@ __all__ = ['WorkersLost', 'work_on']
 
 # %% ../../nbs/core/backends.ipynb #f779449e
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import InputError
 from .extras import installed_version
@@ -203,30 +205,80 @@ def need_module(name: str, backend: str, packages: str) -> Any:
         f"{e.name} is not installed; it is needed for --backend {backend}: pip install {packages}") from e
 
 
+def told_of(path: str | None) -> tuple[str, bool]:
+    "On a worker: a fingerprint of its code, and whether it sees a file."
+    return code_digest(), path is None or is_there(path)
+
+
+def check_tasks(
+    there: Elsewhere,
+    name: str,  # of the backend, as it was typed
+    file: Path | None,  # that each worker must see
+) -> None:
+    "`InputError` where tasks do not run as they do here, tried with one a worker."
+    from joblib import Parallel, delayed, parallel_config
+    path = None if file is None else str(file.absolute())
+    with parallel_config(there.backend, n_jobs=there.workers, **there.options):
+        try: told = Parallel()(delayed(told_of)(path) for _ in range(there.workers))
+        except Exception as e: raise InputError(
+            f"a worker of {name} cannot run scrapeopt ({type(e).__name__}: {e}): install there what is installed here, "
+            "in the Python that its workers start") from e
+    if any(digest != code_digest() for digest, _ in told): raise InputError(
+        f"a worker of {name} runs other code than this machine: bring both up to date, and start it again")
+    if not all(sees for _, sees in told): raise InputError(
+        f"a worker of {name} does not see {path}: mount the workspace under the same name on every machine")
+
+# %% ../../nbs/core/backends.ipynb #28060d46
+def answers(
+    address: str | None,  # HOST:PORT, with or without a scheme; what names no port is not tried
+) -> bool:
+    "Whether anybody takes a connection there."
+    import socket
+    try: place = urlsplit(address if address and "//" in address else f"//{address or ''}")
+    except ValueError: return True
+    try: port = place.port
+    except ValueError: return True  # several masters
+    if place.hostname is None or port is None: return True
+    try: socket.create_connection((place.hostname, port), CONNECT_S).close()
+    except OSError: return False
+    return True
+
+# %% ../../nbs/core/backends.ipynb #a96e16b2
 @contextmanager
 def ray(address: str | None, file: Path | None) -> Iterator[Elsewhere]:
     "The workers of a Ray cluster; None: the one that runs on this machine."
     cluster, backend = need_module("ray", "ray", "ray"), need_module("ray.util.joblib", "ray", "ray")
+    nobody = InputError(f"no Ray cluster answers at {address or 'this machine'}: start one with `ray start --head`, or "
+                        "mend --address")
+    if not answers(address): raise nobody
     try: cluster.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as e: raise InputError(
-        f"no Ray cluster answers at {address or 'this machine'}: start one with `ray start --head`, or mend "
-        "--address") from e
+    except (ConnectionError, ValueError, RuntimeError) as e: raise nobody from e
     try:
         backend.register_ray()
-        yield Elsewhere("ray", int(cluster.cluster_resources().get("CPU", 1)))
+        there = Elsewhere("ray", int(cluster.cluster_resources().get("CPU", 1)), streams=False)
+        check_tasks(there, "ray", file)
+        yield there
     finally: cluster.shutdown()
 
-
+# %% ../../nbs/core/backends.ipynb #a2b72157
 @contextmanager
 def spark(address: str | None, file: Path | None) -> Iterator[Elsewhere]:
     "The workers of a Spark cluster; None: the master that Spark's own settings name."
     backend = need_module("joblibspark", "spark", "joblibspark pyspark")
     sql = need_module("pyspark.sql", "spark", "joblibspark pyspark")
-    builder = sql.SparkSession.builder.appName("scrapeopt")
-    session = (builder.master(address) if address else builder).getOrCreate()
+    builder = sql.SparkSession.builder.appName("scrapeopt").config("spark.ui.showConsoleProgress", "false")
+    if address: builder = builder.master(address)
+    if (address or "local").startswith("local"): os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    nobody = InputError(f"no Spark master answers at {address or 'this machine'}: start one, or mend --address")
+    if not answers(address): raise nobody
+    try: session = builder.getOrCreate()
+    except Exception as e: raise nobody from e
     try:
+        session.sparkContext.setLogLevel("OFF")
         backend.register_spark()
-        yield Elsewhere("spark", session.sparkContext.defaultParallelism, streams=False)
+        there = Elsewhere("spark", session.sparkContext.defaultParallelism, streams=False)
+        check_tasks(there, "spark", file)
+        yield there
     finally: session.stop()
 
 # %% ../../nbs/core/backends.ipynb #50daab47
