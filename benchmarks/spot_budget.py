@@ -134,7 +134,11 @@ def chart(rows: pd.DataFrame) -> Figure:
             ax.fill_between(score.index, score["min"], score["max"], color=COLOURS[bool(spots)], alpha=0.2, lw=0)
             ax.plot(score.index, score["mean"], marker="o", ms=3, color=COLOURS[bool(spots)],
                     label="with spot checks" if spots else "scrapes alone")
+        ticks = np.unique(rows[rows["world"] == world]["budget"])
         ax.set(xscale="log", xlabel="scrapes a day")
+        ax.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        ax.tick_params(axis="x", labelsize=8)
+        ax.minorticks_off()
         ax.set_title(world, fontsize=10)
     figure.supylabel("score (share)", fontsize=10)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
@@ -165,7 +169,7 @@ def page(rows: pd.DataFrame) -> str:
     for (world, budget), part in points:
         both = part["with"].mean()
         oracle = "" if part["oracle"].isna().any() else f"{part['oracle'].mean():.0%}"
-        lines.append(f"| {world} | {budget:g} | {100 * part['without'].mean():.1f} | "
+        lines.append(f"| {world} | {budget:.3g} | {100 * part['without'].mean():.1f} | "
                      f"{'' if np.isnan(both) else f'{100 * both:.1f}'} | {share_words(part['share'])} | {oracle} |")
     about = {"stores": STORES, "products": PRODUCTS, "days": DAYS, "warmup": WARMUP, "caption": caption,
              "seeds": SEVERAL.format(seeds) * (seeds > 1)}
@@ -180,14 +184,17 @@ other groups are asked for those alone.
 others are served the price that they showed before, and nobody asks them.
 * **What a store prices itself** is a few products: fruit, vegetables. They are asked for in every store, the others \
 are not.
-* **A store that has closed, opened or moved** shows it in a handful of products; only then is it scraped.
+* **A store that has closed, opened or moved** shows it in a handful of products; only then is it scraped. A \
+store that never answered is asked for eight products a week; with scrapes alone it is scraped again and again.
+* **Less money than a scrape costs** is spent all the same, on the day of the changeover: on as many products as it buys.
 
-And where it ends. A store's clearance lines are found by nothing but a look at all of its products: with 16 scrapes a \
-day the oracle, too, needs more than half of what scrapes alone need on three chains of four, so half cannot be enough \
-there. With one scrape a day, the first look of the week is nearly all there is money for. Where prices change on any \
-day and by area (`algorithmic`), a look is overtaken soon, and what is saved differs most from budget to budget. A \
-recorded panel, `walmart_m5`, has ten stores in three states and moves a hundredth of its prices a week: there a fifth \
-is saved at best.
+And where it ends. A store's clearance lines are found by nothing but a look at all of its products: with 16 scrapes \
+a day the oracle, too, needs two thirds or more of what scrapes alone need on two chains of four, so half cannot be \
+enough there. At half a scrape a day, the smallest budget that was measured with spot checks, the first look of the \
+week is nearly all there is money for. Where prices change on any day and by area (`algorithmic`), a look is \
+overtaken soon, and what is saved differs most from budget to budget. A recorded panel, `walmart_m5`, has ten stores \
+in three states and moves a hundredth of its prices a week: there is next to nothing to save there, and a store that \
+is taken for a Rogue, or not, makes a difference of half a point either way.
 """
 
 
