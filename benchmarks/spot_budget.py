@@ -186,7 +186,7 @@ others are served the price that they showed before, and nobody asks them.
 are not.
 * **A store that has closed, opened or moved** shows it in a handful of products; only then is it scraped. A \
 store that never answered is asked for eight products a week; with scrapes alone it is scraped again and again.
-* **Less money than a scrape costs** is spent all the same, on the day of the changeover: on as many products as it buys.
+* **Less money than a scrape costs** is spent all the same, on the day of the changeover, on all the products it buys.
 
 And where it ends. A store's clearance lines are found by nothing but a look at all of its products: with 16 scrapes \
 a day the oracle, too, needs two thirds or more of what scrapes alone need on two chains of four, so half cannot be \
