@@ -63,7 +63,7 @@ def scrape_gains(
 # %% ../../nbs/policies/spot_queue.ipynb #75a2a636
 KNOCKS = 8  # products
 COMMON = 40  # that most stores sell, of which so many are asked for
-KNOCK_EVERY = 7  # days, at a store that did not open; by hand: one in a hundred opens in a year
+KNOCK_EVERY = 7  # days, at a store that did not open; by hand
 
 
 def silent_stores(
@@ -83,13 +83,15 @@ def silent_stores(
 def knock_gains(
     silent: np.ndarray,  # (stores,) bool
     seen: Seen,  # of all stores
+    scraped: np.ndarray,  # (stores,) local days of their last scrapes
     gains: np.ndarray,  # (stores,) prices, of a scrape
     day: int,  # today
 ) -> np.ndarray:  # (stores, products) prices
-    "What a look is worth in stores that are silent."
+    "What a look is worth in stores that are silent: on the day after a scrape, and then once a week."
     common = np.argsort(-(seen.prices != NOT_SOLD).sum(0), kind="stable")[:COMMON]
-    found = np.zeros(seen.prices.shape)
-    for i in np.flatnonzero(silent & (seen.days.max(1, initial=NEVER) <= day - KNOCK_EVERY)):
+    found, knocked = np.zeros(seen.prices.shape), seen.days.max(1, initial=NEVER)
+    due = np.where(knocked > scraped, knocked + KNOCK_EVERY, scraped + 1) <= day
+    for i in np.flatnonzero(silent & due):
         found[i, common[np.argsort(seen.days[i, common], kind="stable")][:KNOCKS]] = gains[i] / KNOCKS
     return found
 
@@ -296,7 +298,7 @@ def spot_queue(
     asked, seen = np.isin(latest.stores, at.order), last_seen(latest, known.spots)
     scrapes, sizes = scrape_gains(at, beliefs, known.suspects) * asked, scrape_sizes(latest.sizes)
     silent = silent_stores(at, beliefs, known.suspects)
-    knocks = knock_gains(silent, seen, scrapes, at.today)
+    knocks = knock_gains(silent, seen, latest.days, scrapes, at.today)
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
     whole, on_sale = np.where(silent, 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
     share = 1 / (site.of_scrape(sizes) * site.products)  # of a scrape, that a look costs
