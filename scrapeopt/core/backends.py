@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from .errors import InputError
 from .extras import installed_version
@@ -233,13 +232,10 @@ def answers(
     address: str | None,  # HOST:PORT, with or without a scheme; what names no port is not tried
 ) -> bool:
     "Whether anybody takes a connection there."
-    import socket
-    try: place = urlsplit(address if address and "//" in address else f"//{address or ''}")
-    except ValueError: return True
-    try: port = place.port
-    except ValueError: return True  # several masters
-    if place.hostname is None or port is None: return True
-    try: socket.create_connection((place.hostname, port), CONNECT_S).close()
+    from socket import create_connection
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if not port.isdigit() or "," in host: return True  # no port, or several masters
+    try: create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except OSError: return False
     return True
 
