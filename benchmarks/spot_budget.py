@@ -160,7 +160,7 @@ def page(rows: pd.DataFrame) -> str:
     "The page of the documentation."
     points = ratios(rows).groupby(["world", "budget"], sort=False)
     told = points["share"].apply(lambda share: share.mean(skipna=False)).dropna()
-    seeds = rows["seed"].nunique()
+    seeds = int(rows.groupby("world")["seed"].nunique().max())
     caption = (f"Score over store scrapes a day{', mean and span over the seeds' * (seeds > 1)}. At "
                f"{int((told <= 0.5).sum())} of {points.ngroups} measured points half of the requests or fewer give the "
                "score of scrapes alone.")
