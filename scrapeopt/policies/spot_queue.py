@@ -261,8 +261,7 @@ def with_lots(
 ) -> list[SpotPick]:
     "Scrapes, and spot checks with their lots, the best for their cost first, as far as the money goes."
     latest, sizes, ordered, found = beliefs.latest, scrape_sizes(beliefs.latest.sizes), best_first(picks), []
-    heard = hearing(known, beliefs, reading)
-    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in ordered], at.now, heard)
+    served = serve_spotted_parts(beliefs, known.spots, known.moves, [[p.store] for p in ordered], at.now, reading)
     for pick, own in zip(ordered, served, strict=True):
         i, lot = latest.row[pick.store], lot_of(own, latest.products, pick.store, at.today)
         asked = with_lot(pick, lot, gains[i], sizes[i], tokens, at.learned.site) if len(pick.products) else pick
@@ -292,7 +291,7 @@ def spot_queue(
     reading: Reading,
 ) -> list[SpotPick]:
     "The next round of spot checks and scrapes: those that correct most prices for the money of today."
-    latest, bucket, site = beliefs.latest, at.learned.bucket, at.learned.site
+    latest, bucket, site, reading = beliefs.latest, at.learned.bucket, at.learned.site, hearing(known, beliefs, reading)
     tokens = np.inf if bucket is None else tokens_today(bucket, at.week, at.today)
     if tokens < SMALLEST_PART: return []
     asked, seen = np.isin(latest.stores, at.order), last_seen(latest, known.spots)
@@ -302,10 +301,10 @@ def spot_queue(
     looks = np.maximum(look_gains(beliefs, known, at.today, reading), knocks) * asked[:, None]
     whole, on_sale = np.where(silent, 0, scrapes), (seen.prices != NOT_SOLD).any(0)  # in some store
     share = 1 / (site.of_scrape(sizes) * site.products)  # of a scrape, that a look costs
-    chosen = best_use(looks, np.outer(whole * share, on_sale), sizes, tokens, may_wait(bucket), site)
+    parts = np.outer(whole * share, on_sale)
+    chosen = best_use(looks, parts, sizes, tokens, may_wait(bucket), site)
     if not chosen.any(): return []
-    best = np.maximum(looks, np.outer(whole * share, on_sale))
-    scraped = paid_whole(chosen, best, sizes, tokens, site)
+    scraped = paid_whole(chosen, np.maximum(looks, parts), sizes, tokens, site)
     gains = np.maximum(looks, np.outer(np.where(scraped, whole, 0) / sizes, on_sale))
     if known.moves.checked.max(initial=NEVER) < at.today: chosen = first_alone(chosen, gains)
     picks = with_lots(picks_of(beliefs, chosen, gains, whole, at, tokens), beliefs, known, at, reading, gains, tokens)

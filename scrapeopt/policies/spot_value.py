@@ -19,7 +19,7 @@ from ..grouping.spot_prices import Believed, Seen, believe, group_view, rights, 
 from ..grouping.vote import DIFFERS, NEVER, GroupPrices
 from .scrape_value import DENOISE_GAIN, DEPARTURE_RATE, LONGEST_IDLE, UNNOTICED_WEEKS
 from .scrape_value import WHOLE_RANGE, WRONG_AFTER_DEPARTURE
-from .spot_beliefs import TELLING, SpotBeliefs, hearing, lone_suspects
+from .spot_beliefs import TELLING, SpotBeliefs, lone_suspects
 
 # %% ../../nbs/policies/spot_value.ipynb #ff934a2b
 AHEAD_DAYS = 7  # for which a look is valued
@@ -152,7 +152,6 @@ def look_gains(
 ) -> np.ndarray:  # (stores, products) prices
     "What a look at each price of each store corrects today; 0 where it was seen today, or is not sold."
     latest, believed = beliefs.latest, believe(beliefs.latest, known.spots, known.moves, day)
-    reading = hearing(known, beliefs, reading)
     gain = np.where(believed.prices != NOT_SOLD, believed.stale, 0)
     for group in beliefs.state.active():
         rows, of_group = group_gains(beliefs, known, believed, group, day, reading)
