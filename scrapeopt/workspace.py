@@ -359,6 +359,7 @@ def unseen_where_unformed(
 ) -> pd.DataFrame:
     "The store table, without the scrapes in another currency of clusters whose groups are not formed."
     waits = (stores["cluster"] >= 0) & ~stores["cluster"].isin(known.state.formed)
+    if not waits.any(): return stores
     unseen = stores["store_id"].map(known.latest.day) == NEVER
     return stores.assign(last_scraped=stores["last_scraped"].mask(waits & unseen))
 

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from scrapeopt.grouping.events import StoreLeft
 from scrapeopt.grouping.evidence_context import EvidenceContext
 from scrapeopt.scheduler import ScrapeScheduler
-from scrapeopt.storage import lost_snapshots, repository, snapshots
+from scrapeopt.storage import latest_snapshots, lost_snapshots, repository, snapshots
 from scrapeopt.storage.doctor import examine
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -45,6 +45,7 @@ def looked_at(monkeypatch):
 
     monkeypatch.setattr(lost_snapshots, "file_damage", note)
     monkeypatch.setattr(snapshots, "read_place", refuse)
+    monkeypatch.setattr(latest_snapshots, "open_newest", refuse)
     monkeypatch.setattr(lost_snapshots, "LOOKED_AT", 20)
     return found
 

@@ -66,7 +66,8 @@ def groups_never_compared(
     days, group = np.asarray(days, np.int64)[group >= 0], group[group >= 0]
     if not len(days): return frozenset(names)
     weeks = week.weeks(int(days.min()) - 7, days)
-    present = np.zeros((int(weeks.max()) + 1, len(names)), np.float32)
-    present[weeks, group] = 1
-    together = present.T @ present > 0
-    return frozenset(name for k, name in enumerate(names) if not np.delete(together[k], k).all())
+    seen = np.zeros((len(names), int(weeks.max()) + 1), np.float32)
+    seen[group, weeks] = 1
+    kinds, kind = np.unique(seen, axis=0, return_inverse=True)  # of thousands of groups, few differ in their weeks
+    met_all = np.all(kinds @ kinds.T > 0, axis=1)[kind.ravel()]
+    return frozenset(name for name, met in zip(names, met_all.tolist(), strict=True) if not met)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Select, case, exists, func, select
+from sqlalchemy import Select, case, exists, select
 from sqlalchemy.orm import Session, aliased
 
 from ..core.calendar import local_day
@@ -114,9 +114,8 @@ def restore_beliefs(
 def fact_query(company: Company) -> Select:  # store_id, products, agreed, repeated, smaller, name of the full group
     "The facts of a company's stores that are kept as such; a store in several groups has a row for each."
     earlier, later = aliased(Snapshot), aliased(Snapshot)
-    of_store = later.store_pk == Store.id
-    newest = select(func.max(later.scraped_at)).where(of_store).correlate(Store).scalar_subquery()
-    smaller = select(later.rows).where(of_store, later.scraped_at == newest, later.partial).correlate(Store)
+    smaller = (select(case((later.partial, later.rows))).where(later.store_pk == Store.id).correlate(Store)
+               .order_by(later.scraped_at.desc()).limit(1))
     repeated = exists().where(earlier.store_pk == Store.id, earlier.scraped_at < Store.last_scraped, ~earlier.partial,
                               earlier.rows >= SIZES_AGREE * Snapshot.rows, Snapshot.rows >= SIZES_AGREE * earlier.rows)
     return (select(Store.store_id, Snapshot.rows.label("products"), SnapshotAgreement.agreed, StoreGroupRow.name,

@@ -127,6 +127,7 @@ def fill_in(
     whole: bool,  # the products of `latest` are all there are; False: a part of them
 ) -> dict[KeptSnapshot, str]:  # what could not be read -> why
     "Read the prices of some stores, and how they agreed with their groups'."
+    if newest.empty: return {}
     products, lost = product_ids(latest), dict[KeptSnapshot, str]()
     bring_snapshots(folder, newest["path"])
     for kept in fill_side_by_side(latest, folder, company, list(kept_snapshots(newest)), marks):
@@ -190,7 +191,7 @@ def stores_of(session: Session, company: Company) -> set[str]:
 
 def of_stores(snapshots: pd.DataFrame, stores: Container[str]) -> np.ndarray:  # (n,) bool
     "Which snapshots are of some stores; pandas would build a table of these first."
-    return np.fromiter((s in stores for s in snapshots["store_id"]), bool, len(snapshots))
+    return np.fromiter((s in stores for s in snapshots["store_id"].tolist()), bool, len(snapshots))
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #eaeafedb
 def is_grouped(state: GroupState, store: str) -> bool:
@@ -246,12 +247,13 @@ def range_of_group(latest: LatestSnapshots, stores: Iterable[str]) -> LatestSnap
 # %% ../../nbs/storage/latest_snapshots.ipynb #4c5522c7
 def note_times(session: Session, latest: LatestSnapshots, newest: pd.DataFrame) -> None:
     "Note when stores were scraped, how much they sell, and what they resembled; `latest` is changed in place."
-    rows = np.array([latest.row[s] for s in newest["store_id"]], np.int64)
+    stores = newest["store_id"].tolist()
+    rows = np.array([latest.row[s] for s in stores], np.int64)
     latest.times[rows], latest.sizes[rows] = utc_times(newest["scraped_at"]), newest["rows"].to_numpy(np.int64)
     latest.days[rows] = local_day(newest["scraped_at"], latest.window.timezone)
     near = noted(session, SnapshotAgreement.nearest_group, newest)
-    latest.nearest_group = {s: near[key] for s, key in zip(newest["store_id"], newest["key"], strict=True)
-                            if near.get(key)}
+    keys = newest["key"].tolist()
+    latest.nearest_group = {s: near[key] for s, key in zip(stores, keys, strict=True) if near.get(key)}
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #3035be15
 def load_beliefs(

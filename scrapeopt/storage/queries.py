@@ -8,16 +8,69 @@ __all__ = ['T', 'KEYS_AT_ONCE', 'query_frame', 'parts_of', 'newest_snapshots', '
 # %% ../../nbs/storage/queries.ipynb #09e5e4a4
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
-from sqlalchemy import Select, func, select
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Boolean, DateTime, Integer, Select, String, Text, cast, func, select
 from sqlalchemy.orm import Session
 
-from .overview import plain_time
+from .overview import BETWEEN, plain_time
 from .tables import Company, InferenceAudit, Snapshot, Store
 
 # %% ../../nbs/storage/queries.ipynb #293a4c3e
+def row_frame(
+    session: Session,
+    query: Select,
+) -> pd.DataFrame:  # one column a selected column
+    "The result of a query as a frame, row by row."
+    names, rows = [c["name"] for c in query.column_descriptions], session.execute(query).all()
+    columns = zip(names, zip(*rows, strict=True), strict=True) if rows else ()
+    return pd.DataFrame({name: list(column) for name, column in columns}, columns=names, dtype=None if rows else object)
+
+# %% ../../nbs/storage/queries.ipynb #dcb3f1cd
+NOTHING = "\x1e"  # a control character that no id, path or name has
+
+
+def goes_as_text(column: Any) -> bool:
+    "Whether a column loses nothing in the text that a database makes of it; numbers with a fraction lose digits."
+    return isinstance(column.type, String | Integer | Boolean | DateTime)
+
+
+def in_text(column: Any) -> Any:
+    "A column in text, with a mark where there is no value."
+    known = cast(column, Integer) if isinstance(column.type, Boolean) else column
+    return func.coalesce(cast(known, Text), NOTHING)
+
+# %% ../../nbs/storage/queries.ipynb #070c7540
+def from_text(
+    text: str,  # the values of a column
+    kind: Any,  # type of the column in the state
+) -> pa.Array:
+    "The values of a column, as Arrow has them."
+    parts = pc.split_pattern(pa.array([text], pa.large_string()), BETWEEN).flatten()
+    values = pc.if_else(pc.equal(parts, NOTHING), pa.scalar(None, parts.type), parts)
+    if isinstance(kind, DateTime): return values.cast(pa.timestamp("us"))
+    if isinstance(kind, Boolean): return values.cast(pa.int64()).cast(pa.bool_())
+    return values.cast(pa.int64()) if isinstance(kind, Integer) else values
+
+# %% ../../nbs/storage/queries.ipynb #f5da92a2
+def text_frame(
+    session: Session,
+    query: Select,  # of columns that go as text
+) -> pd.DataFrame | None:  # None: there is no row, or a text has a control character in it
+    "As `row_frame`, a column at a time."
+    found = query.subquery()
+    columns = list(found.columns)
+    rows, *texts = session.execute(select(func.count(), *[func.aggregate_strings(in_text(c), BETWEEN) for c in columns])
+                                   .select_from(found)).one()
+    if not rows: return None
+    arrays = [from_text(text, c.type) for text, c in zip(texts, columns, strict=True)]
+    if any(len(array) != rows for array in arrays): return None
+    return pa.table(arrays, [c["name"] for c in query.column_descriptions]).to_pandas()
+
+# %% ../../nbs/storage/queries.ipynb #ee7ea8cf
 def query_frame(
     session: Session,
     query: Select,
@@ -26,10 +79,9 @@ def query_frame(
     "The result of `query` as a frame."
     names, asked = [c["name"] for c in query.column_descriptions], query.selected_columns
     plain = [plain_time(c).label(name) if name in times else c for name, c in zip(names, asked, strict=True)]
-    rows = session.execute(query.with_only_columns(*plain, maintain_column_froms=True)).all()
-    columns = zip(names, zip(*rows, strict=True), strict=True) if rows else ()
-    frame = pd.DataFrame({name: list(column) for name, column in columns}, columns=names,
-                         dtype=None if rows else object)
+    question = query.with_only_columns(*plain, maintain_column_froms=True)
+    frame = text_frame(session, question) if all(map(goes_as_text, plain)) else None
+    if frame is None: frame = row_frame(session, question)
     return frame.assign(**{t: pd.to_datetime(frame[t], utc=True).astype("datetime64[us, UTC]") for t in times})
 
 # %% ../../nbs/storage/queries.ipynb #1a97314e
