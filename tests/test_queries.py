@@ -35,8 +35,8 @@ def session(request):
     engine.dispose()
 
 
-COLUMNS = (Store.store_id, Store.state, Store.failures, plain_time(Store.tried_at).label("tried_at"), Snapshot.rows,
-           Snapshot.partial)
+COLUMNS = (Store.store_id, Store.format, Store.cluster_id, Store.state, Store.failures,
+           plain_time(Store.tried_at).label("tried_at"), Snapshot.rows, Snapshot.partial)
 
 
 def test_a_column_as_one_text_holds_what_its_rows_hold(session):
@@ -45,6 +45,7 @@ def test_a_column_as_one_text_holds_what_its_rows_hold(session):
     assert by_column["store_id"].tolist() == ODD[::-1]
     assert by_column["partial"].dtype == bool and by_column["rows"].dtype == "int64"
     for name in ("store_id", "failures", "rows", "partial"): assert by_column[name].tolist() == by_row[name].tolist()
+    for name in ("format", "cluster_id"): assert by_column[name].tolist() == by_row[name].tolist() == [None] * len(ODD)
     state, tried = by_row["state"], pd.to_datetime(by_row["tried_at"], utc=True)
     assert by_column["state"].isna().tolist() == state.isna().tolist()
     assert by_column["state"].dropna().tolist() == state.dropna().tolist()

@@ -51,6 +51,7 @@ def from_text(
     "The values of a column, as Arrow has them."
     parts = pc.split_pattern(pa.array([text], pa.large_string()), BETWEEN).flatten()
     values = pc.if_else(pc.equal(parts, NOTHING), pa.scalar(None, parts.type), parts)
+    if values.null_count == len(values): return pa.nulls(len(values))
     if isinstance(kind, DateTime): return values.cast(pa.timestamp("us"))
     if isinstance(kind, Boolean): return values.cast(pa.int64()).cast(pa.bool_())
     return values.cast(pa.int64()) if isinstance(kind, Integer) else values
