@@ -115,12 +115,12 @@ def make_workspace(path: Path, chain: BigChain, policy: str) -> Workspace:
     return workspace
 
 
-def scrape_again(workspace: Workspace, chain: BigChain, stores: int) -> None:
-    "Put the second week's files of some stores, spread over the chain, into the inbox."
-    for number in np.linspace(0, chain.stores - 1, stores).astype(int).tolist():
+def scrape_again(workspace: Workspace, chain: BigChain, stores: int, day: int = 0) -> None:
+    "Put the second week's files of some stores, spread over the chain, into the inbox; on each day of other stores."
+    for number in ((np.linspace(0, chain.stores - 1, stores).astype(int) + day) % chain.stores).tolist():
         folder = workspace.inbox(COMPANY, chain.store_id(number))
         folder.mkdir(parents=True, exist_ok=True)
-        at, prices = SECOND + pd.Timedelta(minutes=number % SPREAD_MIN), chain.store(number, 1)
+        at, prices = SECOND + pd.Timedelta(days=day, minutes=number % SPREAD_MIN), chain.store(number, 1)
         lines = [f'{{"product_id": "{p}", "price": {cents / 100:.2f}, "category": "{c}"}}\n'
                  for p, c, cents in zip(chain.ids, chain.categories, prices.tolist(), strict=True) if cents != NOT_SOLD]
         (folder / f"{at:{TIME_NAME}}.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -48,6 +48,7 @@ from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
 from .storage.sent_files import files_read
 from .storage.shared_files import close_inbox, fetch_inbox, send_taken
+from .storage.snapshots import KeptSnapshot
 from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
 from .storage.spot_tables import load_spot_beliefs
@@ -167,8 +168,8 @@ def judge_new(
     waits = complete_clusters(stores, scraped, before.formed)
     if new.empty and not waits and not (learns and spots): return []
     beliefs = load_beliefs(session, workspace.path, company, before, company_window(workspace.settings, company), old,
-                           lost=lost)
-    keep_side_by_side(beliefs.latest, workspace.path, company.name, old)
+                           lost=lost, opened=(opened := list[KeptSnapshot]()))
+    keep_side_by_side(beliefs.latest, workspace.path, company.name, old, opened)
     if not new.empty: batches = read_batches(workspace.path, new, stores, beliefs.latest, company.name, lost)
     else: batches = iter([Batch({}, stores["last_scraped"].max(), stores)] * bool(waits))  # a cluster to be judged
     known = load_spot_beliefs(session, company, beliefs.latest) if learns else None
@@ -255,10 +256,12 @@ def ahead_of_clock(
     now: pd.Timestamp,  # UTC
 ) -> list[str]:  # one sentence at most
     "That stores of a company were scraped later than it is now, if any were."
-    seen = workspace.stores(name).set_index("store_id")["last_scraped"]
-    ahead = seen[seen > now + MAX_AHEAD].sort_values()
-    if ahead.empty: return []
-    last = f"{ahead.index[-1]} at {ahead.iloc[-1]:%Y-%m-%d %H:%M}"
+    with workspace.read() as session:
+        own = Store.company_id == workspace.company(session, name).id, Store.retired_at.is_(None)
+        ahead = session.execute(select(Store.store_id, Store.last_scraped).where(
+            *own, Store.last_scraped > now + MAX_AHEAD).order_by(Store.last_scraped)).all()
+    if not ahead: return []
+    last = f"{ahead[-1].store_id} at {ahead[-1].last_scraped:%Y-%m-%d %H:%M}"
     return [f"{name}: it is {now:%Y-%m-%d %H:%M} UTC, but {len(ahead)} of its stores were scraped later, {last}: "
             "set the clock right; they count as fresh until then"]
 

@@ -32,6 +32,7 @@ from .containment import unforeseen
 from .currencies import Money
 from .folders import inbox_name, names_by_folder, own_folder
 from .inbox import inbox_files, is_scraped, shown_path, shown_text
+from .repository import store_rows
 from .scrape_lines import BadLine, Expected, Scrape, read_scrape
 from .seen_products import Appeared, SeenProducts, save_appeared
 from .settings import Settings
@@ -477,10 +478,10 @@ def record_snapshots(
     taken: Iterable[Taken],  # in the order of time
 ) -> dict[str, pd.Timestamp | None]:  # open stores with a new newest snapshot -> the time of the one before
     "Write snapshots and products into the state."
-    stores = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
+    new = [t for t in taken if t.kept is not None]
+    stores = store_rows(session, company, {t.file.store_id for t in new})
     fresh = dict[str, pd.Timestamp | None]()
-    for t in taken:
-        if t.kept is None: continue
+    for t in new:
         store = stores[t.file.store_id]
         record_snapshot(session, store, t, t.kept)
         if t.appeared is not None: save_appeared(session, company, t.appeared)

@@ -31,7 +31,7 @@ from .currencies import in_currency
 from .event_log import change_counts
 from .queries import newest_snapshots, parts_of, query_frame, snapshots_of
 from .lost_snapshots import LostSnapshot, damage_of
-from .newest_prices import open_newest, read_newest, stamp_of, write_newest
+from .newest_prices import NewestPrices, open_newest, read_newest, stamp_of, write_newest
 from .shared_files import bring_snapshots
 from .snapshots import KeptSnapshot, kept_snapshots, read_kept_prices
 from .tables import Company, Product, Snapshot, SnapshotAgreement, Store
@@ -107,14 +107,15 @@ def fill_side_by_side(
     if not whole and len(products) != 1: return [*wanted]  # the state does not know all that lies there
     before = np.array([p < products[0] for p in known.products], bool)
     for positions, prices in read_newest(known, folder, wanted):
-        sold, own = prices != NOT_SOLD, np.pad(prices, ((0, 0), (0, 1)), constant_values=NOT_SOLD).take(columns, 1)
-        for i, sells, shown in zip(positions.tolist(), sold, own, strict=True):
-            kept, row = wanted[i], latest.row[wanted[i].store_id]
-            latest.prices[row], noted_then, here = shown, marks.get(kept.key), shown != NOT_SOLD
-            if noted_then is not None and here.any():
-                found = agreement_in(noted_then, kept.rows)
-                latest.agreement[row, here] = found if whole else found[np.count_nonzero(sells & before)]
-            del left[i]
+        own = prices.take(columns, 1, mode="clip")
+        own[:, columns == width] = NOT_SOLD
+        rank = () if whole else np.count_nonzero((prices != NOT_SOLD) & before, axis=1).tolist()
+        for k, (i, shown) in enumerate(zip(positions.tolist(), own, strict=True)):
+            kept, row, here = left.pop(i), latest.row[wanted[i].store_id], shown != NOT_SOLD
+            latest.prices[row], noted_then = shown, marks.get(kept.key)
+            if noted_then is None or not here.any(): continue
+            found = agreement_in(noted_then, kept.rows)
+            latest.agreement[row][here] = found if whole else found[rank[k]]
     return [*left.values()]
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #f8b1f87b
@@ -125,6 +126,7 @@ def fill_in(
     newest: pd.DataFrame,  # as `newest_snapshots` gives them, of the stores to be read
     marks: Mapping[int, bytes],  # key of a snapshot -> its packed agreement
     whole: bool,  # the products of `latest` are all there are; False: a part of them
+    opened: list[KeptSnapshot],  # gets those that were read from their own files
 ) -> dict[KeptSnapshot, str]:  # what could not be read -> why
     "Read the prices of some stores, and how they agreed with their groups'."
     if newest.empty: return {}
@@ -133,8 +135,11 @@ def fill_in(
     for kept in fill_side_by_side(latest, folder, company, list(kept_snapshots(newest)), marks):
         i = latest.row[kept.store_id]
         try: latest.prices[i], row = read_over(folder, company, kept, products, whole)
-        except InputError as e: lost[kept] = str(e)
-        else: latest.agreement[i, row >= 0] = agreement_in(marks.get(kept.key), kept.rows)[row[row >= 0]]
+        except InputError as e:
+            lost[kept] = str(e)
+            continue
+        latest.agreement[i, row >= 0] = agreement_in(marks.get(kept.key), kept.rows)[row[row >= 0]]
+        opened.append(kept)
     return lost
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #71cc106b
@@ -143,17 +148,17 @@ def keep_side_by_side(
     folder: Path,  # the workspace, locked
     company: str,
     newest: pd.DataFrame,  # the snapshots that `latest` was read from
+    opened: Iterable[KeptSnapshot],  # those of them that were read from their own files
 ) -> None:
     "Leave what was read for the next time; a disk that does not take it costs nothing else."
-    wanted, known = list(kept_snapshots(newest)), open_newest(folder, company)
-    there = {wanted[i].store_id for at, _ in read_newest(known, folder, wanted) for i in at.tolist()}
-    stamps = {store: known.rows[store].stamp for store in there}
-    for kept in wanted:
-        if kept.store_id in there or latest.day(kept.store_id) == NEVER: continue  # it is lost
-        if (stamp := stamp_of(folder, kept)) is not None: stamps[kept.store_id] = stamp
-    if len(stamps) == len(there): return
-    prices = {store: latest.prices[latest.row[store]] for store in stamps if store not in there}
-    with suppress(OSError): write_newest(known, stamps, latest.products.tolist(), prices)
+    new = {kept.store_id: stamp for kept in opened if (stamp := stamp_of(folder, kept)) is not None}
+    if not new: return
+    known = open_newest(folder, company)
+    if not set(known.products) <= set(latest.products): known = NewestPrices(known.folder)  # it is of another state
+    stays = {store: known.rows[store].stamp for store in newest["store_id"].tolist()
+             if store in known.rows and latest.day(store) > NEVER}
+    prices = {store: latest.prices[latest.row[store]] for store in new}
+    with suppress(OSError): write_newest(known, stays | new, latest.products.tolist(), prices)
 
 # %% ../../nbs/storage/latest_snapshots.ipynb #883769cd
 def mark_sold(
@@ -269,6 +274,7 @@ def load_beliefs(
     product: str | None = None,  # only this one
     at: pd.Timestamp | None = None,  # UTC, as it was known then; None: now
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read: their stores count as never scraped
+    opened: list[KeptSnapshot] | None = None,  # gets the snapshots that were read from their own files
 ) -> BeliefState:
     "What is known of a company."
     names = sorted(asked) if asked else sorted(stores_of(session, company) - state.retired)
@@ -281,7 +287,7 @@ def load_beliefs(
     read = here if asked is None else here[of_stores(here, set(asked))]
     note_times(session, latest, here)
     unread = fill_in(latest, folder, company.name, read, noted(session, SnapshotAgreement.agreement, read),
-                     product is None)
+                     product is None, [] if opened is None else opened)
     lost += [kept.lost(company.name, why, is_grouped(state, kept.store_id)) for kept, why in unread.items()]
     for kept in unread: latest = forget_scrape(latest, kept.store_id)
     if asked and elsewhere is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil
 from pathlib import Path
+from stat import S_ISREG
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
@@ -44,8 +45,9 @@ def file_damage(
 ) -> str:  # "": none that shows from outside
     "What is wrong with a file, as far as its length and its last bytes tell."
     try:
-        size = path.stat().st_size
-        if not path.is_file(): return "it is no file"
+        about = path.stat()
+        size = about.st_size
+        if not S_ISREG(about.st_mode): return "it is no file"
         if not size: return "the file is empty"
         return "the file is cut off" if size < TAIL or cut_off(path, size) else ""
     except FileNotFoundError: return "the file is missing"

@@ -7,6 +7,7 @@ __all__ = ['INDEX', 'KeptRow', 'NewestPrices', 'open_newest', 'write_newest', 'r
 
 # %% ../../nbs/storage/newest_prices.ipynb #1e54c928
 import json
+import os
 import secrets
 import zlib
 from collections import defaultdict
@@ -21,7 +22,7 @@ import numpy as np
 from ..core.files import whole_file, write_whole
 from ..core.prices import NOT_SOLD
 from .folders import folder_name
-from .snapshot_places import split_place
+from .snapshot_places import file_of
 from .snapshots import KeptSnapshot
 
 # %% ../../nbs/storage/newest_prices.ipynb #f0c102c8
@@ -40,11 +41,12 @@ def stamp_of(
     kept: KeptSnapshot,
 ) -> Stamp | None:  # None: its file is not there
     "The stamp of a snapshot."
-    try: about = split_place(workspace / kept.path)[0].stat()
+    try: about = os.stat(f"{workspace}/{file_of(kept.path)}")
     except OSError: return None
     return Stamp(kept.path, kept.rows, kept.currency, kept.decimals, about.st_size, about.st_mtime_ns)
 
 # %% ../../nbs/storage/newest_prices.ipynb #2d0b0fbd
+BYTES_A_PRICE = 4
 STORES_IN_BLOCK = 16  # rows of a file: after a scrape so many are written anew, and so few files are opened
 
 # %% ../../nbs/storage/newest_prices.ipynb #d8a6dcec
@@ -63,7 +65,7 @@ def checksum(
     prices: np.ndarray,  # (k,) int32
 ) -> int:
     "A number that nearly any damage changes."
-    return zlib.crc32(np.asarray(prices, "<i4").tobytes())
+    return zlib.crc32(np.ascontiguousarray(prices, "<i4"))
 
 # %% ../../nbs/storage/newest_prices.ipynb #e200ce9d
 @dataclass(frozen=True)
@@ -76,9 +78,15 @@ class NewestPrices:
 
     def block(self, number: int) -> np.ndarray | None:  # (STORES_IN_BLOCK, k) int32; None: it cannot be read
         "The rows of a block; of `k` products, the first ones."
-        try: cells = np.memmap(self.folder / self.blocks[number], "<i4", "r")
-        except (OSError, ValueError, KeyError): return None
-        return None if len(cells) % STORES_IN_BLOCK else cells.reshape(STORES_IN_BLOCK, -1)
+        try: cells = np.fromfile(self.folder / self.blocks[number], "<i4")
+        except (OSError, KeyError): return None
+        return cells.reshape(STORES_IN_BLOCK, -1) if len(cells) and len(cells) % STORES_IN_BLOCK == 0 else None
+
+    def is_whole(self, number: int) -> bool:
+        "Whether a block has the size of whole rows; it is not read for that."
+        try: size = (self.folder / self.blocks[number]).stat().st_size
+        except (OSError, KeyError): return False
+        return size > 0 and size % (STORES_IN_BLOCK * BYTES_A_PRICE) == 0
 
 
 def open_newest(
@@ -100,10 +108,10 @@ def places_for(
     stores: Iterable[str],  # that get rows
     stays: Container[str],  # those that keep theirs
 ) -> dict[str, int]:  # store -> number of its row
-    "Where rows are put: where they were, as far as that can be read, or else in the first places that are free."
-    readable = {number for number in known.blocks if known.block(number) is not None}
+    "Where rows are put: where they were, as far as that is whole, or else in the first places that are free."
+    whole = {number for number in known.blocks if known.is_whole(number)}
     rows = {store: row.number for store, row in known.rows.items()
-            if store in stays and row.number // STORES_IN_BLOCK in readable}
+            if store in stays and row.number // STORES_IN_BLOCK in whole}
     free = filterfalse({*rows.values()}.__contains__, count())
     return rows | {store: next(free) for store in stores if store not in rows}
 
@@ -179,6 +187,7 @@ def read_newest(
         if (cells := known.block(number)) is None: continue
         whole = [(i, row.number % STORES_IN_BLOCK) for i, row in rows
                  if checksum(cells[row.number % STORES_IN_BLOCK, :row.width]) == row.checksum]
-        prices = np.full((len(whole), len(known.products)), NOT_SOLD, np.int32)
-        prices[:, :cells.shape[1]] = cells[[row for _, row in whole]]
+        new = len(known.products) - cells.shape[1]  # products that came after the block was written
+        prices = cells.take([row for _, row in whole], 0)
+        if new > 0: prices = np.pad(prices, ((0, 0), (0, new)), constant_values=NOT_SOLD)
         yield np.array([i for i, _ in whole], np.int64), prices

@@ -175,6 +175,13 @@ def store_keys(session: Session, company: Company, stores: Collection[str]) -> d
             for store, key in session.execute(query.where(Store.store_id.in_(part)))}
 
 
+def store_rows(session: Session, company: Company, stores: Collection[str]) -> dict[str, Store]:  # by id
+    "The rows of some stores; a company may have thousands of others."
+    query = select(Store).where(Store.company_id == company.id)
+    return {row.store_id: row for part in parts_of(sorted(stores))
+            for row in session.scalars(query.where(Store.store_id.in_(part)))}
+
+
 # %% ../../nbs/storage/repository.ipynb #4984c5e2
 def _group_rows(session: Session, company: Company, names: Collection[str]) -> dict[str, StoreGroupRow]:
     "Some groups of a company by name."

@@ -188,7 +188,7 @@ def kept_snapshots(
     frame: pd.DataFrame,  # as `newest_snapshots` gives it
 ) -> Iterator[KeptSnapshot]:
     "The snapshots in a frame, one by one."
-    for row in frame[list(KeptSnapshot._fields)].itertuples(index=False): yield KeptSnapshot(*row)
+    yield from map(KeptSnapshot, *(frame[field].tolist() for field in KeptSnapshot._fields))
 
 
 # %% ../../nbs/storage/snapshots.ipynb #748a25e8

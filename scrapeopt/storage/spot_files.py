@@ -28,6 +28,7 @@ from ..policies.spot_beliefs import SpotAnswer
 from .currencies import Money
 from .ingest import Kept, ReadFile, Taken, quarantine_lines
 from .queries import query_frame
+from .repository import store_rows
 from .scrape_lines import Scrape
 from .tables import Company, Store, StoreSpotCheck
 
@@ -96,8 +97,9 @@ def record_spot_checks(
     taken: Iterable[Taken],  # files of spot checks
 ) -> None:
     "Write what stores answered into the state."
-    rows = {s.store_id: s for s in session.scalars(select(Store).where(Store.company_id == company.id))}
-    for t in taken:
+    checks = list(taken)
+    rows = store_rows(session, company, {t.file.store_id for t in checks})
+    for t in checks:
         if t.kept is None or t.scrape is None or t.money is None: continue
         if t.scrape.products: end_failures(rows[t.file.store_id], t.file.at)
         session.add(StoreSpotCheck(
