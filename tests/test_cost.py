@@ -1,4 +1,4 @@
-"What the page of cost says follows from what was measured; the peers answer as we do; an update reads little of others."
+"What the page of cost says follows from what was measured, peers answer as we do, and an update reads little twice."
 import json
 
 import numpy as np

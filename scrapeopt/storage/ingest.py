@@ -478,10 +478,10 @@ def record_snapshots(
     taken: Iterable[Taken],  # in the order of time
 ) -> dict[str, pd.Timestamp | None]:  # open stores with a new newest snapshot -> the time of the one before
     "Write snapshots and products into the state."
-    new = [t for t in taken if t.kept is not None]
-    stores = store_rows(session, company, {t.file.store_id for t in new})
-    fresh = dict[str, pd.Timestamp | None]()
-    for t in new:
+    files, fresh = list(taken), dict[str, pd.Timestamp | None]()
+    stores = store_rows(session, company, {t.file.store_id for t in files})
+    for t in files:
+        if t.kept is None: continue
         store = stores[t.file.store_id]
         record_snapshot(session, store, t, t.kept)
         if t.appeared is not None: save_appeared(session, company, t.appeared)

@@ -65,7 +65,7 @@ def checksum(
     prices: np.ndarray,  # (k,) int32
 ) -> int:
     "A number that nearly any damage changes."
-    return zlib.crc32(np.ascontiguousarray(prices, "<i4"))
+    return zlib.crc32(np.ascontiguousarray(prices, "<i4").data)
 
 # %% ../../nbs/storage/newest_prices.ipynb #e200ce9d
 @dataclass(frozen=True)
