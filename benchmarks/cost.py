@@ -148,7 +148,7 @@ def chart(rows: list[Row]) -> Figure:
         for who, (colour, mark) in STYLE.items():
             own = series(rows, shown, who)
             if own: ax.plot(list(own), list(own.values()), mark, color=colour, label=who, ms=4)
-        ax.set_title(f"{shown}: {exponent(series(rows, shown, 'delegated')):.2f}", fontsize=8)
+        ax.set_title(f"{shown}: {exponent(series(rows, shown, 'delegated')):z.2f}", fontsize=8)
         ax.set(xscale="log", yscale="log", ylim=(.001, 50) if SHOWN[shown][1] != "mb" else (50, 20_000))
         sizes = sorted({r["stores"] for r in rows})
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
@@ -175,7 +175,7 @@ def cost_table(rows: list[Row]) -> str:
     for shown in SHOWN:
         for who in STYLE:
             if own := series(rows, shown, who):
-                lines.append([shown, who, *(quantity(own[n], shown) for n in sizes), f"{exponent(own):.2f}"])
+                lines.append([shown, who, *(quantity(own[n], shown) for n in sizes), f"{exponent(own):z.2f}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -233,7 +233,8 @@ PEERS_DO = (
     "snapshots that are damaged.",
     "- **A question.** They read the table that `prices --out` has written. Somebody has to write it first, after "
     "every update; what that takes is *all prices to Parquet*. Ours reads the state and the snapshots as they are. "
-    "The answers are compared: rows and sum of prices must be the same.",
+    "The answers are compared with those under `delegated`, of which the table is: rows and sum of prices must be "
+    "the same.",
     "- **All prices.** They join every snapshot with its group's Ambassador and write the result. Ours lets the "
     "group's newest members vote under `delegated`, fills what the Ambassador does not sell, leaves out what a "
     "store is known not to sell, and tells of each price when and where it was seen, and how sure it is.")
