@@ -24,7 +24,7 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 PRODUCTS = 4_000  # that the company knows; a store sells 96 in 100 of them
-SIZES, QUICK = (50, 200, 800, 3_200), (8, 16)  # stores
+SIZES, QUICK = (50, 200, 800, 3_200), (16, 24)  # stores; of fewer there are no groups
 SCRAPED = 8  # stores, in an update
 ROUNDS = {50: 3, 200: 3, 800: 3}  # processes for a job, by stores; of other sizes one
 AGAIN = {AMBASSADORS: 2, ALL: 0, PRODUCT: 3, STORE: 3, PRICES: 0}  # times more, after a process's first
