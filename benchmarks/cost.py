@@ -279,8 +279,9 @@ def write_page(results: Row, folder: Path) -> None:
         "*Processor time of each job over the stores of the company, and the peak of memory; both axes logarithmic. "
         "Above each picture, the power that it grows with under `delegated`.*",
         "## What was to be reached", target_table(rows),
-        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: the ratios move by a fifth from "
-        "run to run.",
+        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: ratios to DuckDB move by a fifth "
+        "from run to run. The ways take turns at a size, the sizes do not; so what compares two sizes, as the first "
+        "two rows do, moves by a third, with whatever else the machine had to do meanwhile.",
         *reading(rows), "## What the peers do", PEERS_DO[0], "\n".join(PEERS_DO[1:]), "## All figures",
         "The power is the slope of a log-log fit over all sizes: 1 is proportional, 0 is the same for any company.",
         cost_table(rows)]
