@@ -24,7 +24,7 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 PRODUCTS = 4_000  # that the company knows; a store sells 96 in 100 of them
-SIZES, QUICK = (50, 200, 800, 3_200), (16, 24)  # stores; of fewer there are no groups
+SIZES, QUICK = (50, 200, 800, 3_200), (16, 24)  # stores; fewer have no groups
 SCRAPED = 8  # stores, in an update
 ROUNDS = {50: 3, 200: 3, 800: 3}  # processes for a job, by stores; of other sizes one
 AGAIN = {AMBASSADORS: 2, ALL: 0, PRODUCT: 3, STORE: 3, PRICES: 0}  # times more, after a process's first
@@ -279,9 +279,9 @@ def write_page(results: Row, folder: Path) -> None:
         "*Processor time of each job over the stores of the company, and the peak of memory; both axes logarithmic. "
         "Above each picture, the power that it grows with under `delegated`.*",
         "## What was to be reached", target_table(rows),
-        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: ratios to DuckDB move by a fifth "
-        "from run to run. The ways take turns at a size, the sizes do not; so what compares two sizes, as the first "
-        "two rows do, moves by a third, with whatever else the machine had to do meanwhile.",
+        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: ratios to DuckDB move by a "
+        "fifth from run to run. The ways take turns at a size, the sizes do not; so what compares two sizes, as the "
+        "first two rows do, moves by a third, with whatever else the machine had to do meanwhile.",
         *reading(rows), "## What the peers do", PEERS_DO[0], "\n".join(PEERS_DO[1:]), "## All figures",
         "The power is the slope of a log-log fit over all sizes: 1 is proportional, 0 is the same for any company.",
         cost_table(rows)]
