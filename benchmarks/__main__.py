@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # hours, and what keeps the demo's figures
-APART = ("__main__", "constants", "error_split", "leaderboard", "outlook", "pilot", "spot_budget")
+APART = ("__main__", "constants", "error_split", "leaderboard", "movers", "outlook", "pilot", "spot_budget")
 
 
 def benchmarks() -> list[str]:

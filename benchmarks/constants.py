@@ -52,7 +52,7 @@ TRIALS: dict[str, tuple] = {
     "SIDE_DEVIATIONS": (1.5, 6.), "MIN_SIDE_PRICES": (5., 20.), "MAX_PEERS": (6, 24), "MIN_WITNESSES": (1, 4),
     "MIN_EXPLORED": (.975, .9), "OLD_PRICES_MARGIN": (.015, .06), "RELEARN_FACTOR": (2, 8),
     "MIN_RESEMBLANCE": (.15, .6), "PRIOR_WEIGHT": (10., 40.), "COUNTS_KEPT": (.999, .996), "RATE_KEPT": (.95, .8),
-    "MAX_CHANGEOVERS": (2, 8), "OUTCAST_RAISES": (.25, .75), "CONFIRMED_LEAVES": (.35, .85),
+    "MAX_CHANGEOVERS": (2, 8),
     **{f"PRIOR_MEAN, {name}": tuple(prior(case, f) for f in (.5, 2)) for name, case in CASES.items()}}
 
 

@@ -80,7 +80,7 @@ def test_signatures_are_alike_where_stores_are(library, peer):
 def test_make_bench_runs_every_benchmark_but_the_long_one():
     from benchmarks.__main__ import benchmarks
     found = benchmarks()
-    assert "overlap" in found and not {"leaderboard", "pilot", "spot_budget", "chain", "peers", "page"} & set(found)
+    assert "overlap" in found and not {"leaderboard", "movers", "pilot", "spot_budget", "chain", "page"} & set(found)
 
 
 def test_an_unequal_answer_ends_the_run():
@@ -224,3 +224,46 @@ def test_an_oracle_that_scrapes_whole_stores_needs_more_for_more():
     assert curve["budget"].is_monotonic_increasing and curve["score"].is_monotonic_increasing
     assert curve["budget"].iloc[0] == pytest.approx(1 / 7)  # one scrape a price week: the largest zone
     assert spot_budget.oracle_curve("algorithmic", 3) is None
+
+
+# --- stores that change zone
+
+movers = pytest.importorskip("benchmarks.movers", reason="benchmarks/ is not part of the installed package")
+
+
+def test_a_moved_store_counts_for_as_long_as_it_was_watched():
+    moves = [{"scraped": 0, "placed": 2, "watched": 50}, {"scraped": None, "placed": None, "watched": 50},
+             {"scraped": None, "placed": None, "watched": 5}]
+    shares = movers.placed_within(moves, np.array([1, 2, 7]))
+    assert shares == pytest.approx([0, 1 / 3, 1 / 2])
+    assert np.isnan(movers.placed_within([], np.array([7]))).all()
+
+
+def test_a_store_is_placed_among_its_own_zone():
+    zones = {"a": "N", "b": "N", "c": "S", "d": "S", "e": "E"}
+    groups = {"a": "[1]", "b": "[1]", "c": "[1]", "d": -1, "e": -1}
+    assert [movers.placed(s, groups, zones) for s in zones] == [False, False, False, False, True]
+    assert [movers.placed(s, groups | {"c": -1}, zones) for s in zones] == [True, True, True, True, True]
+
+
+def test_the_page_of_moved_stores_says_where_the_oracle_is_reached(tmp_path):
+    rows = [{"change": change, "world": "uniform", "policy": policy, "rate": rate, "seed": 0, "score": score + rate / 100,
+             **({"ari": .9, "ari_seen": 1.0, "moves": [{"scraped": 3, "placed": 9, "watched": 50}]}
+                if policy == "delegated" else {})}
+            for change in movers.CHANGES for rate in (1.0, 4.0)
+            for policy, score in (("delegated", .9 + .01 * (rate > 1)), ("oracle", .905), ("clairvoyant", .95))]
+    movers.write_page({"sizes": {"seeds": 1, "stores": 9, "products": 20}, "rows": rows}, tmp_path)
+    page = (tmp_path / "movers.md").read_text("utf-8")
+    assert "| uniform | 1 | 91.0 | 91.5 | 96.0 | 0.900 | 1.000 | 1 |" in page
+    assert "| uniform | 4 | **95.0** | 94.5 | 99.0 |" in page and "| many move | 4 | 1 | 100% | 0% | 100% | 100% |" in page
+    assert "a zone splits" in (tmp_path / "_static" / "bench_movers.svg").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_quick_run_of_moved_stores(tmp_path, monkeypatch):
+    "A zone splits on the tenth day; each policy has a row for either kind of change."
+    for name, value in (("DAYS", 14), ("WARMUP", 4), ("SPLIT", "2026-11-11")): monkeypatch.setattr(movers, name, value)
+    movers.main(["--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "movers.json").read_text("utf-8"))["rows"]
+    assert [row["policy"] for row in rows] == [*movers.POLICIES] * 2
+    assert rows[0]["moves"] and all(0 < row["score"] <= 1 for row in rows)

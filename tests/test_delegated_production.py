@@ -12,7 +12,9 @@ from scrapeopt.backtest import calibration_error, count_right, count_sure
 from scrapeopt.simulation.agents import BacktestSettings, Setting
 from scrapeopt.simulation.policy_agent import PolicyAgent
 from scrapeopt.policies import delegated
+from scrapeopt.core.calendar import local_day
 from scrapeopt.grouping.belief_state import BeliefState
+from scrapeopt.grouping.departures import DEPARTURES
 from scrapeopt.grouping.evidence_context import LatestSnapshots
 from scrapeopt.core.errors import InputError
 from scrapeopt.grouping.events import ChangesSeen, GroupsMerged
@@ -378,9 +380,10 @@ def test_R13_the_queue_goes_by_doubt(lived):
     group = max(ws.groups(W).active(), key=lambda g: len(g.members))
     with ws.begin() as session:
         row = session.scalars(select(CompanyBeliefs).order_by(CompanyBeliefs.at.desc())).first()
-        before, row.departure_prob, key = row.departure_prob, {group.name: 0.9}, row.id
+        before, key, tomorrow = row.notes, row.id, int(local_day(now, "Australia/Perth")) + 1
+        row.notes = before | {DEPARTURES: {group.name: [tomorrow, 8, 0]}}  # all are in doubt, eight of eight had left
     doubted = ws.scheduler(W, now=now).situation
-    with ws.begin() as session: session.get(CompanyBeliefs, key).departure_prob = before
+    with ws.begin() as session: session.get(CompanyBeliefs, key).notes = before
     members = doubted.table.store_id.isin(group.members)
     assert (doubted.table.departure_prob[members] == 0.9).all() and (doubted.table.departure_prob[~members] == 0).all()
     first = [t.store_id for t in ws.queue(12, now=now)]

@@ -125,12 +125,14 @@ def side_with_majority(
 def judge_disagreement(
     ctx: EvidenceContext, name: str, store: str,
     vote: PriceMatches,  # how it compares with the vote of the witnesses
+    side: str | None = None,  # the group whose old prices speak for it, if no group's present ones do
 ) -> None:
     "A member does not price as its group has since the changeover: find out who strayed."
     witnesses, suspects = ctx.witnesses(name, store), ctx.state.groups[name].candidates - {store}
     if allies := matching_stores(ctx, store, suspects): side_with_majority(ctx, name, store, allies)
-    elif matching_group(ctx, store, name) or len(witnesses) >= MIN_WITNESSES:
+    elif side or matching_group(ctx, store, name) or len(witnesses) >= MIN_WITNESSES:
         cast_out(ctx, name, store, witnesses[0], vote, len(witnesses))
+        if side: admit_on_probation(ctx, store, side)
     else:
         ctx.emit(CandidatesStamped, name, candidates=(store,))
         if ctx.state.groups[name].status == HEALTHY: ctx.emit(DivergenceDetected, name)
@@ -187,6 +189,21 @@ def stack_prices(
     if not lists: return GroupPrices(np.empty((0, products), np.int32), np.empty((0, products), np.int64))
     return GroupPrices(np.stack([p.prices for p in lists]), np.stack([p.seen for p in lists]))
 
+# %% ../../nbs/grouping/evidence.ipynb #5e192c50
+def group_sided_with(
+    ctx: EvidenceContext,
+    name: str,  # its group
+    store: str,
+    last: np.ndarray,  # (products,) int32, its snapshot before
+    last_day: int,  # local day of that
+) -> str | None:
+    "The group, of those not seen since the changeover, whose old prices a store clearly sides with; None: it stays."
+    others = [g.name for g in ctx.state.active() if g.name != name and not ctx.witnesses(g.name)]
+    home = with_own_snapshot(ctx.prices_before(name), last, last_day)
+    lists = stack_prices([ctx.prices_before(n) for n in others], len(last))
+    side = sides_with(ctx.prices(store), home, lists, ctx.latest.week, ctx.day)
+    return None if side is None else others[side]
+
 # %% ../../nbs/grouping/evidence.ipynb #97e211de
 def admit_on_probation(ctx: EvidenceContext, store: str, name: str, kept: float | None = None) -> None:
     "A store joins a group on the strength of old prices; it has no voice there until somebody agrees with it."
@@ -210,15 +227,12 @@ def judge_first_of_week(
     if found := matching_group(ctx, store, name):
         move_or_merge(ctx, name, store, *found)
         return
-    others = [g.name for g in ctx.state.active() if g.name != name and not ctx.witnesses(g.name)]
-    home = with_own_snapshot(ctx.prices_before(name), last, last_day)
-    lists = stack_prices([ctx.prices_before(n) for n in others], len(last))
-    side = sides_with(ctx.prices(store), home, lists, ctx.latest.week, ctx.day)
+    side = group_sided_with(ctx, name, store, last, last_day)
     if side is None:
         make_ambassador(ctx, name, store)
         ctx.emit(CandidatesCleared, name)  # it was looked at
         return close_case(ctx, name)
-    if not move_or_merge(ctx, name, store, others[side]): admit_on_probation(ctx, store, others[side])
+    if not move_or_merge(ctx, name, store, side): admit_on_probation(ctx, store, side)
 
 # %% ../../nbs/grouping/evidence.ipynb #73b89c47
 def judge_member(
@@ -234,7 +248,10 @@ def judge_member(
         found = match_prices(ctx.rule, ctx.prices(store), group.prices[None])
         if found.match[0]:
             return confirm_member(ctx, name, store, witnesses[0], float(found.true[0]), len(witnesses))
-        if found.enough[0]: return judge_disagreement(ctx, name, store, found)
+        if found.enough[0]:
+            lone = len(witnesses) < MIN_WITNESSES and not matching_group(ctx, store, name)
+            side = group_sided_with(ctx, name, store, last, last_day) if lone else None
+            return judge_disagreement(ctx, name, store, found, side)
     judge_first_of_week(ctx, name, store, last, last_day)
 
 # %% ../../nbs/grouping/evidence.ipynb #2f35a575

@@ -19,7 +19,7 @@ from ..core.errors import InputError
 from ..core.price_week import PriceWeek, expected_week
 from ..discovery import asleep, complete_clusters
 from ..grouping.belief_state import BY_VOTE, Batch, BeliefState, PriceAudit, Reading, ServedPrices, Serving
-from ..grouping.belief_state import departure_probs, learn, serve, serve_parts
+from ..grouping.belief_state import learn, note_who_left, serve, serve_parts
 from ..grouping.confidence import ConfidenceTable
 from ..grouping.events import ClusterFormed, Event, GroupState, StoreGroup
 from ..grouping.evidence_context import LatestSnapshots
@@ -232,7 +232,7 @@ class Policy:
         "Compare whole groups again on the newest snapshots, split and merge them (R11); what happened."
         events = self.regroup(beliefs, names, stores, rules)
         beliefs.state = beliefs.state.replay(events)
-        beliefs.departure_prob = departure_probs(beliefs.departure_prob, events)
+        note_who_left(beliefs, events, {}, int(beliefs.latest.days.max(initial=NEVER)))
         return events
 
     def needed(self, beliefs: BeliefState, stores: Iterable[str]) -> set[str]:

@@ -13,6 +13,7 @@ from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from ..discovery import random_priority
 from ..grouping.belief_state import BeliefState, Reading
+from ..grouping.departures import departure_prob, read_departures
 from ..grouping.events import StoreGroup
 from ..grouping.price_moves import PriceMoves, pace, stray_share
 from ..grouping.spot_prices import Believed, Seen, believe, group_view, rights, stands
@@ -106,13 +107,12 @@ def departure_share(
 def departure_worth(
     sizes: np.ndarray,  # (n,) products that the members sell
     last: np.ndarray,  # (n,) local day on which they were last scraped, or found to match
-    prob: float,  # chance that members left together lately
-    since: int,  # first local day that may be compared with today
+    prob: np.ndarray,  # (n,) chance that they left together with others
     day: int,  # today
 ) -> np.ndarray:  # (n,) prices
     "The prices that finding the departure of each member is expected to correct."
     idle = np.clip((day - last) / 7, 0, LONGEST_IDLE)
-    return WRONG_AFTER_DEPARTURE * UNNOTICED_WEEKS * sizes * (DEPARTURE_RATE * idle + np.where(last < since, prob, 0))
+    return WRONG_AFTER_DEPARTURE * UNNOTICED_WEEKS * sizes * (DEPARTURE_RATE * idle + prob)
 
 # %% ../../nbs/policies/spot_value.ipynb #a37e433c
 def group_gains(
@@ -132,8 +132,8 @@ def group_gains(
     told, settled = view.prices, stands(latest, rows, own, view.prices, day)
     gain = own_doubt(beliefs, rows, own, told, strays, day)
     last = np.array([max(latest.day(s), known.matched.get(s, NEVER)) for s in members])
-    worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, beliefs.departure_prob.get(group.name, 0.0),
-                            comparable_since(week, day), day)
+    prob = np.array(departure_prob(read_departures(beliefs.notes), [group.name] * len(last), last))
+    worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, prob, day)
     fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(week, day)) & (strays < TELLING)
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
     gain = gain + departure_share(own, told, telling, worth, daily_lot(latest.products, day))

@@ -15,6 +15,7 @@ from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import UsualSizes
 from ..grouping.belief_state import BeliefState
+from ..grouping.departures import departure_prob, read_departures
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, NEVER, UNKNOWN
 
@@ -39,11 +40,12 @@ def store_facts(
     sold, scraped = latest.prices != NOT_SOLD, latest.days > NEVER
     products = np.where(scraped, sold.sum(1), np.nan)
     agreed = (sold & (latest.agreement == AGREES)).sum(1)
-    prob = {s: beliefs.departure_prob.get(g.name, 0.0) for g in beliefs.state.active() for s in g.members}
+    home = {s: g.name for g in beliefs.state.active() for s in g.members}
+    left = departure_prob(read_departures(beliefs.notes), map(home.get, latest.stores), latest.days)
     newest = [small[-1] if (small := sizes.small.get(s)) else np.nan for s in latest.stores]
     facts = {"products": products, "follows": follows_of(agreed, products),
              "compared": (sold & (latest.agreement != UNKNOWN)).any(1),
-             "departure_prob": [prob.get(s, 0.0) for s in latest.stores],
+             "departure_prob": left,
              "repeated": [s in sizes.repeated for s in latest.stores], "smaller": np.array(newest, float)}
     return pd.DataFrame(facts, list(latest.stores))[FACTS]
 

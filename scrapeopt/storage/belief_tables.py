@@ -20,6 +20,7 @@ from ..core.price_week import SURE_EVIDENCE, PriceWeek, learn_price_week
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import SIZES_AGREE
 from ..grouping.confidence import ConfidenceTable
+from ..grouping.departures import departure_prob, read_departures
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, UNKNOWN
 from ..policies.store_facts import COMPARED_WITHIN, FACTS, follows_of, groups_never_compared
@@ -111,7 +112,7 @@ def restore_beliefs(
     beliefs.notes = {key: value for key, value in row.notes.items() if key != LEARNED_DAYS}
 
 # %% ../../nbs/storage/belief_tables.ipynb #5735f5a0
-def fact_query(company: Company) -> Select:  # store_id, products, agreed, repeated, smaller, name of the full group
+def fact_query(company: Company) -> Select:  # store_id, products, agreed, name of the full group, last_scraped, ...
     "The facts of a company's stores that are kept as such; a store in several groups has a row for each."
     earlier, later = aliased(Snapshot), aliased(Snapshot)
     smaller = (select(case((later.partial, later.rows))).where(later.store_pk == Store.id).correlate(Store)
@@ -119,7 +120,8 @@ def fact_query(company: Company) -> Select:  # store_id, products, agreed, repea
     repeated = exists().where(earlier.store_pk == Store.id, earlier.scraped_at < Store.last_scraped, ~earlier.partial,
                               earlier.rows >= SIZES_AGREE * Snapshot.rows, Snapshot.rows >= SIZES_AGREE * earlier.rows)
     return (select(Store.store_id, Snapshot.rows.label("products"), SnapshotAgreement.agreed, StoreGroupRow.name,
-                   case((repeated, 1), else_=0).label("repeated"), smaller.scalar_subquery().label("smaller"))
+                   Store.last_scraped, case((repeated, 1), else_=0).label("repeated"),
+                   smaller.scalar_subquery().label("smaller"))
             .outerjoin(Snapshot, (Snapshot.store_pk == Store.id) & (Snapshot.scraped_at == Store.last_scraped))
             .outerjoin(SnapshotAgreement, SnapshotAgreement.snapshot_id == Snapshot.id)
             .outerjoin(StoreGroupMembership, StoreGroupMembership.store_pk == Store.id)
@@ -132,13 +134,15 @@ def fact_query(company: Company) -> Select:  # store_id, products, agreed, repea
 def read_store_facts(
     session: Session,
     company: Company,
-    beliefs: "BeliefState",  # with its departure probabilities
+    beliefs: "BeliefState",  # with its notes
 ) -> pd.DataFrame:  # index store_id; the columns of `FACTS`
     "What is known of each store, as `policies/store_facts` has it in memory."
-    found = query_frame(session, fact_query(company)).sort_values(["store_id", "name"])  # the full group has a name
+    found = query_frame(session, fact_query(company), ["last_scraped"])
+    found = found.sort_values(["store_id", "name"])  # the full group has a name
     found = found.drop_duplicates("store_id").astype({"store_id": "str"})
     products, agreed, smaller = (pd.to_numeric(found[c]).astype("float64") for c in ("products", "agreed", "smaller"))
-    prob = found["name"].map(beliefs.departure_prob).astype("float64").fillna(0)
+    seen = local_day(found["last_scraped"], company.timezone)
+    prob = departure_prob(read_departures(beliefs.notes), found["name"], seen)
     facts = found.assign(products=products, follows=follows_of(agreed.fillna(0).to_numpy(), products.to_numpy()),
                          compared=agreed.notna(), departure_prob=prob, repeated=found["repeated"] == 1, smaller=smaller)
     return facts.set_index("store_id")[FACTS]
