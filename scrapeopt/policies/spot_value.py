@@ -13,7 +13,7 @@ from ..core.price_week import PriceWeek, comparable_since
 from ..core.prices import NOT_SOLD
 from ..discovery import random_priority
 from ..grouping.belief_state import BeliefState, Reading
-from ..grouping.departures import departure_prob, read_departures
+from ..grouping.departures import departure_chances, read_departures
 from ..grouping.events import StoreGroup
 from ..grouping.price_moves import PriceMoves, pace, stray_share
 from ..grouping.spot_prices import Believed, Seen, believe, group_view, rights, stands
@@ -132,7 +132,7 @@ def group_gains(
     told, settled = view.prices, stands(latest, rows, own, view.prices, day)
     gain = own_doubt(beliefs, rows, own, told, strays, day)
     last = np.array([max(latest.day(s), known.matched.get(s, NEVER)) for s in members])
-    prob = np.array(departure_prob(read_departures(beliefs.notes), [group.name] * len(last), last))
+    prob = np.array(departure_chances(read_departures(beliefs.notes), [group.name] * len(last), last))
     worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, prob, day)
     fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(week, day)) & (strays < TELLING)
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)

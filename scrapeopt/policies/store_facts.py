@@ -15,7 +15,7 @@ from ..core.price_week import PriceWeek
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import UsualSizes
 from ..grouping.belief_state import BeliefState
-from ..grouping.departures import departure_prob, read_departures
+from ..grouping.departures import departure_chances, read_departures
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, NEVER, UNKNOWN
 
@@ -41,7 +41,7 @@ def store_facts(
     products = np.where(scraped, sold.sum(1), np.nan)
     agreed = (sold & (latest.agreement == AGREES)).sum(1)
     home = {s: g.name for g in beliefs.state.active() for s in g.members}
-    left = departure_prob(read_departures(beliefs.notes), map(home.get, latest.stores), latest.days)
+    left = departure_chances(read_departures(beliefs.notes), map(home.get, latest.stores), latest.days)
     newest = [small[-1] if (small := sizes.small.get(s)) else np.nan for s in latest.stores]
     facts = {"products": products, "follows": follows_of(agreed, products),
              "compared": (sold & (latest.agreement != UNKNOWN)).any(1),

@@ -20,7 +20,7 @@ from ..core.price_week import SURE_EVIDENCE, PriceWeek, learn_price_week
 from ..core.prices import NOT_SOLD
 from ..core.usual_size import SIZES_AGREE
 from ..grouping.confidence import ConfidenceTable
-from ..grouping.departures import departure_prob, read_departures
+from ..grouping.departures import departure_chances, read_departures
 from ..grouping.events import GroupState
 from ..grouping.vote import AGREES, UNKNOWN
 from ..policies.store_facts import COMPARED_WITHIN, FACTS, follows_of, groups_never_compared
@@ -142,7 +142,7 @@ def read_store_facts(
     found = found.drop_duplicates("store_id").astype({"store_id": "str"})
     products, agreed, smaller = (pd.to_numeric(found[c]).astype("float64") for c in ("products", "agreed", "smaller"))
     seen = local_day(found["last_scraped"], company.timezone)
-    prob = departure_prob(read_departures(beliefs.notes), found["name"], seen)
+    prob = departure_chances(read_departures(beliefs.notes), found["name"], seen)
     facts = found.assign(products=products, follows=follows_of(agreed.fillna(0).to_numpy(), products.to_numpy()),
                          compared=agreed.notna(), departure_prob=prob, repeated=found["repeated"] == 1, smaller=smaller)
     return facts.set_index("store_id")[FACTS]
