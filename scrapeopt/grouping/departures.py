@@ -9,6 +9,9 @@ __all__ = ['DEPARTURES', 'Departures', 'read_departures', 'note_departures', 'de
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 
+import numpy as np
+import pandas as pd
+
 from .events import CandidateConfirmed, Event, GroupDissolved, GroupFounded, GroupsMerged
 from .events import StoreOutcast
 from .vote import NEVER
@@ -71,10 +74,11 @@ def note_departures(
 # %% ../../nbs/grouping/departures.ipynb #4d9e8722
 def departure_chances(
     known: Mapping[str, Departures],  # by group
-    groups: Iterable[object],  # of each store its group's name; another object: it has none
-    days: Iterable[int],  # and the local day on which it was last seen
-) -> list[float]:
+    groups: Iterable[object],  # of n stores, the name of each one's group; None: it has none
+    days: np.ndarray,  # (n,) local day on which each was last seen
+) -> np.ndarray:  # (n,)
     "The chance that each store has left its group unseen."
-    stores = zip(groups, days, strict=True)
-    found = ((known.get(group) if isinstance(group, str) else None, day) for group, day in stores)
-    return [counts.prob if counts and day < counts.since else 0.0 for counts, day in found]
+    names = pd.Series(list(groups), dtype=object)
+    since = names.map({name: counts.since for name, counts in known.items()}).fillna(NEVER).to_numpy(np.int64)
+    prob = names.map({name: counts.prob for name, counts in known.items()}).fillna(0).to_numpy(float)
+    return np.where(days < since, prob, 0)

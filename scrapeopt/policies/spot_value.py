@@ -132,7 +132,7 @@ def group_gains(
     told, settled = view.prices, stands(latest, rows, own, view.prices, day)
     gain = own_doubt(beliefs, rows, own, told, strays, day)
     last = np.array([max(latest.day(s), known.matched.get(s, NEVER)) for s in members])
-    prob = np.array(departure_chances(read_departures(beliefs.notes), [group.name] * len(last), last))
+    prob = departure_chances(read_departures(beliefs.notes), [group.name] * len(last), last)
     worth = departure_worth((own.prices != NOT_SOLD).sum(1), last, prob, day)
     fresh = (told.prices != NOT_SOLD) & (told.seen >= comparable_since(week, day)) & (strays < TELLING)
     telling = fresh & (own.prices != NOT_SOLD) & (own.days < day) & (latest.agreement[rows] != DIFFERS)
