@@ -172,7 +172,7 @@ def chart(rows: list[dict[str, Any]]) -> Figure:
 
 def draw_delays(part: Any, rows: list[dict[str, Any]]) -> None:
     "How soon a store that changed its zone is in its group, a picture a change, a line a budget."
-    days = np.arange(0, 43)
+    days = np.arange(0, 36)
     part.suptitle("stores that changed their zone, all chains: in their group so many days later", fontsize=10)
     for ax, change in zip(part.subplots(1, len(CHANGES)), CHANGES, strict=True):
         for rate in sorted({row["rate"] for row in rows}):
@@ -197,7 +197,21 @@ def table(found: pd.DataFrame) -> Iterator[str]:
                f" | {r['ari']:.3f} | {r['ari_seen']:.3f} | {r['moved']:.0f} |")
 
 
-READING = ""
+# what is to be seen in the figures that are kept; to be read again when they are measured again
+READING = """**Where it falls short.** `delegated` has less than `oracle` in six of the forty rows, and in all of them \
+few scrapes meet many stores. The widest gap is a country with one price list (uniform) of which half goes on one day: \
+at one scrape a day, 57 stores would have to be looked at while the two lists are kept up to date, and until a store \
+was looked at it is served one of two lists that agree on seven lines in ten. At eight a day all are placed within a \
+week, and the score passes that of `oracle`; at four the days right after the split, all of which are counted, cost \
+more than is made up for later. In the chain of states the same holds at one scrape a zone and week. Without a split, \
+`oracle` is ahead at one scrape a zone and week in those two chains, by half a point and by one.
+
+**The groups at the end.** An index of .95 is reached wherever the stores were looked at; where it is missed at one \
+and two scrapes a zone and week, who knows all that was seen would miss it, too. `autonomy` is the exception. There \
+most stores are a zone of their own and a handful of pairs decides the index, so that one store that is taken for an \
+outlier, with 94.6% of equal prices where 95% are asked for, costs .14.
+
+"""
 
 INTRO = """# Stores that change zone
 
@@ -228,7 +242,8 @@ bold where `oracle` has no more; *moved* is how many stores changed their zone m
 ](_static/bench_movers.svg)
 
 *Above, the score over the budget; below, of the stores that changed their zone, how many were in a group of their new \
-zone so many days later.*
+zone so many days later. Where more than half of a group goes, it is the others who are left to be found, and those that \
+went are in their group at once.*
 
 """
 
@@ -236,13 +251,13 @@ zone so many days later.*
 def delays(rows: list[dict[str, Any]]) -> Iterator[str]:
     "How soon moved stores were scraped, and in their group, as a Markdown table."
     yield ("| change | scrapes a zone and week | stores that moved | scraped within a week | in their group within a "
-           "week | within three | within six |")
+           "week | within three | within five |")
     yield "| --- |" + " --: |" * 6
     for change in CHANGES:
         for rate in sorted({row["rate"] for row in rows}):
             moves = [m for row in rows if (row["change"], row["rate"]) == (change, rate) for m in row.get("moves", [])]
             seen = placed_within([m | {"placed": m["scraped"]} for m in moves], np.array([7]))
-            shares = [*seen, *placed_within(moves, np.array([7, 21, 42]))]
+            shares = [*seen, *placed_within(moves, np.array([7, 21, 35]))]
             cells = " | ".join("" if np.isnan(share) else f"{100 * share:.0f}%" for share in shares)
             yield f"| {change} | {rate:g} | {len(moves)} | {cells} |"
 

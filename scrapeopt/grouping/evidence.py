@@ -145,6 +145,13 @@ def merge_groups(ctx: EvidenceContext, name: str, other: str, overlap: float = f
     return small, large
 
 
+def have_met(ctx: EvidenceContext, name: str, other: str, without: str) -> bool:
+    "Whether two groups were seen in one price week, one store left aside; if so they differed, or they were one."
+    own_days, other_days = (np.unique([ctx.latest.day(s) for s in ctx.state.groups[n].members - {without}])
+                            for n in (name, other))
+    return bool(ctx.latest.week.comparable(own_days[:, None], other_days).any())
+
+
 def move_or_merge(
     ctx: EvidenceContext,
     name: str,  # a group
@@ -153,11 +160,9 @@ def move_or_merge(
     overlap: float = float("nan"),  # True Overlap with that, NaN on the strength of old prices
 ) -> bool:  # whether the groups were merged
     "A store leaves for another group; or all of its group do, where the two groups may always have been one."
-    group, week = ctx.state.groups[name], ctx.latest.week
-    own_days, other_days = (np.unique([ctx.latest.day(s) for s in ctx.state.groups[n].members - {store}])
-                            for n in (name, other))
-    met = bool(week.comparable(own_days[:, None], other_days).any())  # and differed
-    seen_in_one_week = bool(own_days[0] > NEVER and week.comparable(own_days[0], own_days[-1]))
+    group, met = ctx.state.groups[name], have_met(ctx, name, other, store)
+    own_days = np.unique([ctx.latest.day(s) for s in group.members - {store}])
+    seen_in_one_week = bool(own_days[0] > NEVER and ctx.latest.week.comparable(own_days[0], own_days[-1]))
     second_to_leave = group.status != HEALTHY and not group.candidates
     if not met and (seen_in_one_week or second_to_leave):
         large = merge_groups(ctx, name, other, overlap)[1]
@@ -318,6 +323,23 @@ def place_outliers(ctx: EvidenceContext, stores: Iterable[str]) -> None:
     for store in left:
         ctx.emit(OutlierKept, store=store, outliers_tried=len(left) - 1, **nearest_group(ctx, store))
 
+# %% ../../nbs/grouping/evidence.ipynb #129788ba
+def lone_speakers(ctx: EvidenceContext, name: str, other: str) -> list[tuple[str, str, str]]:
+    "Of two groups that met and differed: those for which one store alone speaks now, that store, and the other group."
+    found = []
+    for home, to in sorted(((name, other), (other, name)), key=lambda pair: len(ctx.state.groups[pair[0]].members)):
+        witnesses = ctx.witnesses(home)
+        if len(witnesses) == 1 and have_met(ctx, home, to, witnesses[0]): found.append((home, witnesses[0], to))
+    return found
+
+
+def move_alone(ctx: EvidenceContext, name: str, store: str, other: str, overlap: float) -> None:
+    "A store leaves its group for another one, whose present prices it has."
+    voters = ctx.witnesses(other)
+    ctx.emit(StoreOutcast, name, store=store, against=voters[0], overlap=float("nan"), nearest=other, true=overlap)
+    keep_alive(ctx, name)
+    ctx.emit(StoreJoined, other, store=store, against=voters[0], overlap=overlap, voters=len(voters))
+
 # %% ../../nbs/grouping/evidence.ipynb #c3d9f392
 def merge_alike(
     ctx: EvidenceContext,
@@ -338,7 +360,12 @@ def merge_alike(
             others = [i for i in at.values() if near[i]]
             found = match_prices(ctx.rule, lists[at[name]], lists[others])
             if (best := found.best()) is None: break
-            small, name = merge_groups(ctx, name, names[others[best]], float(found.true[best]))
+            other, overlap = names[others[best]], float(found.true[best])
+            if not everywhere and (alone := lone_speakers(ctx, name, other)):
+                move_alone(ctx, *alone[0], overlap)
+                del at[alone[0][0]]
+                continue
+            small, name = merge_groups(ctx, name, other, overlap)
             del at[small]
             days[at[name]], now = seen_of(name)
             lists[at[name]] = now.prices
