@@ -210,7 +210,6 @@ more than is made up for later. In the chain of states the same holds at one scr
 and two scrapes a zone and week, who knows all that was seen would miss it, too. `autonomy` is the exception. There \
 most stores are a zone of their own and a handful of pairs decides the index, so that one store that is taken for an \
 outlier, with 94.6% of equal prices where 95% are asked for, costs .14.
-
 """
 
 INTRO = """# Stores that change zone
@@ -242,8 +241,8 @@ bold where `oracle` has no more; *moved* is how many stores changed their zone m
 ](_static/bench_movers.svg)
 
 *Above, the score over the budget; below, of the stores that changed their zone, how many were in a group of their new \
-zone so many days later. Where more than half of a group goes, it is the others who are left to be found, and those that \
-went are in their group at once.*
+zone so many days later. Where more than half of a group goes, it is the others who are left to be found, and those \
+that went are in their group at once.*
 
 """
 
