@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
-from distributed import LocalCluster
+from distributed.deploy.subprocess import SubprocessCluster
 from matplotlib.figure import Figure
 
 from benchmarks.clock import seconds_of
@@ -40,7 +40,7 @@ class Sizes:
     days: int = 14
     seeds: int = 3  # each under two policies
     files: int = 32  # in an update
-    lines: int = 10_000  # of each
+    lines: int = 60_000  # of each
     rounds: int = 3
 
 
@@ -98,9 +98,9 @@ def in_turn(
 def measured(sizes: Sizes, folder: Path) -> list[dict[str, object]]:
     "Both kinds of work at all three places."
     before = waiting_files(folder, sizes)
-    own = {"dashboard_address": None, "local_directory": str(folder)}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **own) as cluster:
-        address = cluster.scheduler_address
+    with SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
+                           worker_kwargs={"local_directory": str(folder)}) as cluster:
+        address = cluster.scheduler_address  # in a process of its own, as `dask scheduler` is
         places: dict[str, Where] = {HERE: nullcontext, LOKY: lambda: sent_to(Elsewhere("loky", 2)),
                                     DASK: lambda: work_on("dask", address)}
         return [*in_turn("a sweep of replays", lambda where: timed_sweep(sizes, where), places, sizes.rounds),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,30 +90,52 @@ def the_same(work: str, told: dict[str, Row]) -> None:
         raise AssertionError(f"{work}: {answers}")
 
 
-def measure(work: str, stores: int, folders: dict[str, Path], out: Path, rounds: int) -> list[Row]:
-    "A row for each way of doing a job: the median of some rounds, in each of which every way has its turn."
+@dataclass(frozen=True)
+class Ready:
+    "A company to be measured."
+    stores: int
+    out: Path  # where answers go, and where the peers' tables are
+    folders: dict[str, Path]  # by policy, its workspace
+
+
+def ready(out: Path, stores: int, products: int) -> Ready:
+    "A company of some size under both policies, and what the peers know of it."
+    found = Ready(stores, out, {policy: out / policy for policy in POLICIES})
+    spaces = {policy: prepare(folder, stores, products, policy) for policy, folder in found.folders.items()}
+    newest_files(spaces["delegated"]).to_parquet(out / "groups.parquet")
+    spaces["delegated"].write_prices(out / "all.parquet", now=pd.Timestamp(NOW, tz="UTC"))
+    return found
+
+
+def middle(rows: list[Row]) -> Row:
+    "What some rounds of a job have told: the median of each."
+    return {key: median(row[key] for row in rows) if rows[0][key] is not None else None
+            for key in ("cpu", "next", "start", "mb")} | {"rows": rows[0]["answers"][0][0]}
+
+
+def measure(work: str, companies: list[Ready]) -> list[Row]:
+    "A row for each size and way of doing a job; in each round every size has its turn, and in it every way."
     ways = [who for who in WAYS if who in PEERS or work in OURS]
-    told: dict[str, list[Row]] = {who: [] for who in ways}
-    for _ in range(rounds):
-        for who in ways: told[who].append(in_turn(who, work, folders.get(who, folders["delegated"]), out))
-    the_same(work, {who: rows[0] for who, rows in told.items()})
-    found = [{"work": work, "who": who, "stores": stores, "rows": rows[0]["answers"][0][0], **{
-        key: median(row[key] for row in rows) if rows[0][key] is not None else None
-        for key in ("cpu", "next", "start", "mb")}} for who, rows in told.items()]
+    told: dict[int, dict[str, list[Row]]] = {c.stores: {who: [] for who in ways} for c in companies}
+    for round_ in range(max(ROUNDS.get(c.stores, 1) for c in companies)):
+        for c in (c for c in companies if round_ < ROUNDS.get(c.stores, 1)):
+            for who in ways:
+                told[c.stores][who].append(in_turn(who, work, c.folders.get(who, c.folders["delegated"]), c.out))
+    for of_size in told.values(): the_same(work, {who: rows[0] for who, rows in of_size.items()})
+    found = [{"work": work, "who": who, "stores": stores, **middle(rows)}
+             for stores, of_size in told.items() for who, rows in of_size.items()]
     for row in found: print(row, flush=True)
     return found
 
 
 def run(sizes: Iterable[int], products: int) -> list[Row]:
     "All jobs at all sizes."
-    found: list[Row] = []
-    for stores in sizes:
-        with tempfile.TemporaryDirectory() as made:
-            out, folders = Path(made), {policy: Path(made) / policy for policy in POLICIES}
-            spaces = {policy: prepare(folder, stores, products, policy) for policy, folder in folders.items()}
-            newest_files(spaces["delegated"]).to_parquet(out / "groups.parquet")
-            spaces["delegated"].write_prices(out / "all.parquet", now=pd.Timestamp(NOW, tz="UTC"))
-            for work in WORKS: found += measure(work, stores, folders, out, ROUNDS.get(stores, 1))
+    with tempfile.TemporaryDirectory() as made:
+        companies = []
+        for stores in sizes:
+            (out := Path(made) / str(stores)).mkdir()
+            companies.append(ready(out, stores, products))
+        found = [row for work in WORKS for row in measure(work, companies)]
     own = [row | {"work": ALL} for row in found if row["work"] == AMBASSADORS and row["who"] in POLICIES]
     return [*found, *own]
 
@@ -270,18 +293,17 @@ def write_page(results: Row, folder: Path) -> None:
         "company grows, beside pandas, Polars and DuckDB.\n:::",
         f"A company of {results['products']:,} products; a store sells 96 in 100 of them, in twelve price zones. Every "
         f"store was scraped once, {SCRAPED} a week later, and an update takes in {SCRAPED} others on the day after. "
-        f"Every job runs in a process of its own on {results['machine']['cores']} cores, the ways in turn; the median "
-        "of three rounds, of the largest company a single one. What is told is processor time, of all threads. The "
-        f"time that a process takes to start and to load its libraries is not in it: {starts(rows)}. What is loaded "
-        "later is. *Next* is what the same process then takes for another update, product or store. `make bench` "
-        "measures again and writes this page.",
+        f"Every job runs in a process of its own on {results['machine']['cores']} cores, sizes and ways in turn; the "
+        "median of three rounds, of the largest company a single one. What is told is processor time, of all threads. "
+        f"The time that a process takes to start and to load its libraries is not in it: {starts(rows)}. What is "
+        "loaded later is. *Next* is what the same process then takes for another update, product or store. `make "
+        "bench` measures again and writes this page.",
         "![Processor time and memory of each job over the stores](_static/bench_cost.svg)",
         "*Processor time of each job over the stores of the company, and the peak of memory; both axes logarithmic. "
         "Above each picture, the power that it grows with under `delegated`.*",
         "## What was to be reached", target_table(rows),
-        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: ratios to DuckDB move by a "
-        "fifth from run to run. The ways take turns at a size, the sizes do not; so what compares two sizes, as the "
-        "first two rows do, moves by a third, with whatever else the machine had to do meanwhile.",
+        "A goal below one asks to be faster than DuckDB. Machines are shared and busy: the ratios move by a fifth "
+        "from run to run.",
         *reading(rows), "## What the peers do", PEERS_DO[0], "\n".join(PEERS_DO[1:]), "## All figures",
         "The power is the slope of a log-log fit over all sizes: 1 is proportional, 0 is the same for any company.",
         cost_table(rows)]

@@ -91,7 +91,7 @@ def dask_cluster(
     found = Cluster(folder, hidden)
     told = folder / "scheduler.json"
     found.scheduler = found.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-                                  "--scheduler-file", str(told))
+                                  "--scheduler-file", str(told), home=home)
     try:
         found.address = address_in(told)
         for _ in range(workers): found.add_worker(home)

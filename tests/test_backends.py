@@ -1,5 +1,7 @@
 "Work on a real Dask cluster: the results of one process, row for row, whatever dies meanwhile."
+import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import nbs
@@ -17,6 +19,7 @@ from scrapeopt.cli import main
 from scrapeopt.core import backends, bitplanes
 from scrapeopt.core.backends import WorkersLost, work_on
 from scrapeopt.core.errors import InputError
+from scrapeopt.core.parallel import as_done
 from scrapeopt.overlap import overlap_by_category, overlap_matrix
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
@@ -103,6 +106,24 @@ def test_a_cluster_gives_what_one_process_gives(tmp_path, monkeypatch):
     for a, b in zip(local, replays, strict=True):
         pd.testing.assert_frame_equal(a.daily, b.daily)
         assert a.groups.equals(b.groups) and (a.counts == b.counts).all()
+
+
+def split_again(number: int) -> tuple[str, float, float]:
+    "A task that would split further: its worker, and when it began and ended."
+    import time
+
+    from distributed import get_worker
+    from joblib import Parallel, delayed
+    began = time.time()
+    Parallel(n_jobs=2)(delayed(time.sleep)(.2) for _ in range(2))
+    return get_worker().address, began, time.time()
+
+
+def test_a_worker_does_one_task_at_a_time_also_where_tasks_would_split(tmp_path):
+    both = Path(f"{nbs.ROOT}{os.pathsep}{Path(__file__).parent}")  # workers find the package and this module
+    with dask_cluster(tmp_path, home=both) as cluster, work_on("dask", cluster.address):
+        done = sorted(times for _, times in as_done(split_again, [(k,) for k in range(6)]))
+    for (worker, _, end), (next_worker, begin, _) in pairwise(done): assert worker != next_worker or begin >= end
 
 
 @pytest.mark.parametrize("policy", ["document", drilled("delegated")])

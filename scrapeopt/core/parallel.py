@@ -52,7 +52,13 @@ def _is_large(thing: object) -> bool:
     from cloudpickle import dumps
     return len(dumps(thing)) > LARGE
 
+# %% ../../nbs/core/parallel.ipynb #8e7fbd40
+def by_itself(task: Callable[..., R], *job: Any) -> R:
+    "Carry a task out; what it would split itself, it does one after the other."
+    from joblib import parallel_config
+    with parallel_config("sequential"): return task(*job)
 
+# %% ../../nbs/core/parallel.ipynb #17619df0
 def _spread(
     there: Elsewhere | None,  # None: processes of this machine
     task: Callable[..., R],
@@ -63,8 +69,8 @@ def _spread(
 ) -> Iterator[R]:
     "The results of a task for each job, by joblib."
     from joblib import Parallel, delayed, parallel_config
-    calls = (delayed(task)(*job) for job in jobs)
-    if there is None: return iter(Parallel(n_jobs=n_jobs, return_as=order)(calls))
+    if there is None: return iter(Parallel(n_jobs=n_jobs, return_as=order)(delayed(task)(*job) for job in jobs))
+    calls = (delayed(by_itself)(task, *job) for job in jobs)
     large = [thing for thing in shared if there.scatters and _is_large(thing)]
     options = {**there.options, "scatter": large} if large else there.options
     with parallel_config(there.backend, n_jobs=there.workers, **options):
