@@ -132,7 +132,12 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              f"ratio within each round. The target is {TARGET} times joblib's own processes. Here everything is on one "
              "machine, so this is the price of leaving it, not the gain. `make bench` measures again and writes this "
              "page.", "\n".join([head, *lines]), "![Times at each place](_static/bench_backends.svg)",
-             "One process is not slow: an update reads its files with threads, and a replay counts on all cores."]
+             "*Time of each kind of work at each place, as a share of what joblib's two processes take.*",
+             "One process is not slow: an update reads its files with threads, and a replay counts on all cores.",
+             "A replay is sent as a few names and numbers. An update sends each file to the worker that reads it, and "
+             "gets its columns back, so that workers need no folder in common; over Dask both go through its "
+             "scheduler. It pays where files are many and far from whoever types the command, or where reading them is "
+             "more than one machine can do."]
     (folder / "backends.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
