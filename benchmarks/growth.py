@@ -32,10 +32,10 @@ JOBS = {  # in the order of the page
     "queue, state in memory": ("s = workspace.scheduler('Chain 00', now=now); s.get_queue(1)\n"
                                "began = time.process_time()\ns.get_queue(100)"),
     "groups": "workspace.groups('Chain 00')",
+    "update of one store in 100": "from scrapeopt.update import update_db; update_db(workspace, now=now)",
     "prices of one store": "workspace.prices(store='S00001', now=now)",
     "prices of one product": "workspace.prices(product='1000100', now=now)",
-    "all prices to Parquet": "workspace.write_prices(out, now=now)",
-    "update of one store in 100": "from scrapeopt.update import update_db; update_db(workspace, now=now)"}
+    "all prices to Parquet": "workspace.write_prices(out, now=now)"}
 FROM_STATE = ("queue of 100 stores", "queue, state in memory", "groups")
 ASK_DUCKDB = {
     "prices of one store": "store_id = 'S00001'",
@@ -157,11 +157,12 @@ def write_page(results: Row, folder: Path) -> None:
         "snapshots and members become tables. *Queue, state in memory* is what is left of it, the policy itself, "
         "for a program that keeps its scheduler. It looks at 2,000 files at most whatever the company, and the "
         "statements it sends are the same few (`tests/test_scale.py` counts them).",
-        f"Prices are read of {READ_UP_TO:,} stores at most here, a file a store; beyond, they grow on by their powers. "
-        "A question for one store reads the files of its group; one for a product reads a piece "
-        "of every store's newest file, so it grows with the stores. Before scrapes are "
-        "judged, the newest snapshots of the whole company are read: an update grows with its company, not only with "
-        "what was scraped.",
+        f"Prices are read of {READ_UP_TO:,} stores at most here; beyond, they grow on by their powers. The update is "
+        "the company's first. It reads the newest file of every store, to judge what was scraped beside the others, and "
+        "leaves the prices of all of them side by side in a few files; the next one reads those "
+        "([what the daily jobs cost](cost.md)). The questions are asked after it. One for a store reads the rows of "
+        "its group, one for a product a row of every store, so it grows with the stores. Whoever asks before any update "
+        "opens every store's file.",
         "DuckDB is asked for one store and one product out of the table that `prices --out` has written: it infers "
         "nothing, and knows no present.",
         "## Overlap", overlap_growth(overlap)]
