@@ -158,11 +158,11 @@ def write_page(results: Row, folder: Path) -> None:
         "for a program that keeps its scheduler. It looks at 2,000 files at most whatever the company, and the "
         "statements it sends are the same few (`tests/test_scale.py` counts them).",
         f"Prices are read of {READ_UP_TO:,} stores at most here; beyond, they grow on by their powers. The update is "
-        "the company's first. It reads the newest file of every store, to judge what was scraped beside the others, and "
-        "leaves the prices of all of them side by side in a few files; the next one reads those "
+        "the company's first. It reads the newest file of every store, to judge what was scraped beside the others, "
+        "and leaves the prices of all of them side by side in a few files; the next one reads those "
         "([what the daily jobs cost](cost.md)). The questions are asked after it. One for a store reads the rows of "
-        "its group, one for a product a row of every store, so it grows with the stores. Whoever asks before any update "
-        "opens every store's file.",
+        "its group, one for a product a row of every store, so it grows with the stores. Whoever asks before any "
+        "update opens every store's file.",
         "DuckDB is asked for one store and one product out of the table that `prices --out` has written: it infers "
         "nothing, and knows no present.",
         "## Overlap", overlap_growth(overlap)]
