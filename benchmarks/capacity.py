@@ -254,7 +254,9 @@ def sections(results: Row) -> list[str]:
         "scraped a day in the [demo](../nbs/tutorials/perth_pilot.ipynb)), one queue and one table of all prices. "
         f"*Machines* have {CORES} cores and {HOURS_FOR_IT} hours. *Memory* is that of the largest chain, the only one "
         "that must fit at once, in an update; a table of all prices is written in pieces and stays below 1 GB "
-        "([Benchmarks](benchmarks.md)). The places are far beyond what was fitted: read half to twice.",
+        "([Benchmarks](benchmarks.md)). The places are far beyond what was fitted. The update is most of the hours, "
+        "and what was measured of it far outside is near what is told; a queue and a table of all prices take less "
+        "there than is told.",
         markdown(["place", "stores", "scrapes a day", "processor hours a day", "machines", "memory, GB",
                   "snapshots a year, GB", "state after a year, GB"], read),
         "![Processor hours of a day over the stores of a place](_static/bench_capacity.svg)",
