@@ -145,13 +145,40 @@ def merge_groups(ctx: EvidenceContext, name: str, other: str, overlap: float = f
     return small, large
 
 
+# %% ../../nbs/grouping/evidence.ipynb #fad5c0fd
+def with_day(known: Sequence[int], day: int, since: int) -> list[int]:
+    "The days on which a group was seen, and one more if it is of a price week, begun on `since`, in which it was not."
+    if known and known[-1] >= since: return [*known]
+    return [*known[:1], *known[1:][2 - MOST_WEEKS:], day]
+
+
+def note_groups_seen(ctx: EvidenceContext, scraped: Iterable[str]) -> None:
+    "Write down which groups were seen today; of a new one, when its members were."
+    known, seen = ctx.latest.group_days, set(scraped)
+    first = {g.name: sorted({ctx.latest.day(s) for s in g.members} - {NEVER}) for g in ctx.state.active()
+             if g.name not in known}
+    now = {g.name: with_day(known[g.name], ctx.day, ctx.since) if seen & g.members - g.candidates else known[g.name]
+           for g in ctx.state.active() if g.name in known}
+    ctx.latest.group_days = now | {name: [*days[:1], *days[1:][1 - MOST_WEEKS:]] for name, days in first.items()}
+
+
+# %% ../../nbs/grouping/evidence.ipynb #da4f2a3b
+MOST_WEEKS = 16  # that are remembered of a group: the first, in which the baseline may lie, and the last
+
+
+def days_seen(ctx: EvidenceContext, name: str, without: str = "") -> np.ndarray:  # local days, growing
+    "When a group was seen, as far as it is remembered; what a store shows now is left aside."
+    kept = [day for day in ctx.latest.group_days.get(name, ()) if day < ctx.since]
+    return np.unique([*kept, *(ctx.latest.day(s) for s in ctx.state.groups[name].members - {without})])
+
+
 def have_met(ctx: EvidenceContext, name: str, other: str, without: str) -> bool:
     "Whether two groups were seen in one price week, one store left aside; if so they differed, or they were one."
-    own_days, other_days = (np.unique([ctx.latest.day(s) for s in ctx.state.groups[n].members - {without}])
-                            for n in (name, other))
-    return bool(ctx.latest.week.comparable(own_days[:, None], other_days).any())
+    own_days, other_days = days_seen(ctx, name, without), days_seen(ctx, other, without)
+    return bool(ctx.latest.week.comparable(own_days[own_days > NEVER, None], other_days[other_days > NEVER]).any())
 
 
+# %% ../../nbs/grouping/evidence.ipynb #fb54d5d6
 def move_or_merge(
     ctx: EvidenceContext,
     name: str,  # a group
@@ -161,7 +188,7 @@ def move_or_merge(
 ) -> bool:  # whether the groups were merged
     "A store leaves for another group; or all of its group do, where the two groups may always have been one."
     group, met = ctx.state.groups[name], have_met(ctx, name, other, store)
-    own_days = np.unique([ctx.latest.day(s) for s in group.members - {store}])
+    own_days = days_seen(ctx, name, store)
     seen_in_one_week = bool(own_days[0] > NEVER and ctx.latest.week.comparable(own_days[0], own_days[-1]))
     second_to_leave = group.status != HEALTHY and not group.candidates
     if not met and (seen_in_one_week or second_to_leave):
@@ -275,7 +302,7 @@ def matching_group_before(ctx: EvidenceContext, store: str) -> tuple[str, float]
     kept = (both & (lists.prices == own)).sum(1) / np.maximum(left, 1)
     best = int(kept.argmax())
     if kept[best] < ctx.rule.match_threshold - OLD_PRICES_MARGIN: return None
-    if not both[best].sum() >= ctx.rule.min_shared: return None
+    if left[best] < ctx.rule.min_shared: return None
     rest = np.arange(len(names)) != best
     home, others = GroupPrices(lists.prices[best], lists.seen[best]), GroupPrices(lists.prices[rest], lists.seen[rest])
     if sides_with(own, home, others, week, ctx.day) is not None: return None
@@ -498,4 +525,5 @@ class EvidenceOrchestrator:
         if new_week: group_outliers(ctx, everywhere=True)
         merge_alike(ctx, {g.name for g in ctx.state.active() if new_week or g.members & scraped.keys()}, new_week)
         record_agreement(ctx, scraped)
+        note_groups_seen(ctx, scraped)
         return ctx.events

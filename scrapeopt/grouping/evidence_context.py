@@ -46,6 +46,7 @@ class LatestSnapshots:
     changes: ChangeCounts = field(default_factory=ChangeCounts)
     week: PriceWeek = field(default_factory=PriceWeek)
     learned_pairs: int = 0  # comparable pairs that the match threshold was learned from
+    group_days: dict[str, list[int]] = field(default_factory=dict)  # group -> local days on which it was seen
     times: np.ndarray = None  # type: ignore[assignment]  # (n,) datetime64[ns] UTC of the snapshot; None: midnights
     first_seen: np.ndarray = None  # type: ignore[assignment]  # (products,) datetime64[ns]; None: known from the start
     products: np.ndarray = None  # type: ignore[assignment]  # (products,) str ids; None: numbered

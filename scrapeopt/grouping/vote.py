@@ -144,7 +144,6 @@ def agreement(
 # %% ../../nbs/grouping/vote.ipynb #ee32d3d6
 SIDE_RATIO = 2.0  # times as many prices must speak for the other group as for the own
 SIDE_DEVIATIONS = 3.0  # standard deviations more
-MIN_SIDE_PRICES = 10.0  # prices that must speak for the other group, each divided by its survival
 MIN_SURVIVAL = 0.05  # share of prices; a list so old that less has survived counts as if this had
 
 
@@ -154,13 +153,14 @@ def side_counts(
     others: GroupPrices,  # (groups, products) what the other groups charged before
     week: PriceWeek,
     day: int,  # today
-) -> tuple[np.ndarray, np.ndarray]:  # (groups,) float: prices that speak for home, and for the other group
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (groups,) for home, for the other, and the variance of the lead
     "How many prices speak for each side where two groups differ, divided by what their age has left."
     sold = (home.prices != NOT_SOLD) & (others.prices != NOT_SOLD) & (own != NOT_SOLD)
     differ = sold & (others.prices != home.prices)
-    for_home = (differ & (own == home.prices)) @ (1 / np.maximum(survival(week, home.seen, day), MIN_SURVIVAL))
-    alive = np.maximum(survival(week, others.seen, day), MIN_SURVIVAL)
-    return for_home, ((differ & (own == others.prices)) / alive).sum(1)
+    own_weight, weight = (1 / np.maximum(survival(week, p.seen, day), MIN_SURVIVAL) for p in (home, others))
+    for_home, for_other = differ & (own == home.prices), differ & (own == others.prices)
+    spread = (for_other * weight**2).sum(1) + SIDE_RATIO**2 * (for_home @ own_weight**2)
+    return for_home @ own_weight, (for_other * weight).sum(1), spread
 
 # %% ../../nbs/grouping/vote.ipynb #0f16e3c4
 def sides_with(
@@ -171,7 +171,6 @@ def sides_with(
     day: int,  # today
 ) -> int | None:  # position among the others
     "Which other group's old prices a store clearly sides with, rather than with its own group's; None: it stays."
-    for_home, for_other = side_counts(own, home, others, week, day)
-    lead = for_other - SIDE_RATIO * for_home - SIDE_DEVIATIONS * np.sqrt(for_home + for_other)
-    lead = np.where(for_other >= MIN_SIDE_PRICES, lead, -1)
+    for_home, for_other, spread = side_counts(own, home, others, week, day)
+    lead = for_other - SIDE_RATIO * for_home - SIDE_DEVIATIONS * np.sqrt(spread)
     return int(lead.argmax()) if len(lead) and lead.max() > 0 else None
