@@ -28,7 +28,13 @@ def split(seed: int, **size: int) -> Twin:
     return archetype_twin("state_zones", seed=seed, split=ZoneSplit(SPLIT, zone), **size)
 
 
-WORLDS = {"dominicks": (dominicks, PerZone(2), {}), "split": (split, PerZone(6), {"baseline": "none", "save_days": 7})}
+def algorithmic(seed: int, **size: int) -> Twin:
+    "Prices change on any day, by area."
+    return archetype_twin("algorithmic", seed=seed, **size)
+
+
+WORLDS = {"dominicks": (dominicks, PerZone(2), {}), "algorithmic": (algorithmic, PerZone(2), {}),
+          "split": (split, PerZone(6), {"baseline": "none", "save_days": 7})}
 
 
 def odds_times(share: np.ndarray, factor: float) -> np.ndarray:
@@ -49,7 +55,7 @@ CASES = {"same": np.s_[..., 0, :], "no changeover": np.s_[:, 0, :, 1], "agreed":
          "differed": np.s_[:, 1:, DIFFERS + 1, 1], "unknown": np.s_[:, 1:, UNKNOWN + 1, 1]}
 TRIALS: dict[str, tuple] = {
     "MAX_VOTERS": (4, 16), "MEMBER_AGREEMENT": (.98, .92), "VOTE_SURVIVAL": (.995, .98), "SIDE_RATIO": (1., 4.),
-    "SIDE_DEVIATIONS": (1.5, 6.), "MIN_SIDE_PRICES": (5., 20.), "MAX_PEERS": (6, 24), "MIN_WITNESSES": (1, 4),
+    "SIDE_DEVIATIONS": (1.5, 6.), "MAX_PEERS": (6, 24), "MIN_WITNESSES": (1, 4), "MOST_WEEKS": (8, 32),
     "MIN_EXPLORED": (.975, .9), "OLD_PRICES_MARGIN": (.015, .06), "RELEARN_FACTOR": (2, 8),
     "MIN_RESEMBLANCE": (.15, .6), "PRIOR_WEIGHT": (10., 40.), "COUNTS_KEPT": (.999, .996), "RATE_KEPT": (.95, .8),
     "MAX_CHANGEOVERS": (2, 8),

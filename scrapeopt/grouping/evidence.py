@@ -146,6 +146,9 @@ def merge_groups(ctx: EvidenceContext, name: str, other: str, overlap: float = f
 
 
 # %% ../../nbs/grouping/evidence.ipynb #fad5c0fd
+MOST_WEEKS = 16  # that are remembered of a group: the first, in which the baseline may lie, and the last
+
+
 def with_day(known: Sequence[int], day: int, since: int) -> list[int]:
     "The days on which a group was seen, and one more if it is of a price week, begun on `since`, in which it was not."
     if known and known[-1] >= since: return [*known]
@@ -163,9 +166,6 @@ def note_groups_seen(ctx: EvidenceContext, scraped: Iterable[str]) -> None:
 
 
 # %% ../../nbs/grouping/evidence.ipynb #da4f2a3b
-MOST_WEEKS = 16  # that are remembered of a group: the first, in which the baseline may lie, and the last
-
-
 def days_seen(ctx: EvidenceContext, name: str, without: str = "") -> np.ndarray:  # local days, growing
     "When a group was seen, as far as it is remembered; what a store shows now is left aside."
     kept = [day for day in ctx.latest.group_days.get(name, ()) if day < ctx.since]
