@@ -152,6 +152,7 @@ FADES, SPREAD = 0.001, 400.0  # guess of what `A` loses in a day, as sure as scr
 MOST_FADES = 0.002  # more was not seen on any chain: then it is a store that has moved
 LONGEST_FADE = 60  # days; beyond, nothing more is lost
 FOLLOWED = 0.96  # of a member's prices, before anybody could tell
+SHARED_AGAIN = 0.2  # of what a store shared with a group and has changed since: shared again, beyond chance; see above
 SCORED_DAYS = 28  # of the scrape scores: four price weeks
 
 # %% ../../nbs/policies/forecast.ipynb #dcd75fad
@@ -161,7 +162,7 @@ class Trust:
     member: float = FOLLOWED  # of the prices inferred for a member, at the age `age`
     fades: float = FADES  # what that loses with each day since the store itself was seen
     age: float = 10.0  # days
-    like: float = 0.9  # of the prices inferred for a store that resembles a group
+    like: float = 0.7  # of what a store shared with a group, and has changed since: shared again
     own: float = 1.0  # of a store's own prices
     scrapes: int = 0  # that it rests on
 
@@ -205,14 +206,15 @@ def fit_trust(
     right, rows, follows = (scores[c].to_numpy(float) for c in ("right", "rows", "follows"))
     known, member = follows >= 0, scores["member"].to_numpy(bool)
     by_group = group_speaks(life, answers, known, own, group, day) & (life.week.weeks(own, day) > 0)
-    kept, alive = rows * life.survival(own, day), rows * life.survival(group, day)
+    lasts = life.survival(own, day)
+    kept, alive = rows * lasts, rows * life.survival(group, day)
     usual = mean_or(stores.follows[stores.member], FOLLOWED)
     shared = mean_or(stores.follows[~stores.member & (stores.home >= 0)], 0.0)
     a, b, alone = by_group & member, by_group & ~member, group <= own
-    f = np.where(known, follows, shared)
+    f, again = np.where(known, follows, shared), shared + SHARED_AGAIN * (1 - shared)
     fades, age = fading((right / np.maximum(alive, 1e-9))[a], alive[a], (day - own)[a].astype(float))
     return Trust(ratio(right[a], alive[a], usual), fades, age,
-                 ratio((right - (1 - f) * kept)[b], (f * alive)[b], (1 + shared) / 2),
+                 ratio((right - (1 - f) * kept - f * alive * lasts)[b], (f * alive * (1 - lasts))[b], again),
                  min(ratio(right[alone], kept[alone], 1.0), 1.0), len(scores))
 
 
@@ -234,7 +236,7 @@ def expected_score(
     kept, alive = life.survival(day, today), life.survival(stores.newest(day), today)
     shared = mean_or(stores.follows[~stores.member & (stores.home >= 0)], 0.0)
     f = np.where(np.isnan(stores.follows), shared, stores.follows)
-    like = f * trust.like * alive + (1 - f) * kept
+    like = f * alive * (kept + (1 - kept) * trust.like) + (1 - f) * kept
     inferred = np.where(stores.member, trust.of_member(today - day) * alive, like)
     right = np.where(speaks, inferred, np.where(day == today, 1.0, trust.own * kept))
     return float((np.clip(right, 0, 1) * stores.size).sum() / max(stores.size.sum(), 1.0))
