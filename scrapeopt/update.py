@@ -6,10 +6,12 @@
 __all__ = ['UpdateReport', 'company_outlook', 'renew_outlook', 'renew_outlooks', 'update_db']
 
 # %% ../nbs/07_update.ipynb #fd5cda33
+import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
+from logging import WARNING, LogRecord
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +19,17 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .core.errors import how_many
+from .core.backends import WorkersLost
+from .core.errors import InputError, how_many
 from .core.files import move_file
-from .core.logger import log_event
+from .core.logger import LOGGER, log_again, log_event, log_kept
+from .core.parallel import Outcome, ToCome, as_done, attempt, elsewhere, in_order
 from .core.usual_size import UsualSizes
 from .discovery import complete_clusters
-from .grouping.belief_state import Batch
+from .grouping.belief_state import Batch, BeliefState
 from .grouping.events import CurrencyChanged, Event
 from .grouping.outlook import Outlook, scrapes_today
+from .policies.base import Policy, Situation
 from .policies.forecast import forecast
 from .policies.registry import find_policy
 from .policies.request_cost import SiteRequests, scrape_sizes, spot_cost
@@ -34,9 +39,10 @@ from .reanalysis import analyse_weak
 from .storage.containment import company_fault
 from .storage.currencies import Money, in_currency, money_at, newest_currency
 from .storage.daily_learning import by_day, learn_days
+from .storage.home import hold_number, home_at, is_held, lock_company
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
-from .storage.ingest import drop_parts, find_files, put_aside, read_each, reading_settings, record_snapshots
+from .storage.ingest import drop_parts, file_bytes, find_files, put_aside, read_each, reading_settings, record_snapshots
 from .storage.ingest import refuse_retired, stay_sentence, take_in, usual_sizes
 from .storage.latest_snapshots import keep_side_by_side, list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
@@ -47,13 +53,14 @@ from .storage.repository import company_rules, company_window, every_store, read
 from .storage.repository import store_table
 from .storage.seen_products import SeenProducts, load_seen
 from .storage.sent_files import files_read
+from .storage.settings import Settings
 from .storage.shared_files import close_inbox, fetch_inbox, send_taken
 from .storage.snapshots import KeptSnapshot
 from .storage.spot_files import answers_of, known_spot_checks, record_spot_checks
 from .storage.spot_files import take_spot_check
 from .storage.spot_tables import load_spot_beliefs
 from .storage.tables import Company, CompanyBeliefs, GroupEvent, Snapshot, Store
-from .storage.token_store import pay_scrapes, rewind_bucket
+from .storage.token_store import hold_bucket, pay_scrapes, rewind_bucket
 from .workspace import Workspace, budget_day, company_beliefs, company_scheduler
 
 # %% ../nbs/07_update.ipynb #f1124b4a
@@ -178,7 +185,6 @@ def judge_new(
     events = learn_days(session, company, policy, rules, beliefs, known, days)
     save_events(session, company, before, events)
     return events
-
 
 # %% ../nbs/07_update.ipynb #6475d4be
 def note_currency(
@@ -306,20 +312,33 @@ def store_sizes(session: Session, company: Company) -> dict[str, float]:  # stor
     return dict(zip(stores, scrape_sizes(rows.to_numpy(float)).tolist(), strict=True))
 
 
-def pay_for(
+def costs_of(
     session: Session,
     workspace: Workspace,
     company: Company,
-    taken: Iterable[Taken],
-) -> None:
-    "Take what files have cost out of the budget: a scrape each, or a spot check's share of one."
+    taken: Iterable[Taken],  # not yet recorded
+) -> list[tuple[float, int]]:  # scrapes, and the local day on which they were made
+    "What files have cost: a scrape each, or a spot check's share of one."
     own, new = workspace.settings.company(company.name), [t for t in taken if t.kept is not None]
     sizes = store_sizes(session, company) if any(t.file.spot_check for t in new) else {}
-    site = SiteRequests(own.requests_per_scrape, own.products_per_request)
+    site, costs = SiteRequests(own.requests_per_scrape, own.products_per_request), list[tuple[float, int]]()
     for t in new:
         products = t.kept.rows if t.kept else 0
         cost = float(spot_cost(products, sizes[t.file.store_id], site)) if t.file.spot_check else 1.0
-        pay_scrapes(session, workspace.settings, cost, budget_day(session, t.file.at))
+        costs.append((cost, budget_day(session, t.file.at)))
+    return costs
+
+
+def pay_for(
+    session: Session,
+    workspace: Workspace,
+    costs: Iterable[tuple[float, int]],  # as `costs_of` gives them
+    now: pd.Timestamp,  # UTC
+) -> None:
+    "Take what files have cost out of the budget of all companies, which nobody else changes until the commit."
+    hold_bucket(session)
+    rewind_bucket(session, budget_day(session, now))
+    for cost, day in costs: pay_scrapes(session, workspace.settings, cost, day)
 
 # %% ../nbs/07_update.ipynb #78e5fe7b
 def _learn_from(
@@ -329,18 +348,18 @@ def _learn_from(
     now: pd.Timestamp,  # UTC
     lost: list[LostSnapshot],  # gets the snapshots that cannot be read
 ) -> list[Event]:
-    "Record, pay, audit and judge what came of one company, in one transaction; what happened."
+    "Record, audit, judge and pay what came of one company, in one transaction; what happened."
     scrapes, spots = ([t for t in taken if t.file.spot_check == kind] for kind in (False, True))
     with workspace.begin() as session:
         company = workspace.company(session, name)
         kept, asked = [t.file.at for t in taken if t.kept is not None], newest_spot_checks(session, company)
-        rewind_bucket(session, budget_day(session, now))
-        pay_for(session, workspace, company, taken)
+        costs = costs_of(session, workspace, company, taken)
         events = note_currency(session, company, scrapes)
         record_spot_checks(session, company, spots)
         fresh = record_snapshots(session, company, scrapes)
         events += judge_new(workspace, session, company, fresh, asked, spots, lost)
         if kept: events += analyse_weak(workspace, session, company, max(kept))
+        pay_for(session, workspace, costs, now)
     return events
 
 # %% ../nbs/07_update.ipynb #26ca2814
@@ -368,49 +387,106 @@ def present_budget(workspace: Workspace, session: Session, company: Company, sto
                          [scrapes_a_day(session, other) for other in others])
 
 # %% ../nbs/07_update.ipynb #c92a79c6
-def company_outlook(workspace: Workspace, name: str) -> Outlook | None:  # None: no groups yet
-    "Work out what a company can expect of its scrapes, as of its newest one."
+Question = tuple[Situation, Policy, BeliefState, float, float]  # what `forecast` is asked
+
+
+def outlook_question(workspace: Workspace, name: str) -> Question | None:  # None: no groups yet
+    "What a company's outlook is worked out from, as of its newest scrape."
     with workspace.read() as session:
         company = workspace.company(session, name)
         newest = in_currency(newest_snapshots(session, company))
         if company.clustering is None or newest.empty: return None
         beliefs = company_beliefs(workspace, session, company, newest)
         budget = present_budget(workspace, session, company, len(newest))
-    at = newest["scraped_at"].max()
-    scheduler = company_scheduler(workspace, name, at)
+    scheduler = company_scheduler(workspace, name, newest["scraped_at"].max())
     if not scheduler.formed or not scheduler.discovered: return None
-    return forecast(scheduler.situation, scheduler.policy, beliefs, budget, workspace.settings.save_days)
+    return scheduler.situation, scheduler.policy, beliefs, budget, workspace.settings.save_days
 
 # %% ../nbs/07_update.ipynb #1ddaa1cd
-def renew_outlook(workspace: Workspace, name: str, always: bool = False) -> Outlook | None:  # None: no groups yet
-    "Work the outlook of a company out where it is due, and keep it; call it under the lock of the workspace."
+def company_outlook(workspace: Workspace, name: str) -> Outlook | None:  # None: no groups yet
+    "Work out what a company can expect of its scrapes, as of its newest one."
+    question = outlook_question(workspace, name)
+    return None if question is None else forecast(*question)
+
+# %% ../nbs/07_update.ipynb #56ad2f74
+def known_outlook(
+    workspace: Workspace,
+    name: str,
+    always: bool = False,  # whether a new one is due in any case, once there can be one
+) -> tuple[Outlook | None, bool]:
+    "The outlook of a company as it was worked out last, and whether a new one is due."
     with workspace.read() as session:
         company = workspace.company(session, name)
         known, counts = read_outlook(session, company), count_stores(session, company)
         budget = present_budget(workspace, session, company, counts.scraped)
         groups = sum(g.category is None for g in group_overview(session, company).active())
-    if counts.last_scrape is None or not counts.complete: return known
-    if not (always or is_due(known, counts.last_scrape, budget, groups)): return known
-    if (found := company_outlook(workspace, name)) is None: return None
+    if counts.last_scrape is None or not counts.complete: return known, False
+    return known, always or is_due(known, counts.last_scrape, budget, groups)
+
+
+def keep_outlook(workspace: Workspace, name: str, found: Outlook) -> None:
+    "Keep the outlook of a company beside what the policy has learned."
     with workspace.begin() as session:
         company = workspace.company(session, name)
         query = select(CompanyBeliefs).where(CompanyBeliefs.company_id == company.id).order_by(CompanyBeliefs.at.desc())
         row = session.scalars(query.limit(1)).first()
         if row is not None: row.notes = {**row.notes, OUTLOOK: found.to_json()}
+
+# %% ../nbs/07_update.ipynb #2f1ac9b0
+def renew_outlook(workspace: Workspace, name: str, always: bool = False) -> Outlook | None:  # None: no groups yet
+    "Work the outlook of a company out where it is due, and keep it; call it under the lock of the workspace."
+    known, due = known_outlook(workspace, name, always)
+    if not due: return known
+    if (found := company_outlook(workspace, name)) is not None: keep_outlook(workspace, name, found)
     return found
 
+# %% ../nbs/07_update.ipynb #0a0b04ac
+def cannot_load(policy: str) -> str:  # empty: it can
+    "Why this process cannot load a policy."
+    try: find_policy(policy)
+    except Exception as e: return str(e)
+    return ""
 
+
+def outlook_of(name: str, question: Question) -> tuple[str, Outcome[Outlook]]:
+    "The outlook of a company, or the error that working it out ended with."
+    return name, attempt(forecast, *question)
+
+
+def due_questions(
+    workspace: Workspace,
+    names: Iterable[str],
+    problems: list[str],  # gets a sentence for each company that cannot be asked about
+) -> Iterator[tuple[str, Question]]:
+    "The companies whose outlook is due, each with what it is worked out from."
+    for name in names:
+        try: question = outlook_question(workspace, name) if known_outlook(workspace, name)[1] else None
+        except Exception as e: problems.append(company_fault(name, e))
+        else:
+            if question is not None: yield name, question
+
+
+def worked_out(policy: str, due: Iterable[tuple[str, Question]]) -> Iterator[tuple[str, ToCome[Outlook]]]:
+    "The outlooks, by workers elsewhere where there are any that have the policy."
+    there = elsewhere()
+    if there is None or any(there.ask(cannot_load, policy)): yield from (outlook_of(*job) for job in due)
+    else: yield from in_order(there, outlook_of, due)
+
+# %% ../nbs/07_update.ipynb #408178bc
 def renew_outlooks(
     workspace: Workspace,
     company: str | None = None,  # only this one; None: all
 ) -> UpdateReport:  # of what could not be worked out
     "Work the outlooks out where they are due, after an update that somebody looks at: it takes a second a company."
-    report = UpdateReport()
+    problems = list[str]()
     with workspace.lock():
-        for name in workspace.companies() if company is None else [company]:
-            try: renew_outlook(workspace, name)
-            except Exception as e: report += UpdateReport(problems=(company_fault(name, e),))
-    return report
+        due = due_questions(workspace, workspace.companies() if company is None else [company], problems)
+        try:
+            for name, coming in worked_out(workspace.settings.policy, due):
+                try: keep_outlook(workspace, name, coming.result())
+                except Exception as e: problems.append(company_fault(name, e))
+        except WorkersLost as e: problems.append(f"not all outlooks were worked out: {e}")
+    return UpdateReport(problems=tuple(problems))
 
 # %% ../nbs/07_update.ipynb #eb8cba49
 def company_steps(
@@ -441,6 +517,132 @@ def update_company(name: str, steps: Iterator[UpdateReport]) -> UpdateReport:
     except Exception as e: report += UpdateReport(problems=(company_fault(name, e),))
     return report
 
+# %% ../nbs/07_update.ipynb #55642519
+@dataclass(frozen=True)
+class Errand:
+    "What a worker must know to update companies for another process."
+    folder: Path  # the workspace, from the root
+    settings: Settings  # of the sender, but for what only it needs
+    number: int  # that the sender holds in the state while it lives
+    now: pd.Timestamp  # UTC
+    level: int  # of the log, from which on lines are kept
+
+
+def open_settings(settings: Settings) -> Settings:
+    "The settings that sender and worker must have in common; no password is among them."
+    return settings.model_copy(update={"db_url": "", "notify_command": "", "backend": "", "backend_address": ""})
+
+
+@contextmanager
+def opened_for(errand: Errand) -> Iterator[Workspace]:
+    "The sender's workspace on a worker; `InputError` where it is another one, or the sender is gone."
+    home = home_at(errand.folder)
+    try:
+        if open_settings(home.settings) != errand.settings: raise InputError("a worker has other settings")
+        if not is_held(home.engine, errand.number): raise InputError(
+            "a worker sees another state, or whoever has sent it is gone")
+        yield Workspace(home.path, home.settings, home.engine)
+    finally: home.engine.dispose()
+
+# %% ../nbs/07_update.ipynb #8a8ae7e1
+def cannot_update(errand: Errand, file: Path) -> str:  # empty: it can
+    "Why this process cannot update companies for another one; `file` waits in the inbox."
+    try:
+        with opened_for(errand) as workspace: why = cannot_load(workspace.settings.policy)
+    except Exception as e: return str(e)
+    return why if why or file.is_file() else f"a worker does not see {file}"
+
+
+def why_they_stay(
+    workspace: Workspace,
+    errand: Errand,
+    waiting: Sequence[tuple[str, Sequence[InboxFile]]],  # companies, each with files
+) -> str:  # empty: workers update them side by side
+    "Why companies are updated here, one after the other."
+    if (there := elsewhere()) is None: return "there are no workers"
+    if workspace.engine.dialect.name != "postgresql": return "a state in a file takes one writer at a time"
+    if workspace.settings.files: return "each machine has a folder of its own"
+    if len(waiting) < 2: return "there is but one"
+    return next(filter(None, there.ask(cannot_update, errand, waiting[0][1][0].path)), "")
+
+# %% ../nbs/07_update.ipynb #2feb278e
+def alone(workspace: Workspace, name: str, steps: Iterator[UpdateReport]) -> Iterator[UpdateReport]:
+    "Go the steps of a company while nobody else does."
+    with lock_company(workspace.engine, name, workspace.settings.lock_wait_s): yield from steps
+
+
+def update_here(
+    workspace: Workspace,
+    name: str,
+    files: Sequence[InboxFile],
+    now: pd.Timestamp,  # UTC
+    progress: bool,
+) -> UpdateReport:
+    "Update a company in this process; what a worker has put away by now is left out."
+    left = [f for f in files if os.path.lexists(f.path)]
+    return update_company(name, alone(workspace, name, company_steps(workspace, name, left, now, progress)))
+
+
+@dataclass(frozen=True)
+class Done:
+    "What a worker did for a company."
+    report: UpdateReport | None  # None: nothing, since it found nothing to do there
+    lines: list[LogRecord]  # that were logged meanwhile
+
+
+def update_there(errand: Errand, name: str, files: Sequence[InboxFile]) -> Done:
+    "Update a company for the process that has sent it here; what another worker has put away is left out."
+    found, report = list[InboxFile](), UpdateReport()
+
+    def steps(workspace: Workspace) -> Iterator[UpdateReport]:
+        found.extend(f for f in files if os.path.lexists(f.path))  # now that nobody else is at them
+        if gone := len(files) - len(found): log_event("files gone", WARNING, company=name, files=gone)
+        if found: yield from company_steps(workspace, name, found, errand.now, False)
+
+    with log_kept(errand.level) as lines:
+        try:
+            with opened_for(errand) as workspace:
+                report = update_company(name, alone(workspace, name, steps(workspace)))
+        except InputError as e: log_event("company left", WARNING, company=name, why=str(e))
+    return Done(report if found or report.problems else None, lines)
+
+# %% ../nbs/07_update.ipynb #623a5e7a
+def report_of(name: str, outcome: Outcome[Done]) -> UpdateReport | None:  # None: the company is still to be updated
+    "The report of a worker; what stopped its company is told, what would stop every one is raised."
+    try: return outcome.result().report
+    except Exception as e: return UpdateReport(problems=(company_fault(name, e),))
+
+
+def told_home(coming: Iterable[tuple[int, Outcome[Done]]]) -> Iterator[tuple[int, Outcome[Done]]]:
+    "What workers did, once what they have logged is logged here."
+    for number, outcome in coming:
+        if outcome.value is not None: log_again(outcome.value.lines)
+        yield number, outcome
+
+
+def update_apart(
+    workspace: Workspace,
+    files: Mapping[str, Sequence[InboxFile]],  # by company
+    now: pd.Timestamp,  # UTC
+    progress: bool,
+) -> dict[str, UpdateReport]:  # by company; those that are not in it are still to be updated
+    "Let workers elsewhere update companies side by side, where that can be."
+    if elsewhere() is None: return {}
+    folder = workspace.path.absolute()
+    waiting = [(name, [replace(f, path=folder / f.path.relative_to(workspace.path)) for f in own])
+               for name, own in sorted(files.items(), key=lambda item: -sum(map(file_bytes, item[1]))) if own]
+    with hold_number(workspace.engine) as number:
+        errand = Errand(folder, open_settings(workspace.settings), number, now, LOGGER.getEffectiveLevel())
+        if why := why_they_stay(workspace, errand, waiting):
+            log_event("companies stay here", why=why)
+            return {}
+        log_event("companies sent to workers", companies=len(waiting))
+        coming = told_home(as_done(attempt, [(update_there, errand, *job) for job in waiting]))
+        with closing(_watched(coming, len(waiting), "companies", progress)) as results:
+            told = {waiting[number][0]: outcome for number, outcome in results}
+    reports = {name: report_of(name, outcome) for name, outcome in told.items()}
+    return {name: report for name, report in reports.items() if report is not None}
+
 # %% ../nbs/07_update.ipynb #341590ee
 def update_db(
     workspace: Workspace,
@@ -465,8 +667,10 @@ def update_db(
         files, closed = refuse_retired(found, stores)
         report = refused_report(workspace.path, unknown + closed)
         report += UpdateReport(problems=(*fetched.sentences, *stray_files(workspace.path, company)))
+        waiting = {name: [f for f in files if f.company == name] for name in names}
+        done = update_apart(workspace, waiting, at, progress)
         for name in names:
-            own = [f for f in files if f.company == name]
-            report += update_company(name, company_steps(workspace, name, own, at, progress))
+            if name not in done: done[name] = update_here(workspace, name, waiting[name], at, progress)
+            report += done[name]
         stay = close_inbox(workspace.path, fetched, packs=workspace.settings.gzip_days > 0)
     return report + UpdateReport(problems=tuple(stay))

@@ -55,7 +55,7 @@ from .storage.repository import company_rule, event_table, every_store, read_gro
 from .storage.repository import upsert_stores
 from .storage.tables import Company, CompanyBeliefs, GroupEvent, Snapshot, Store, StoreSpotCheck
 from .storage.tables import state_file
-from .storage.token_store import load_bucket, pay_scrapes
+from .storage.token_store import hold_bucket, load_bucket, pay_scrapes
 
 # %% ../nbs/06_workspace.ipynb #97e6a1df
 if TYPE_CHECKING:
@@ -573,6 +573,7 @@ class Workspace(Home):
             for (name, store), succeeded in outcomes.items():
                 count_failures(session, self.company(session, name), store, succeeded, at)
             failed = sum((costs or {}).get(of, 1.0) for of, succeeded in outcomes.items() if not succeeded)
+            hold_bucket(session)
             pay_scrapes(session, self.settings, failed, budget_day(session, at))
 
     def differed(self, company: str, a: str, b: str) -> bool:

@@ -456,7 +456,7 @@ def _update(
     from scrapeopt.update import renew_outlooks, update_db
     with work_of(ws, backend, address):
         report = update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
-    return report + renew_outlooks(ws, company) if report.files else report
+        return report + renew_outlooks(ws, company) if report.files else report
 
 
 def _tell_update(report: "UpdateReport", as_json: bool) -> None:

@@ -12,7 +12,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,15 @@ def dask_client(address: str) -> Iterator[Any]:
     finally: client.close(timeout=CONNECT_S)
 
 # %% ../../nbs/core/backends.ipynb #2e554c46
+def ask_workers(
+    client: Any,  # of Dask
+    question: Callable[..., Any],  # a function of a module
+    *about: Any,
+) -> list[Any]:
+    "What a function says on each worker of a Dask cluster."
+    with told_as_lost(client): return list(client.run(question, *about).values())
+
+
 @contextmanager
 def dask(
     address: str | None,
@@ -193,7 +203,8 @@ def dask(
     with in_silence(), dask_client(address) as client:
         check_workers(client, file)
         register_parallel_backend("scrapeopt-dask", watched_dask())
-        yield Elsewhere("scrapeopt-dask", sum(client.nthreads().values()), {"client": client}, scatters=True)
+        yield Elsewhere("scrapeopt-dask", sum(client.nthreads().values()), {"client": client}, scatters=True,
+                        ask=partial(ask_workers, client))
 
 # %% ../../nbs/core/backends.ipynb #1846335e
 def need_module(name: str, backend: str, packages: str) -> Any:
@@ -209,19 +220,24 @@ def told_of(path: str | None) -> tuple[str, bool]:
     return code_digest(), path is None or is_there(path)
 
 
+def ask_by_tasks(there: Elsewhere, question: Callable[..., Any], *about: Any) -> list[Any]:
+    "What a function says on workers that are reached by tasks only: one task for each of them."
+    from joblib import Parallel, delayed, parallel_config
+    with parallel_config(there.backend, n_jobs=there.workers, **there.options):
+        return list(Parallel()(delayed(question)(*about) for _ in range(there.workers)))
+
+
 def check_tasks(
     there: Elsewhere,
     name: str,  # of the backend, as it was typed
     file: Path | None,  # that each worker must see
 ) -> None:
     "`InputError` where tasks do not run as they do here, tried with one a worker."
-    from joblib import Parallel, delayed, parallel_config
     path = None if file is None else str(file.absolute())
-    with parallel_config(there.backend, n_jobs=there.workers, **there.options):
-        try: told = Parallel()(delayed(told_of)(path) for _ in range(there.workers))
-        except Exception as e: raise InputError(
-            f"a worker of {name} cannot run scrapeopt ({type(e).__name__}: {e}): install there what is installed here, "
-            "in the Python that its workers start") from e
+    try: told = ask_by_tasks(there, told_of, path)
+    except Exception as e: raise InputError(
+        f"a worker of {name} cannot run scrapeopt ({type(e).__name__}: {e}): install there what is installed here, "
+        "in the Python that its workers start") from e
     if any(digest != code_digest() for digest, _ in told): raise InputError(
         f"a worker of {name} runs other code than this machine: bring both up to date, and start it again")
     if not all(sees for _, sees in told): raise InputError(
@@ -253,7 +269,7 @@ def ray(address: str | None, file: Path | None) -> Iterator[Elsewhere]:
         backend.register_ray()
         there = Elsewhere("ray", int(cluster.cluster_resources().get("CPU", 1)), streams=False)
         check_tasks(there, "ray", file)
-        yield there
+        yield replace(there, ask=partial(ask_by_tasks, there))
     finally: cluster.shutdown()
 
 # %% ../../nbs/core/backends.ipynb #a2b72157
@@ -274,7 +290,7 @@ def spark(address: str | None, file: Path | None) -> Iterator[Elsewhere]:
         backend.register_spark()
         there = Elsewhere("spark", session.sparkContext.defaultParallelism, streams=False)
         check_tasks(there, "spark", file)
-        yield there
+        yield replace(there, ask=partial(ask_by_tasks, there))
     finally: session.stop()
 
 # %% ../../nbs/core/backends.ipynb #50daab47
