@@ -42,8 +42,9 @@ from .storage.daily_learning import by_day, learn_days
 from .storage.home import hold_number, home_at, is_held, lock_company
 from .storage.inbox import shown_path, stray_files
 from .storage.ingest import MAX_AHEAD, FilesRead, History, InboxFile, Kept, ReadFile, Refused, Taken
-from .storage.ingest import drop_parts, file_bytes, find_files, put_aside, read_each, reading_settings, record_snapshots
-from .storage.ingest import refuse_retired, stay_sentence, take_in, usual_sizes
+from .storage.ingest import aside_already, drop_parts, file_bytes, find_files, put_aside, read_each
+from .storage.ingest import reading_settings, record_snapshots, refuse_retired, stay_sentence, take_in
+from .storage.ingest import usual_sizes
 from .storage.latest_snapshots import keep_side_by_side, list_snapshots, load_beliefs, read_batches
 from .storage.lost_snapshots import LostSnapshot, find_lost
 from .storage.overview import OUTLOOK, count_stores, group_overview, newest_spot_checks, read_outlook
@@ -596,7 +597,10 @@ def update_there(errand: Errand, name: str, files: Sequence[InboxFile]) -> Done:
 
     def steps(workspace: Workspace) -> Iterator[UpdateReport]:
         found.extend(f for f in files if os.path.lexists(f.path))  # now that nobody else is at them
-        if gone := len(files) - len(found): log_event("files gone", WARNING, company=name, files=gone)
+        if gone := [f.path for f in files if f not in found]:
+            log_event("files gone", WARNING, company=name, files=len(gone))
+            aside = aside_already(workspace.path, gone)
+            yield UpdateReport(quarantined=aside.moved, problems=aside.sentences)
         if found: yield from company_steps(workspace, name, found, errand.now, False)
 
     with log_kept(errand.level) as lines:

@@ -2,7 +2,9 @@
 import gzip
 import logging
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import meeting_policy
@@ -12,6 +14,7 @@ import pytest
 from clusters import Cluster, can_hide, dask_cluster
 from drill_world import NOW, duplicate, everything, make_database, remove, state_url
 from small_chain import PRODUCTS, THURSDAY, land, lines, shelf
+from sqlalchemy import text
 
 from scrapeopt import update
 from scrapeopt.core.backends import work_on
@@ -19,7 +22,7 @@ from scrapeopt.core.parallel import Elsewhere, elsewhere, sent_to
 from scrapeopt.storage.home import hold_number, is_held, lock_company
 from scrapeopt.storage.overview import read_outlook
 from scrapeopt.storage.settings_file import change_settings
-from scrapeopt.storage.token_store import load_bucket
+from scrapeopt.storage.token_store import hold_bucket, load_bucket, pay_scrapes
 from scrapeopt.update import renew_outlooks, update_db
 from scrapeopt.workspace import Workspace
 
@@ -48,17 +51,17 @@ def land_trouble(ws: Workspace) -> None:
 
 def chain(folder: Path, server: str | None, policy: str = "document") -> Workspace:
     "Five companies with one budget; all stores were scraped once, and again, which waits to be taken in."
+    table = [(c, s, f"Store {s}", -31.95 + i / 100, 115.85) for c in NAMES for i, s in enumerate(STORES)]
     if server: make_database(folder, server)
     ws = Workspace.create(folder, state_url(folder, server), policy)
     change_settings(folder / "scrapeopt.toml", {"budget": 40, "save_days": 3, "min_samples": 2}).save()
     ws = Workspace.open(folder)
-    ws.import_stores(pd.DataFrame([(c, s, f"Store {s}", -31.95 + i / 100, 115.85) for c in NAMES
-                                   for i, s in enumerate(STORES)], columns=["company", "store_id", "name", "lat", "lon"]))
+    ws.import_stores(pd.DataFrame(table, columns=["company", "store_id", "name", "lat", "lon"]))
     ws.cluster()
     scrape(ws, 0)
-    assert update_db(ws, now=NOW).files == 25
+    assert update_db(ws, now=NOW).files == len(table)
     scrape(ws, 1)
-    land_trouble(ws)
+    if "IGA" in NAMES: land_trouble(ws)
     ws.engine.dispose()
     return ws
 
@@ -168,7 +171,7 @@ def test_a_company_that_fails_costs_the_others_nothing(two, place):
     with dask_cluster(place, home=BOTH) as cluster:
         on_each(cluster, meeting_policy.fail_for, "judge_new", "Coles")
         report, _ = apart(cluster, there)
-    assert sorted({*report.problems} - {*expected.problems}) == ["Coles: unexpected: KeyError: '0047'; please report it"]
+    assert {*report.problems} - {*expected.problems} == {"Coles: unexpected: KeyError: '0047'; please report it"}
     left = {p.parts[-3] for p in (there / "inbox").rglob("*.jsonl")}
     assert left == {"Coles"} and report.files == 27 - 6
     assert update_db(Workspace.open(there), now=NOW + WEEK).files == 6
@@ -239,9 +242,10 @@ def test_a_task_whose_sender_is_gone_does_nothing(two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["delegated", "document"])
-def test_outlooks_by_workers_are_those_of_one_process(tmp_path, place, policy):
-    here = chain(tmp_path / "here", None, policy)
+def test_outlooks_by_workers_are_those_of_one_process(tmp_path, place, monkeypatch):
+    "Also where the state is a file."
+    monkeypatch.setattr(f"{__name__}.NAMES", ["Aldi", "Coles"])
+    here = chain(tmp_path / "here", None, "delegated")
     there = duplicate(here.path, tmp_path / "there", None)
     assert renew_outlooks(here).problems == ()
     with dask_cluster(place) as cluster, work_on("dask", cluster.address):
@@ -252,3 +256,29 @@ def test_outlooks_by_workers_are_those_of_one_process(tmp_path, place, policy):
         ws = Workspace.open(folder)
         with ws.read() as session: outlooks.append([read_outlook(session, ws.company(session, c)) for c in NAMES])
     assert outlooks[0] == outlooks[1] and None not in outlooks[0]
+
+
+def pay(ws: Workspace, day: int) -> None:
+    with ws.begin() as session:
+        hold_bucket(session)
+        pay_scrapes(session, ws.settings, 2, day)
+
+
+@pytest.mark.slow
+def test_two_transactions_that_pay_at_once_both_pay(two):
+    "The second waits for the first to end, and only then looks what is left."
+    _, there = two
+    ws, before, day = Workspace.open(there), tokens(there), 10**6
+    with ThreadPoolExecutor() as pool:
+        with ws.begin() as session:
+            hold_bucket(session)
+            pay_scrapes(session, ws.settings, 3, day)
+            session.flush()
+            other = pool.submit(pay, Workspace.open(there), day)
+            for _ in range(200):
+                with ws.engine.connect() as c: waits = c.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+                if waits or other.done(): break
+                time.sleep(0.1)
+        other.result()
+    assert waits == 1 and before > 0
+    with ws.read() as session: assert load_bucket(session, ws.settings, day).tokens == 160 - 5

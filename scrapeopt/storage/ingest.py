@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_AHEAD', 'History', 'InboxFile', 'Refused', 'find_files', 'quarantined_name', 'Aside', 'stay_sentence',
-           'put_aside', 'refuse_retired', 'check_time', 'Kept', 'usual_sizes', 'Taken', 'ReadFile', 'read_file',
-           'file_bytes', 'reading_settings', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each',
+           'put_aside', 'aside_already', 'refuse_retired', 'check_time', 'Kept', 'usual_sizes', 'Taken', 'ReadFile',
+           'read_file', 'file_bytes', 'reading_settings', 'quarantine_lines', 'take_in', 'FilesRead', 'read_each',
            'record_snapshots']
 
 # %% ../../nbs/storage/ingest.ipynb #1115a3f9
@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -155,14 +156,19 @@ def quarantined_name(path: Path) -> str:
     return f"{kept}.{digest_of(path)[:8]}.rejected"
 
 # %% ../../nbs/storage/ingest.ipynb #28bd7adb
+def quarantine_of(folder: Path, path: Path) -> Path:
+    "The folder in quarantine for a file of the inbox."
+    home = map(own_folder, path.relative_to(folder / "inbox").parts[:-1])
+    return (folder / "quarantine").joinpath(*home)
+
+
 def to_quarantine(
     folder: Path,  # the workspace
     refused: Refused,
 ) -> None:
     "Move a file to quarantine, with its reason beside it; `OSError` when it cannot be, and then it stays."
     path = refused.path
-    home = map(own_folder, path.relative_to(folder / "inbox").parts[:-1])
-    kept = (folder / "quarantine").joinpath(*home, quarantined_name(path))
+    kept = quarantine_of(folder, path) / quarantined_name(path)
     reason = kept.with_suffix(".reason.json")
     said = {"file": shown_path(path, folder), "line": None, "reason": refused.reason}
     write_whole(reason, json.dumps(said).encode() + b"\n")
@@ -209,6 +215,22 @@ def put_aside(
         said.append(f"{shown} was put into quarantine: {file.reason}")
     if failed: said.append(stay_sentence(folder, list(failed.values())[-1], list(failed)))
     return Aside(moved, tuple(said))
+
+# %% ../../nbs/storage/ingest.ipynb #6574dff0
+def aside_already(
+    folder: Path,  # the workspace
+    paths: Iterable[Path],  # of files that are gone from the inbox
+) -> Aside:
+    "What another process has put aside of some files."
+    said = list[str]()
+    for path in paths:
+        reasons = quarantine_of(folder, path).glob(f"{escape(path.name)}.*.reason.json")
+        newest = max(reasons, key=lambda reason: reason.stat().st_mtime_ns, default=None)
+        kept = folder / "archive" / path.relative_to(folder / "inbox")
+        if newest is None or kept.exists() and kept.stat().st_ctime_ns > newest.stat().st_mtime_ns: continue  # moved last
+        reason = json.loads(newest.read_bytes())["reason"]
+        said.append(f"{shown_path(path, folder)} was put into quarantine: {reason}")
+    return Aside(len(said), tuple(said))
 
 # %% ../../nbs/storage/ingest.ipynb #4786491c
 def refuse_retired(
