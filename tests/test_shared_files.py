@@ -264,7 +264,7 @@ def test_a_server_that_goes_in_mid_run_and_comes_back(tmp_path, s3, url, capsys,
         s3.go()
         return real(*args, **kwargs) if when == "close_inbox" else found
     monkeypatch.setattr(update, when, gone)
-    monkeypatch.setattr(update, "renew_outlook", lambda *_: None)
+    monkeypatch.setattr(update, "due_questions", lambda *_: iter(()))
     try: code, said, told = typed(capsys, "update-db", "-w", ws.path, *AT)
     finally: s3.come_back()
     assert code == 2 and one_line(told) and url in told, (said, told)

@@ -227,7 +227,8 @@ def aside_already(
         reasons = quarantine_of(folder, path).glob(f"{escape(path.name)}.*.reason.json")
         newest = max(reasons, key=lambda reason: reason.stat().st_mtime_ns, default=None)
         kept = folder / "archive" / path.relative_to(folder / "inbox")
-        if newest is None or kept.exists() and kept.stat().st_ctime_ns > newest.stat().st_mtime_ns: continue  # moved last
+        if newest is None: continue
+        if kept.exists() and kept.stat().st_ctime_ns > newest.stat().st_mtime_ns: continue  # it was taken in after that
         reason = json.loads(newest.read_bytes())["reason"]
         said.append(f"{shown_path(path, folder)} was put into quarantine: {reason}")
     return Aside(len(said), tuple(said))
