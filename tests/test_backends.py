@@ -1,6 +1,7 @@
 "Work on a real Dask cluster: the results of one process, row for row, whatever dies meanwhile."
 import os
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from scrapeopt.cli import main
 from scrapeopt.core import backends, bitplanes
 from scrapeopt.core.backends import WorkersLost, work_on
 from scrapeopt.core.errors import InputError
-from scrapeopt.core.parallel import as_done
+from scrapeopt.core.parallel import as_done, elsewhere, sent_to
 from scrapeopt.overlap import overlap_by_category, overlap_matrix
+from scrapeopt.storage import sent_files
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -136,6 +138,27 @@ def test_workers_that_have_no_folder_in_common_with_us_read_all_the_same(tmp_pat
         assert not seen_by_workers(cluster, next((there / "inbox").rglob("*.jsonl")))
         after_first_file(patch, lambda: kill(cluster.workers[0]))
         with work_on("dask", cluster.address): report = update_db(Workspace.open(there))
+    assert report.files == 17 and everything(there) == everything(here) and not parts(there)
+
+
+def test_workers_that_see_the_inbox_are_told_where_a_file_lies(tmp_path, monkeypatch):
+    here, there = twins(tmp_path)
+
+    def not_here(path: Path) -> bytes: raise AssertionError(f"{path} was read to be sent")
+    with dask_cluster(tmp_path) as cluster, monkeypatch.context() as patch:
+        patch.setattr(sent_files, "content_of", not_here)  # in this process alone
+        with work_on("dask", cluster.address): report = update_db(Workspace.open(there))
+    assert report.files == 17 and everything(there) == everything(here) and not parts(there)
+
+
+def test_a_file_that_a_worker_does_not_see_after_all_is_read_here(tmp_path):
+    "As by one that came later than the question."
+    (tmp_path / "cluster").mkdir()
+    here, there = twins(tmp_path)
+    if not can_hide(there): pytest.skip("needs mounts of its own: run as root, with unshare")
+    with dask_cluster(tmp_path / "cluster", hidden=there) as cluster, work_on("dask", cluster.address):
+        late = replace(elsewhere(), ask=lambda question, *about: [True])
+        with sent_to(late): report = update_db(Workspace.open(there))
     assert report.files == 17 and everything(there) == everything(here) and not parts(there)
 
 

@@ -147,10 +147,22 @@ def check_workers(
         if not sees: raise InputError(f"the worker {address} does not see {file.absolute()}: mount the workspace under "
                                       "the same name on every machine")
 
+# %% ../../nbs/core/backends.ipynb #28060d46
+CONNECT_S = 10.0  # seconds to wait for a scheduler, for a worker, or for an answer
+
+
+def answers(
+    address: str | None,  # HOST:PORT, with or without a scheme; what names no port is not tried
+) -> bool:
+    "Whether anybody takes a connection there."
+    from socket import create_connection
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if not port.isdigit() or "," in host: return True  # no port, or several masters
+    try: create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError: return False
+    return True
+
 # %% ../../nbs/core/backends.ipynb #2176b6cd
-CONNECT_S = 10.0  # seconds to wait for a scheduler, or for the first worker
-
-
 @contextmanager
 def in_silence() -> Iterator[None]:
     "Dask says nothing while the block runs: what matters is told in a sentence."
@@ -177,6 +189,7 @@ def dask_client(address: str) -> Iterator[Any]:
         except TimeoutError as e: raise InputError(
             f"the Dask scheduler at {address} has no workers: start some with `dask worker {address} --nthreads 1 "
             "--nworkers 4`") from e
+        client.direct_to_workers = all(map(answers, client.nthreads()))
         yield client
     finally: client.close(timeout=CONNECT_S)
 
@@ -242,18 +255,6 @@ def check_tasks(
         f"a worker of {name} runs other code than this machine: bring both up to date, and start it again")
     if not all(sees for _, sees in told): raise InputError(
         f"a worker of {name} does not see {path}: mount the workspace under the same name on every machine")
-
-# %% ../../nbs/core/backends.ipynb #28060d46
-def answers(
-    address: str | None,  # HOST:PORT, with or without a scheme; what names no port is not tried
-) -> bool:
-    "Whether anybody takes a connection there."
-    from socket import create_connection
-    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
-    if not port.isdigit() or "," in host: return True  # no port, or several masters
-    try: create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except OSError: return False
-    return True
 
 # %% ../../nbs/core/backends.ipynb #a96e16b2
 @contextmanager

@@ -148,7 +148,7 @@ def group_speaks(
 
 # %% ../../nbs/policies/forecast.ipynb #498a3eb9
 GUESSED = 5.0  # scrapes that a guess counts as
-FADES, SPREAD = 0.001, 400.0  # guess of what `A` loses in a day, as sure as scrapes twenty days apart make it
+FADES, SPREAD = 0.0005, 400.0  # guess of what `A` loses in a day, as sure as scrapes twenty days apart make it
 MOST_FADES = 0.002  # more was not seen on any chain: then it is a store that has moved
 LONGEST_FADE = 60  # days; beyond, nothing more is lost
 FOLLOWED = 0.96  # of a member's prices, before anybody could tell

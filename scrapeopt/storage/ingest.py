@@ -264,17 +264,19 @@ def check_time(
                          "of the scraper, name its files in UTC, and put this one back under the right name")
 
 # %% ../../nbs/storage/ingest.ipynb #bce96722
+def file_stamp(path: Path) -> tuple[int, int, int]:
+    "What changes when a file is written to, or replaced; `InputError` where it is not there."
+    try: found = path.stat()
+    except OSError as e: raise InputError(f"the file cannot be read: {e.strerror}") from e
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @contextmanager
 def keeps_still(path: Path) -> Iterator[None]:
     "`InputError` when a file was written to, or replaced, while the block read it."
-    def state() -> tuple[int, int, int]:
-        try: found = path.stat()
-        except OSError as e: raise InputError(f"the file cannot be read: {e.strerror}") from e
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    before = state()
+    before = file_stamp(path)
     yield
-    if state() != before:
+    if file_stamp(path) != before:
         raise InputError("it was written to while it was read: let the scraper write into a file whose name ends in "
                          ".part, and rename that when it is complete")
 

@@ -16,9 +16,10 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.files import whole_part
-from ..core.parallel import ToCome, ahead, attempt, elsewhere
+from ..core.parallel import Elsewhere, ToCome, ahead, attempt, elsewhere
 from .currencies import Money
-from .ingest import InboxFile, ReadFile, check_time, file_bytes, keeps_still, parts_of, read_file
+from .ingest import InboxFile, ReadFile, check_time, file_bytes, file_stamp, keeps_still, parts_of
+from .ingest import read_file
 from .settings import Settings
 
 # %% ../../nbs/storage/sent_files.ipynb #658aff94
@@ -33,6 +34,31 @@ def read_new(
     check_time(file.at, now)
     return read_file(folder, settings, money, file)
 
+# %% ../../nbs/storage/sent_files.ipynb #8d286388
+def content_of(path: Path) -> bytes | InputError:
+    "The bytes of a file; the error where it cannot be read, or is written to."
+    try:
+        with keeps_still(path): return path.read_bytes()
+    except InputError as e: return e
+    except OSError as e: return InputError(f"the file cannot be read: {e.strerror}")
+
+
+@dataclass(frozen=True)
+class Lying:
+    "A file in a folder that workers see."
+    path: Path  # from the root
+    stamp: tuple[int, int, int]  # of `file_stamp`: another machine may have another file of that name
+
+
+def is_seen(lying: Lying) -> bool:
+    "Whether this process sees a file, as it was."
+    try: return file_stamp(lying.path) == lying.stamp
+    except InputError: return False
+
+
+class NotSeen(Exception):
+    "A worker does not see a file that it was told of."
+
 # %% ../../nbs/storage/sent_files.ipynb #cdccf6af
 @dataclass(frozen=True, eq=False)
 class SentBack:
@@ -46,9 +72,12 @@ def read_sent(
     now: pd.Timestamp,  # UTC
     money: Money,  # that the file was taken in
     file: InboxFile,  # its path relative to the workspace
-    content: bytes | InputError,  # of the file, as it lies in the inbox; or why it cannot be had
+    content: bytes | Lying | InputError,  # of the file, or where it lies; or why it cannot be had
 ) -> SentBack:
-    "Read a file that was sent here; nothing stays of it. `InputError` as by `read_new`."
+    "Read a file that was sent here, or is seen; nothing stays of it. `InputError` as by `read_new`, `NotSeen`."
+    if isinstance(content, Lying):
+        if not is_seen(content): raise NotSeen(content.path)
+        content = content_of(content.path)
     if isinstance(content, InputError): raise content
     with TemporaryDirectory(prefix="scrapeopt-sent-") as name:
         folder, there = Path(name), replace(file, path=Path(name) / file.path)
@@ -75,12 +104,29 @@ def put_parts(
 SENT_MOST = 2**23  # bytes of a file that is sent, as it lies in the inbox; some 80,000 lines
 
 
-def content_of(file: InboxFile) -> bytes | InputError:
-    "The bytes of a file; the error where it cannot be read, or is written to."
-    try:
-        with keeps_still(file.path): return file.path.read_bytes()
+def see_the_inbox(there: Elsewhere, path: Path) -> bool:  # path: of a file in the inbox
+    "Whether all workers see a file where this process does."
+    try: lying = Lying(path.absolute(), file_stamp(path))
+    except InputError: return False
+    return all(there.ask(is_seen, lying))
+
+
+def what_is_sent(
+    file: InboxFile,
+    seen: bool,  # by all workers, where it lies
+) -> bytes | Lying | InputError:
+    "What a worker gets of a file."
+    try: return Lying(file.path.absolute(), file_stamp(file.path)) if seen else content_of(file.path)
     except InputError as e: return e
-    except OSError as e: return InputError(f"the file cannot be read: {e.strerror}")
+
+
+def put_or_read(
+    job: tuple[Path, Settings, pd.Timestamp, Money, InboxFile],  # as `read_new` takes them
+    sent: ToCome[SentBack],
+) -> ReadFile:
+    "Put a file that a worker has read where it belongs; read it here, if the worker did not see it."
+    try: return put_parts(job[0], job[-1], sent)
+    except NotSeen: return read_new(*job)
 
 # %% ../../nbs/storage/sent_files.ipynb #efb7f9f5
 def files_read(
@@ -91,14 +137,15 @@ def files_read(
 ) -> Iterator[ToCome[ReadFile]]:  # in the order of the files
     "Read files, several at a time: by threads of this process, or by workers elsewhere, if there are any."
     jobs = [(folder, settings, now, money, file) for money, file in files]
-    if elsewhere() is None:
+    if (there := elsewhere()) is None or not jobs:
         yield from ahead(read_new, jobs, file_bytes)
         return
+    seen = see_the_inbox(there, files[0][1].path)
     for is_large, some in groupby(jobs, lambda job: file_bytes(*job) > SENT_MOST):
         part = list(some)
         if is_large: yield from (attempt(read_new, *job) for job in part)
         else:
-            sent = ((settings, now, money, replace(file, path=file.path.relative_to(folder)), content_of(file))
+            sent = ((settings, now, money, replace(file, path=file.path.relative_to(folder)), what_is_sent(file, seen))
                     for *_, money, file in part)
             for job, coming in zip(part, ahead(read_sent, sent, file_bytes), strict=True):
-                yield attempt(put_parts, folder, job[-1], coming)
+                yield attempt(put_or_read, job, coming)
