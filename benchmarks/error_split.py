@@ -33,8 +33,8 @@ Every kind of chain, with {stores} stores and {products:,} products, of whose sc
 {partial_rate:.0%} lack a part; the mean over days {warmup} to {days} and {seeds}. A budget is a number of scrapes per \
 true zone and week. `oracle` is told the zones and the changeover, and takes what a store's last scrape lacked for \
 not sold there, hence its holes; `clairvoyant` is told what each price is made of \
-and what each scrape would correct, and still serves only what its scrapes have shown, so what it lacks nobody can \
-know at that budget. What would help against which cause is told in \
+and what each scrape would correct, and still serves only what its scrapes have shown, so what it lacks can hardly be \
+known at that budget. What would help against which cause is told in \
 [what is left](../nbs/tutorials/what_is_left.ipynb); `python -m benchmarks.error_split` measures again, the rows are \
 in `benchmarks/results/error_split.json`.
 
