@@ -200,10 +200,10 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "page.", "\n".join([head, *lines]), "![Times at each place](_static/bench_backends.svg)",
              "*Time of each kind of work at each place, as a share of what joblib's two processes take.*",
              "One process is not slow: an update reads its files with threads, and a replay counts on all cores.",
-             "A replay is sent as a few names and numbers. An update tells workers that see the inbox where a file lies, as "
-             "here, and sends it to those that do not; its columns come back, over Dask straight from the worker. It "
-             "pays where files are many and far from whoever types the command, or where reading them is more than one "
-             "machine can do.",
+             "A replay is sent as a few names and numbers. An update tells workers that see the inbox where a file "
+             "lies, as here, and sends it to those that do not; its columns come back, over Dask straight from the "
+             "worker. It pays where files are many and far from whoever types the command, or where reading them is "
+             "more than one machine can do.",
              "An update of several companies, on a PostgreSQL server and in a folder that the workers see, sends a "
              "name and the paths of files for each company: a worker reads and judges them, and writes the state. Here "
              f"{results['sizes']['companies']} companies had {results['sizes']['shops']} files of "
