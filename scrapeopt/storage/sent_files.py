@@ -44,15 +44,15 @@ def content_of(path: Path) -> bytes | InputError:
 
 
 @dataclass(frozen=True)
-class Lying:
+class FileInPlace:
     "A file in a folder that workers see."
     path: Path  # from the root
     stamp: tuple[int, int, int]  # of `file_stamp`: another machine may have another file of that name
 
 
-def is_seen(lying: Lying) -> bool:
+def is_seen(file: FileInPlace) -> bool:
     "Whether this process sees a file, as it was."
-    try: return file_stamp(lying.path) == lying.stamp
+    try: return file_stamp(file.path) == file.stamp
     except InputError: return False
 
 
@@ -72,10 +72,10 @@ def read_sent(
     now: pd.Timestamp,  # UTC
     money: Money,  # that the file was taken in
     file: InboxFile,  # its path relative to the workspace
-    content: bytes | Lying | InputError,  # of the file, or where it lies; or why it cannot be had
+    content: bytes | FileInPlace | InputError,  # of the file, or where it lies; or why it cannot be had
 ) -> SentBack:
     "Read a file that was sent here, or is seen; nothing stays of it. `InputError` as by `read_new`, `NotSeen`."
-    if isinstance(content, Lying):
+    if isinstance(content, FileInPlace):
         if not is_seen(content): raise NotSeen(content.path)
         content = content_of(content.path)
     if isinstance(content, InputError): raise content
@@ -106,17 +106,17 @@ SENT_MOST = 2**23  # bytes of a file that is sent, as it lies in the inbox; some
 
 def see_the_inbox(there: Elsewhere, path: Path) -> bool:  # path: of a file in the inbox
     "Whether all workers see a file where this process does."
-    try: lying = Lying(path.absolute(), file_stamp(path))
+    try: file = FileInPlace(path.absolute(), file_stamp(path))
     except InputError: return False
-    return all(there.ask(is_seen, lying))
+    return all(there.ask(is_seen, file))
 
 
 def what_is_sent(
     file: InboxFile,
     seen: bool,  # by all workers, where it lies
-) -> bytes | Lying | InputError:
+) -> bytes | FileInPlace | InputError:
     "What a worker gets of a file."
-    try: return Lying(file.path.absolute(), file_stamp(file.path)) if seen else content_of(file.path)
+    try: return FileInPlace(file.path.absolute(), file_stamp(file.path)) if seen else content_of(file.path)
     except InputError as e: return e
 
 
