@@ -180,7 +180,7 @@ def chart(rows: list[dict[str, object]]) -> Figure:
     names = [f"{row['work']}, {row['where']}" for row in rows]
     ax.barh(names, [row["to_loky"] for row in rows], color=[colours[str(row["where"])] for row in rows])
     ax.axvline(TARGET, color="black", lw=0.8, ls="--")
-    ax.set(xlabel=f"time, joblib's two processes = 1; the line is the target, {TARGET}")
+    ax.set(xlabel=f"times joblib's two processes; dashed: {TARGET}")
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
     return fig
@@ -198,7 +198,8 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              f"ratio within each round. The target is {TARGET} times joblib's own processes. Here everything is on one "
              "machine, so this is the price of leaving it, not the gain. `make bench` measures again and writes this "
              "page.", "\n".join([head, *lines]), "![Times at each place](_static/bench_backends.svg)",
-             "*Time of each kind of work at each place, as a share of what joblib's two processes take.*",
+             "*Time of each kind of work at each place, as a share of what joblib's two processes take; the dashed "
+             "line is the target.*",
              "One process is not slow: an update reads its files with threads, and a replay counts on all cores.",
              "A replay is sent as a few names and numbers. An update tells workers that see the inbox where a file "
              "lies, as here, and sends it to those that do not; its columns come back, over Dask straight from the "
