@@ -161,7 +161,7 @@ def test_a_worker_that_is_killed_costs_its_task_only(two, place, tmp_path, name,
     if told is not None: assert report == expected
     else:  # what the dead worker had committed it tells nobody; nothing of it is told as an error
         assert 20 <= report.files < 27 and set(report.problems) <= set(expected.problems)
-        (gone,) = [f["files"] for f in events(log, "files gone")]  # of one of two companies, which differ by a file put aside
+        (gone,) = [f["files"] for f in events(log, "files gone")]
         assert gone in (nth - 1, nth)
 
 
