@@ -205,7 +205,7 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "lies, as here, and sends it to those that do not; its columns come back, over Dask straight from the "
              "worker. It pays where files are many and far from whoever types the command, or where reading them is "
              "more than one machine can do.",
-             "What an update takes longer on Dask's workers is memory for the most part. Dask lets them give it back "
+             "Half of what an update takes longer on Dask's workers is memory. Dask lets them give it back "
              "after every task and take it anew (`MALLOC_TRIM_THRESHOLD_=65536`, set by its nanny): a file takes 0.12 "
              "s of processor time there, 0.08 s in a process of joblib's, and 0.10 s on workers that are started with "
              "`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TOP_PAD_` in hundreds of megabytes.",
