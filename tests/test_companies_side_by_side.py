@@ -23,7 +23,8 @@ from scrapeopt.storage.home import hold_number, is_held, lock_company
 from scrapeopt.storage.overview import read_outlook
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.storage.token_store import hold_bucket, load_bucket, pay_scrapes
-from scrapeopt.update import renew_outlooks, update_db
+from scrapeopt.outlooks import renew_outlooks
+from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 NAMES = ["Aldi", "Coles", "Fruit & Co.", "IGA", "Woolworths"]

@@ -26,7 +26,8 @@ from scrapeopt.grouping.events import Reanalysed
 from scrapeopt.storage.tables import CompanyBeliefs, GroupEvent, InferenceAudit, Snapshot, SnapshotAgreement, Store
 from scrapeopt.simulation.sites import perth_stores
 from scrapeopt.twin import ARCHETYPES, Twin, archetype_twin, scrape_lines
-from scrapeopt.update import UpdateReport, update_db
+from scrapeopt.company_update import UpdateReport
+from scrapeopt.update import update_db
 from scrapeopt.storage.repository import save_events
 from scrapeopt.workspace import Workspace
 
@@ -182,7 +183,7 @@ def test_R9_a_crash_in_the_rules_changes_nothing(tmp_path, monkeypatch):
         for ws in (crashed, whole):
             for store in world.stores.index: land(ws, world, store)
         with monkeypatch.context() as patched:
-            patched.setattr("scrapeopt.update.save_events", lambda *_: 1 / 0)
+            patched.setattr("scrapeopt.company_update.save_events", lambda *_: 1 / 0)
             assert "unexpected: ZeroDivisionError" in update_db(crashed).problems[-1]
         for ws in (crashed, whole): update_db(ws)
         world.advance(pd.Timedelta("1D"))

@@ -11,7 +11,7 @@ from small_chain import scraped_once
 from scrapeopt.analysis.status import status_rows
 from scrapeopt.grouping.outlook import outlook_from, verdict
 from scrapeopt.twin import ARCHETYPES, archetype_twin
-from scrapeopt.update import is_due, renew_outlook, renew_outlooks
+from scrapeopt.outlooks import is_due, renew_outlook, renew_outlooks
 
 NEAR = 0.015  # of the score: a point and a half
 CROWDED = {"autonomy": 0.035, "algorithmic": 0.04}  # single chains of 60 stores; the mean over seeds is nearer

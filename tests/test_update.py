@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from scrapeopt.core.errors import InputError
 from scrapeopt.storage.tables import Company, Product
-from scrapeopt.update import UpdateReport, update_db
+from scrapeopt.company_update import UpdateReport
+from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 W, HOUR, DAY = "Woolworths", pd.Timedelta(hours=1), pd.Timedelta(days=1)

@@ -36,7 +36,7 @@ from ..storage.audit_sample import AUDITED_DAYS
 from ..storage.overview import Certified, ScrapeTotals, certified, cluster_synchrony, group_overview
 from ..storage.overview import newest_certificates, read_outlook
 from ..storage.settings import FILE
-from ..update import company_outlook
+from ..outlooks import company_outlook
 from ..workspace import Workspace
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.storage.settings import Settings
-    from scrapeopt.update import UpdateReport
+    from scrapeopt.company_update import UpdateReport
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/collect.ipynb #40496788
@@ -348,7 +348,7 @@ def _rounds(
 ) -> "tuple[ScrapeReport, UpdateReport | None]":
     "Scrape today's budget round after round, so that what one shows decides about the next."
     from scrapeopt.scrape import ScrapeReport
-    from scrapeopt.update import UpdateReport
+    from scrapeopt.company_update import UpdateReport
     report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str, tuple[str, ...]]]()
     def what(task: "ScrapeTask") -> tuple[str, str, tuple[str, ...]]: return task.company, task.store_id, task.products
     while tasks := [t for t in ws.next_round(at, company, clusters, policy) if what(t) not in asked]:
@@ -453,7 +453,8 @@ def _update(
     address: str | None = None,
 ) -> "UpdateReport":
     "Run the update, with a progress bar where somebody looks."
-    from scrapeopt.update import renew_outlooks, update_db
+    from scrapeopt.outlooks import renew_outlooks
+    from scrapeopt.update import update_db
     with work_of(ws, backend, address):
         report = update_db(ws, company, progress=progress and sys.stderr.isatty(), now=now)
         return report + renew_outlooks(ws, company) if report.files else report

@@ -37,7 +37,8 @@ from ..storage.settings import WEEKDAYS
 from ..storage.settings_file import change_settings
 from ..storage.store_file import read_stores
 from ..twin import Twin, save_twins
-from ..update import renew_outlooks, update_db
+from ..outlooks import renew_outlooks
+from ..update import update_db
 from ..workspace import Workspace
 
 # %% ../../nbs/commands/demo.ipynb #1759b2ec

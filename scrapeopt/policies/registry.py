@@ -24,3 +24,10 @@ def find_policy(
         raise InputError(f"policy {named!r} cannot be loaded: {e}") from e
     if isinstance(found, Policy): return found
     raise InputError(f"policy {named!r} is a {type(found).__name__}: it must be a scrapeopt.policies.Policy")
+
+# %% ../../nbs/policies/registry.ipynb #084e4538
+def cannot_load(named: str) -> str:  # empty: it can
+    "Why this process, on a worker for instance, cannot load a policy."
+    try: find_policy(named)
+    except Exception as e: return str(e)  # a module of one's own may fail in any way
+    return ""

@@ -50,6 +50,11 @@ class FileInPlace:
     stamp: tuple[int, int, int]  # of `file_stamp`: another machine may have another file of that name
 
 
+def in_place(path: Path) -> FileInPlace:
+    "A file as it lies here; `InputError` where it is gone."
+    return FileInPlace(path.absolute(), file_stamp(path))
+
+
 def is_seen(file: FileInPlace) -> bool:
     "Whether this process sees a file, as it was."
     try: return file_stamp(file.path) == file.stamp
@@ -106,7 +111,7 @@ SENT_MOST = 2**23  # bytes of a file that is sent, as it lies in the inbox; some
 
 def see_the_inbox(there: Elsewhere, path: Path) -> bool:  # path: of a file in the inbox
     "Whether all workers see a file where this process does."
-    try: file = FileInPlace(path.absolute(), file_stamp(path))
+    try: file = in_place(path)
     except InputError: return False
     return all(there.ask(is_seen, file))
 
@@ -116,7 +121,7 @@ def what_is_sent(
     seen: bool,  # by all workers, where it lies
 ) -> bytes | FileInPlace | InputError:
     "What a worker gets of a file."
-    try: return FileInPlace(file.path.absolute(), file_stamp(file.path)) if seen else content_of(file.path)
+    try: return in_place(file.path) if seen else content_of(file.path)
     except InputError as e: return e
 
 
