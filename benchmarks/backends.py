@@ -4,6 +4,7 @@ The same tasks go through the same place (`core/parallel`), in turns. What diffe
 processes share memory with this one, Dask's workers are reached over the network, here over loopback.
 """
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks.clock import seconds_of
 from benchmarks.ingest import FIRST, SECOND, chain, scraped
 from benchmarks.ingest import Sizes as Files
-from benchmarks.page import BLUE, GREEN, ORANGE, asked, machine, save
+from benchmarks.page import BLUE, GREEN, ORANGE, RED, asked, machine, save
 from scrapeopt.analysis.tuning import TwinWorld
 from scrapeopt.backtest import sweep
 from scrapeopt.core.backends import work_on
@@ -31,7 +32,9 @@ from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
 TARGET = 1.2  # times what joblib's own processes take
-HERE, LOKY, DASK = "one process", "joblib's two processes", "two Dask workers"
+HERE, LOKY, DASK, KEEPING = "one process", "joblib's two processes", "two Dask workers", "two that keep their memory"
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824",
+               "MALLOC_TOP_PAD_": "67108864"}  # bytes; of glibc, read when a worker starts
 Where = Callable[[], AbstractContextManager[object]]
 
 
@@ -152,31 +155,48 @@ def in_turn(
         for name, where in places.items():
             seconds = task(where)
             if round_: taken[name].append(seconds)
-    pairs = [dask / loky for dask, loky in zip(taken[DASK], taken[LOKY], strict=True)]
     return [{"work": work, "where": name, "seconds": median(found),
-             "to_loky": median(pairs) if name == DASK else median(found) / median(taken[LOKY])}
+             "to_loky": median(own / loky for own, loky in zip(found, taken[LOKY], strict=True))}
             for name, found in taken.items()]
 
 
+@contextmanager
+def workers(folder: Path, variables: dict[str, str]) -> Iterator[str]:
+    "The address of two Dask workers, started with some variables; their scheduler is a process of its own."
+    kept = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        cluster = SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
+                                    worker_kwargs={"local_directory": str(folder)})
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+    with cluster: yield cluster.scheduler_address
+
+
 def measured(sizes: Sizes, folder: Path) -> list[dict[str, object]]:
-    "All three kinds of work at all three places."
-    before = waiting_files(folder, sizes)
-    cluster_of = {"n_workers": 2, "threads_per_worker": 1, "worker_kwargs": {"local_directory": str(folder)}}
-    with pg_server(folder / "server") as url, SubprocessCluster(**cluster_of, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address  # in a process of its own, as `dask scheduler` is
+    "All three kinds of work at all places; the second pair of workers is started when the first has ended."
+    before, rows = waiting_files(folder, sizes), []
+    with pg_server(folder / "server") as url:
         several = waiting_companies(folder, sizes, url)
-        places: dict[str, Where] = {HERE: nullcontext, LOKY: lambda: sent_to(Elsewhere("loky", 2)),
-                                    DASK: lambda: work_on("dask", address)}
-        return [*in_turn("a sweep of replays", lambda where: timed_sweep(sizes, where), places, sizes.rounds),
-                *in_turn("an update", lambda where: timed_update(before, where), places, sizes.rounds),
-                *in_turn("an update of several companies",
-                         lambda where: timed_companies(several[0], url, several[1], where), places, sizes.rounds)]
+        tasks: dict[str, Callable[[Where], float]] = {
+            "a sweep of replays": lambda where: timed_sweep(sizes, where),
+            "an update": lambda where: timed_update(before, where),
+            "an update of several companies": lambda where: timed_companies(several[0], url, several[1], where)}
+        here: dict[str, Where] = {HERE: nullcontext, LOKY: lambda: sent_to(Elsewhere("loky", 2))}
+        with workers(folder, {}) as address:
+            places = here | {DASK: lambda: work_on("dask", address)}
+            for work, task in tasks.items(): rows += in_turn(work, task, places, sizes.rounds)
+        with workers(folder, KEEP_MEMORY) as other:
+            places = {LOKY: here[LOKY], KEEPING: lambda: work_on("dask", other)}
+            for work, task in tasks.items(): rows += in_turn(work, task, places, sizes.rounds)[1:]
+    return sorted(rows, key=lambda row: list(tasks).index(str(row["work"])))
 
 
 def chart(rows: list[dict[str, object]]) -> Figure:
     "How long each kind of work takes at each place, as a share of what joblib's own processes take."
     fig = Figure(figsize=(7.5, 3.4), layout="constrained")
-    ax, colours = fig.subplots(), dict(zip((HERE, LOKY, DASK), (GREEN, ORANGE, BLUE), strict=True))
+    ax, colours = fig.subplots(), dict(zip((HERE, LOKY, DASK, KEEPING), (GREEN, ORANGE, BLUE, RED), strict=True))
     names = [f"{row['work']}, {row['where']}" for row in rows]
     ax.barh(names, [row["to_loky"] for row in rows], color=[colours[str(row["where"])] for row in rows])
     ax.axvline(TARGET, color="black", lw=0.8, ls="--")
@@ -193,7 +213,7 @@ def write_page(results: dict[str, object], folder: Path) -> None:
     head = "| work | where | median time | ratio to joblib's processes |\n| --- | --- | --: | --: |"
     lines = [f"| {r['work']} | {r['where']} | {r['seconds']:.2f} s | {r['to_loky']:.2f} |" for r in results["rows"]]
     parts = ["# Workers elsewhere", ":::{div} lead\nWhat it costs that workers are reached over the network: two Dask "
-             "workers beside joblib's own two processes.\n:::",
+             "workers, as they come and as they keep their memory, beside joblib's own two processes.\n:::",
              f"Measured on {results['machine']['cores']} cores, in turns; the median of several rounds, and of the "
              f"ratio within each round. The target is {TARGET} times joblib's own processes. Here everything is on one "
              "machine, so this is the price of leaving it, not the gain. `make bench` measures again and writes this "
@@ -205,10 +225,10 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "lies, as here, and sends it to those that do not; its columns come back, over Dask straight from the "
              "worker. It pays where files are many and far from whoever types the command, or where reading them is "
              "more than one machine can do.",
-             "Half of what an update takes longer on Dask's workers is memory. Dask lets them give it back "
-             "after every task and take it anew (`MALLOC_TRIM_THRESHOLD_=65536`, set by its nanny): a file takes 0.12 "
-             "s of processor time there, 0.08 s in a process of joblib's, and 0.10 s on workers that are started with "
-             "`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TOP_PAD_` in hundreds of megabytes.",
+             "What costs on Dask's workers is memory. Dask has them give it back after every task and take it anew "
+             "(`MALLOC_TRIM_THRESHOLD_=65536`, set by its nanny). Workers that keep theirs are started with three "
+             "variables of the C library, " + ", ".join(f"`{k}={v}`" for k, v in KEEP_MEMORY.items()) + "; "
+             "[past one machine](../nbs/tutorials/past_one_machine.ipynb) shows how. They hold up to a gigabyte more.",
              "An update of several companies, on a PostgreSQL server and in a folder that the workers see, sends a "
              "name and the paths of files for each company: a worker reads and judges them, and writes the state. Here "
              f"{results['sizes']['companies']} companies had {results['sizes']['shops']} files of "
