@@ -21,7 +21,7 @@ from .core.logger import LOGGER, log_again, log_event, log_kept
 from .core.parallel import Outcome, as_done, attempt, elsewhere
 from .policies.registry import cannot_load
 from .storage.containment import company_fault
-from .storage.home import hold_number, home_at, is_held, lock_company
+from .storage.home import at_work, hold_number, home_at, is_held, lock_company
 from .storage.ingest import InboxFile, aside_already, file_bytes
 from .storage.sent_files import FileInPlace, in_place, is_seen
 from .storage.settings import Settings
@@ -49,9 +49,10 @@ def opened_for(errand: Errand) -> Iterator[Workspace]:
     home = home_at(errand.folder)
     try:
         if open_settings(home.settings) != errand.settings: raise InputError("a worker has other settings")
-        if not is_held(home.engine, errand.number): raise InputError(
-            "a worker sees another state, or whoever has sent it is gone")
-        yield Workspace(home.path, home.settings, home.engine)
+        with at_work(home.engine, home.settings.lock_wait_s):  # first, so that nobody takes the workspace meanwhile
+            if not is_held(home.engine, errand.number): raise InputError(
+                "a worker sees another state, or whoever has sent it is gone")
+            yield Workspace(home.path, home.settings, home.engine)
     finally: home.engine.dispose()
 
 # %% ../nbs/07c_side_by_side.ipynb #8a8ae7e1

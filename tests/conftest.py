@@ -50,8 +50,8 @@ def words_only(monkeypatch) -> None:
 @pytest.fixture
 def no_outlooks(monkeypatch) -> None:
     "`update-db` works no outlook out, for tests of what else it does; test_outlook has it do so."
-    update = pytest.importorskip("scrapeopt.update")
-    monkeypatch.setattr(update, "renew_outlooks", lambda *_: update.UpdateReport())
+    outlooks = pytest.importorskip("scrapeopt.outlooks")
+    monkeypatch.setattr(outlooks, "renew_outlooks", lambda *_: outlooks.UpdateReport())
 
 
 @pytest.fixture(autouse=True)

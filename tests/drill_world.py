@@ -308,13 +308,13 @@ def fill_database(pages: int) -> None:
 def obey(words: list[str], box: Path, root: Path, trap: Trap, pages: int | None, lease_s: float, outlooks: bool,
          started: Any) -> None:
     "The child: run a command of `scrapeopt`, with everything that it prints in a box."
-    from scrapeopt import update
+    from scrapeopt import outlooks as looks
     from scrapeopt.cli import main
     from scrapeopt.storage import leases
     for number, name in ((1, "out"), (2, "err")): os.dup2(os.open(box / name, os.O_CREAT | os.O_WRONLY), number)
     leases.LEASE, calls = pd.Timedelta(seconds=lease_s), [0]
     if pages is not None: fill_database(pages)
-    if not outlooks: update.renew_outlooks = lambda *_: update.UpdateReport()
+    if not outlooks: looks.renew_outlooks = lambda *_: looks.UpdateReport()
     set_trap(root, trap, calls)
     started.send(time.monotonic())
     code: object = 1  # of a traceback

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from scrapeopt import update
+from scrapeopt import company_update
 from scrapeopt.policies.document import document
 
 PATIENCE = 20  # seconds that a company waits for another one
@@ -26,7 +26,7 @@ meeting = replace(document, name="meeting", judge=meet)
 
 def die_before(name: str, nth: int, mark: str) -> None:
     "On a worker: the first one to come to the nth call of a function of an update is killed there."
-    real, calls = getattr(update, name), [0]
+    real, calls = getattr(company_update, name), [0]
 
     def trapped(*args):
         calls[0] += 1
@@ -35,14 +35,14 @@ def die_before(name: str, nth: int, mark: str) -> None:
             except FileExistsError: pass
             else: os.kill(os.getpid(), signal.SIGKILL)
         return real(*args)
-    setattr(update, name, trapped)
+    setattr(company_update, name, trapped)
 
 
 def fail_for(name: str, company: str) -> None:
     "On a worker: a function of an update, called with the row of a company, fails for one of them."
-    real = getattr(update, name)
+    real = getattr(company_update, name)
 
     def trapped(*args):
         if any(getattr(arg, "name", None) == company for arg in args): raise KeyError("0047")
         return real(*args)
-    setattr(update, name, trapped)
+    setattr(company_update, name, trapped)

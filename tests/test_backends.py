@@ -13,7 +13,7 @@ from clusters import Cluster, can_hide, dask_cluster, kill, seen_by_workers
 from drill_world import NOW, duplicate, everything, remove, template
 from effort import drilled
 
-from scrapeopt import update
+from scrapeopt import company_update
 from scrapeopt.analysis.tuning import TwinWorld
 from scrapeopt.backtest import replay_each, sweep
 from scrapeopt.cli import main
@@ -50,12 +50,12 @@ def on(cluster: Cluster, folder: Path): return work_on("dask", cluster.address, 
 
 def after_first_file(monkeypatch, happens) -> None:
     "Let something happen once, when the first file of an update is taken in."
-    todo, real = [happens], update.take_in
+    todo, real = [happens], company_update.take_in
 
     def take_in(*args):
         if todo: todo.pop()()
         return real(*args)
-    monkeypatch.setattr(update, "take_in", take_in)
+    monkeypatch.setattr(company_update, "take_in", take_in)
 
 
 def same_update(cluster: Cluster, here: Path, there: Path) -> None:

@@ -16,14 +16,19 @@ from drill_world import NOW, duplicate, everything, make_database, remove, state
 from small_chain import PRODUCTS, THURSDAY, land, lines, shelf
 from sqlalchemy import text
 
-from scrapeopt import update
+from scrapeopt import side_by_side
 from scrapeopt.core.backends import work_on
+from scrapeopt.core.errors import InputError
 from scrapeopt.core.parallel import Elsewhere, elsewhere, sent_to
-from scrapeopt.storage.home import hold_number, is_held, lock_company
+from scrapeopt.reanalysis import reanalyse
+from scrapeopt.storage.home import at_work, hold_number, is_held, lock_company
 from scrapeopt.storage.overview import read_outlook
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.storage.token_store import hold_bucket, load_bucket, pay_scrapes
 from scrapeopt.outlooks import renew_outlooks
+from scrapeopt.storage.ingest import find_files
+from scrapeopt.storage.sent_files import in_place
+from scrapeopt.company_update import UpdateReport
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
@@ -106,7 +111,7 @@ def events(records: list[logging.LogRecord], event: str) -> list[dict]:
     return [r.facts for r in records if getattr(r, "event", "") == event]
 
 
-def apart(cluster: Cluster, folder: Path) -> tuple[update.UpdateReport, list[logging.LogRecord]]:
+def apart(cluster: Cluster, folder: Path) -> tuple[UpdateReport, list[logging.LogRecord]]:
     "An update by the workers of a cluster, and its log."
     def run():
         with work_on("dask", cluster.address): return update_db(Workspace.open(folder), now=NOW + WEEK)
@@ -197,7 +202,7 @@ def test_a_worker_that_comes_later_without_the_folder_touches_nothing(two, place
     here, there = two
     if not can_hide(there): pytest.skip("needs mounts of its own: run as root, with unshare")
     expected = update_db(Workspace.open(here), now=NOW + WEEK)
-    monkeypatch.setattr(update, "why_they_stay", lambda *_: "")
+    monkeypatch.setattr(side_by_side, "why_they_stay", lambda *_: "")
     with dask_cluster(place, hidden=there) as cluster: report, _ = apart(cluster, there)
     assert report == expected and everything(there) == everything(here)
 
@@ -230,16 +235,29 @@ def test_a_company_that_somebody_else_updates_is_left_alone(two, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("change", [update_db, reanalyse, Workspace.cluster])
+def test_nobody_changes_a_workspace_while_a_worker_is_still_at_work(two, change):
+    "The run that sent it was killed, and with it the lock of the workspace went."
+    _, there = two
+    ws, before = Workspace.open(there), everything(there)
+    hurried = Workspace(ws.path, ws.settings.model_copy(update={"lock_wait_s": 0.3}), ws.engine)
+    told = "a worker of an earlier run is still updating a company; gave up after 0.3 s"
+    with at_work(ws.engine, 0), at_work(ws.engine, 0), pytest.raises(InputError, match=told): change(hurried)
+    assert everything(there) == before
+    change(hurried)
+
+
+@pytest.mark.slow
 def test_a_task_whose_sender_is_gone_does_nothing(two):
     _, there = two
     ws, files = Workspace.open(there), list((there / "inbox").rglob("*.jsonl"))
     with hold_number(ws.engine) as number:
-        errand = update.Errand(there, update.open_settings(ws.settings), number, NOW + WEEK, logging.INFO)
-        assert is_held(ws.engine, number) and update.cannot_update(errand, files[0]) == ""
+        errand = side_by_side.Errand(there, side_by_side.open_settings(ws.settings), number, NOW + WEEK, logging.INFO)
+        assert is_held(ws.engine, number) and side_by_side.cannot_update(errand, in_place(files[0])) == ""
         assert not is_held(ws.engine, number + 1)
-    assert "whoever has sent it is gone" in update.cannot_update(errand, files[0])
-    found, _ = update.find_files(there, ws.stores(), None)
-    done = update.update_there(errand, "IGA", [f for f in found if f.company == "IGA"])
+    assert "whoever has sent it is gone" in side_by_side.cannot_update(errand, in_place(files[0]))
+    found, _ = find_files(there, ws.stores(), None)
+    done = side_by_side.update_there(errand, "IGA", [f for f in found if f.company == "IGA"])
     assert done.report is None and [r.event for r in done.lines] == ["company left"]
     assert sorted((there / "inbox").rglob("*.jsonl")) == sorted(files)
 

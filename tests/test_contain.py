@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small_chain import PRODUCTS, THURSDAY, land, lines, new_workspace, scrape_all, scraped_once, shelf
 from sqlalchemy.exc import DataError, OperationalError
 
-from scrapeopt import reanalysis, update
+from scrapeopt import company_update, reanalysis
 from scrapeopt.cli import main
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.names import name_fault
@@ -142,12 +142,12 @@ def test_R18_a_name_with_a_line_break_is_named_on_one_line(ws):
     drilled(SystemError("of a library"))])
 def test_R18_an_unforeseen_fault_costs_its_file(ws, error, monkeypatch, capfd, caplog):
     scrape_all(ws)
-    real = update.take_in
+    real = company_update.take_in
 
     def fragile(*args):
         if args[3].file.store_id == "0003": raise error
         return real(*args)
-    monkeypatch.setattr(update, "take_in", fragile)
+    monkeypatch.setattr(company_update, "take_in", fragile)
     with caplog.at_level(logging.DEBUG, "scrapeopt"): report = update_db(ws)
     assert (report.files, report.quarantined, waiting(ws)) == (11, 1, 0)
     assert f"unexpected: {type(error).__name__}" in report.problems[0] and report.problems[0].isprintable()
@@ -236,13 +236,13 @@ def test_R18_the_command_says_so_in_a_sentence(ws, place, capfd):
 def test_R18_the_rest_waits_in_the_order_of_time(ws, monkeypatch):
     "A disk that gets full between two files: all of the company's wait, and the next update takes them together."
     scrape_all(ws, companies=[W])
-    real = update.take_in
+    real = company_update.take_in
 
     def full(*args):
         if args[3].file.store_id == "0004": raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
     with monkeypatch.context() as patch:
-        patch.setattr(update, "take_in", full)
+        patch.setattr(company_update, "take_in", full)
         report = update_db(ws)
     assert (report.files, waiting(ws)) == (0, 7) and "7 files" in report.problems[0] and W in report.problems[0]
     assert ws.stores(W)["last_scraped"].isna().all() and update_db(ws).files == 7
@@ -260,13 +260,13 @@ def test_R18_a_broken_company_stops_itself_alone(tmp_path, error, monkeypatch, c
     undisturbed, ws = (new_workspace(tmp_path / name) for name in ("a", "b"))
     for one in (undisturbed, ws): scrape_all(one)
     update_db(undisturbed)
-    real = update.save_events
+    real = company_update.save_events
 
     def fails(session, company, *rest):
         real(session, company, *rest)
         if company.name == OTHER: raise error  # the first of the two, when all but the end is written
     with monkeypatch.context() as patch:
-        patch.setattr(update, "save_events", fails)
+        patch.setattr(company_update, "save_events", fails)
         report = update_db(ws)
     said, = report.problems
     assert said.startswith(f"{OTHER}: ") and said.isprintable() and "Traceback" not in capfd.readouterr().err
@@ -281,7 +281,7 @@ def test_R18_a_database_that_is_gone_ends_the_run(ws, monkeypatch, capfd):
     scrape_all(ws)
     def gone(*args): raise OperationalError("", {}, Exception("server closed the connection"))
     with monkeypatch.context() as patch:
-        patch.setattr(update, "save_events", gone)
+        patch.setattr(company_update, "save_events", gone)
         with pytest.raises(OperationalError): update_db(ws)
     assert waiting(ws) == 12 and update_db(ws).files == 12
 

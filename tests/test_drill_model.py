@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from small_chain import THURSDAY, lines
 from sqlalchemy import select, update
 
-from scrapeopt import update as module
+from scrapeopt import company_update as module
 from scrapeopt.core.files import write_whole
 from scrapeopt.storage import ingest
 from scrapeopt.storage.doctor import examine, mend

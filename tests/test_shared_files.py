@@ -254,17 +254,18 @@ def test_wrong_keys_are_one_sentence_and_lose_nothing(tmp_path, s3, url, capsys,
 @pytest.mark.parametrize("when", ["read_files", drilled("fetch_inbox"), "_learn_from", drilled("close_inbox")])
 def test_a_server_that_goes_in_mid_run_and_comes_back(tmp_path, s3, url, capsys, monkeypatch, when):
     "One sentence, nothing lost; the same command once more, and it ends as on one machine that saw nothing of it."
-    from scrapeopt import update
+    from scrapeopt import company_update, outlooks, update
     ws, alone = share(make(tmp_path / "ws", None), url), make(tmp_path / "alone", None)
     for each in (ws, alone): scrape_all(each, companies=[W])
     assert send_inbox(ws.path) == []
-    real = getattr(update, when)
+    home = company_update if hasattr(company_update, when) else update
+    real = getattr(home, when)
     def gone(*args, **kwargs):
         found = real(*args, **kwargs) if when != "close_inbox" else None
         s3.go()
         return real(*args, **kwargs) if when == "close_inbox" else found
-    monkeypatch.setattr(update, when, gone)
-    monkeypatch.setattr(update, "due_questions", lambda *_: iter(()))
+    monkeypatch.setattr(home, when, gone)
+    monkeypatch.setattr(outlooks, "due_questions", lambda *_: iter(()))
     try: code, said, told = typed(capsys, "update-db", "-w", ws.path, *AT)
     finally: s3.come_back()
     assert code == 2 and one_line(told) and url in told, (said, told)

@@ -63,12 +63,13 @@ def server_lock(
     words: str,  # what is kept from others, in the schema of the state
     wait_s: float,  # seconds
     complaint: str,  # of who has waited that long
+    shared: bool = False,  # whether others may have it likewise
 ) -> Iterator[None]:
     "Keep a lock of a PostgreSQL server by a connection of its own; `InputError` when another has it for longer."
     if engine is None or engine.dialect.name != "postgresql":
         yield
         return
-    lock, until = "(hashtext(:words), hashtext(current_schema()))", time.monotonic() + wait_s
+    lock, until = "_shared" * shared + "(hashtext(:words), hashtext(current_schema()))", time.monotonic() + wait_s
     with reading(engine).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not connection.scalar(text(f"SELECT pg_try_advisory_lock{lock}"), {"words": words}):
             if time.monotonic() >= until: raise InputError(f"{complaint}; gave up after {wait_s:g} s, try again later")
@@ -87,6 +88,19 @@ def lock_state(
     return server_lock(engine, "scrapeopt changes", wait_s, busy)
 
 # %% ../../nbs/storage/home.ipynb #506634f4
+AT_WORK = "scrapeopt worker"  # words of a lock that all workers share
+
+
+def at_work(engine: Engine, wait_s: float) -> AbstractContextManager[None]:  # of the state; seconds
+    "Show that a worker is at work while the block runs; several may be."
+    return server_lock(engine, AT_WORK, wait_s, "the state is being changed by another scrapeopt", shared=True)
+
+
+def wait_for_workers(engine: Engine, wait_s: float) -> None:  # of the state; seconds
+    "Wait until no worker of a run that has ended is at work on the state; `InputError` when one of them is longer."
+    with server_lock(engine, AT_WORK, wait_s, "a worker of an earlier run is still updating a company"): pass
+
+# %% ../../nbs/storage/home.ipynb #b4de317c
 def lock_company(
     engine: Engine,  # of the state
     name: str,
@@ -140,7 +154,9 @@ class Home:
     ) -> Iterator[None]:
         "Keep others from changing the workspace; `InputError` when another holds it for longer than `wait_s`."
         wait = self.settings.lock_wait_s if wait_s is None else wait_s
-        with lock_folder(self.path, wait), lock_state(self.engine if self.settings.files else None, wait): yield
+        with lock_folder(self.path, wait), lock_state(self.engine if self.settings.files else None, wait):
+            wait_for_workers(self.engine, wait)
+            yield
 
     def inbox(self, company: str, store_id: str) -> Path:
         "The folder where a scraper puts the files of a store."
