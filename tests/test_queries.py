@@ -1,7 +1,8 @@
 "A column that comes as one text holds what its rows hold, on both databases."
+import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from scrapeopt.storage.overview import plain_time
@@ -62,6 +63,17 @@ def test_a_text_with_the_character_between_values_is_read_row_by_row(session):
 
 
 def test_a_number_with_a_fraction_keeps_all_its_digits(session):
-    third = 1 / 3
-    session.query(Store).update({"lat": third})
-    assert set(query_frame(session, select(Store.store_id, Store.lat))["lat"]) == {third}
+    numbers = [1 / 3, -31.9505, None, 0.1 + 0.2, -180.0, 115.86048, 1e-9, 5.0, 2 / 3, 89.99999999999999]
+    for store, number in zip(session.scalars(select(Store).order_by(Store.id)), numbers, strict=True):
+        store.lat = number
+    session.flush()
+    found = text_frame(session, select(Store.store_id, Store.lat).order_by(Store.id))["lat"]
+    assert found.dtype == "float64" and [None if pd.isna(x) else x for x in found] == numbers
+
+
+def test_any_place_on_earth_comes_back_as_it_was(session):
+    company, places = session.scalar(select(Company.id)), np.random.default_rng(0).uniform(-180, 180, 20_000).tolist()
+    session.execute(insert(Store), [{"company_id": company, "store_id": f"s{k:05}", "name": "", "lon": place}
+                                    for k, place in enumerate(places)])
+    query = select(Store.lon).where(Store.lon.is_not(None)).order_by(Store.store_id)
+    assert query_frame(session, query)["lon"].tolist() == places

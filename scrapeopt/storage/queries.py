@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Boolean, DateTime, Integer, Select, String, Text, cast, func, select
+from sqlalchemy import Boolean, DateTime, Float, Integer, Select, String, Text, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from .overview import BETWEEN, plain_time
@@ -33,15 +33,23 @@ def row_frame(
 NOTHING = "\x1e"  # a control character that no id, path or name has
 
 
+ALL_DIGITS = "%!.17g"  # tells any two numbers apart; what SQLite makes of one by itself has 15 digits
+
+
 def goes_as_text(column: Any) -> bool:
-    "Whether a column loses nothing in the text that a database makes of it; numbers with a fraction lose digits."
-    return isinstance(column.type, String | Integer | Boolean | DateTime)
+    "Whether a column loses nothing in a text."
+    return isinstance(column.type, String | Integer | Boolean | DateTime | Float)
 
 
-def in_text(column: Any) -> Any:
+def in_text(
+    column: Any,
+    on_sqlite: bool,  # else on PostgreSQL, whose text of a number has all its digits
+) -> Any:
     "A column in text, with a mark where there is no value."
-    known = cast(column, Integer) if isinstance(column.type, Boolean) else column
-    return func.coalesce(cast(known, Text), NOTHING)
+    is_fraction, known = isinstance(column.type, Float), column
+    if isinstance(column.type, Boolean): known = cast(column, Integer)
+    words: Any = func.printf(ALL_DIGITS, known) if is_fraction and on_sqlite else cast(known, Text)
+    return case((column.is_(None), NOTHING), else_=words)
 
 # %% ../../nbs/storage/queries.ipynb #070c7540
 def from_text(
@@ -54,6 +62,7 @@ def from_text(
     if values.null_count == len(values): return pa.nulls(len(values))
     if isinstance(kind, DateTime): return values.cast(pa.timestamp("us"))
     if isinstance(kind, Boolean): return values.cast(pa.int64()).cast(pa.bool_())
+    if isinstance(kind, Float): return values.cast(pa.float64())
     return values.cast(pa.int64()) if isinstance(kind, Integer) else values
 
 # %% ../../nbs/storage/queries.ipynb #f5da92a2
@@ -63,9 +72,9 @@ def text_frame(
 ) -> pd.DataFrame | None:  # None: there is no row, or a text has a control character in it
     "As `row_frame`, a column at a time."
     found = query.subquery()
-    columns = list(found.columns)
-    rows, *texts = session.execute(select(func.count(), *[func.aggregate_strings(in_text(c), BETWEEN) for c in columns])
-                                   .select_from(found)).one()
+    columns, on_sqlite = list(found.columns), session.get_bind().dialect.name == "sqlite"
+    asked = [func.aggregate_strings(in_text(c, on_sqlite), BETWEEN) for c in columns]
+    rows, *texts = session.execute(select(func.count(), *asked).select_from(found)).one()
     if not rows: return None
     arrays = [from_text(text, c.type) for text, c in zip(texts, columns, strict=True)]
     if any(len(array) != rows for array in arrays): return None

@@ -85,18 +85,16 @@ def every_store(
     company: Company | None = None,  # None: all
 ) -> pd.DataFrame:  # one row a store, as `Workspace.stores` describes, and retired_at (UTC, NaT: open)
     "The stores as they are in the state, retired ones too."
-    stores = (select(Company.name.label("company"), Store.store_id, Store.name, Store.state, Store.format,
-                     Store.address, func.coalesce(Cluster.label, -1).label("cluster"),
+    stores = (select(Company.name.label("company"), Store.store_id, Store.name, Store.lat, Store.lon, Store.state,
+                     Store.format, Store.address, func.coalesce(Cluster.label, -1).label("cluster"),
                      func.coalesce(Cluster.name, "").label("cluster_name"), Store.last_scraped, Store.failures,
                      Store.tried_at, Store.retired_at)
               .join(Company, Company.id == Store.company_id).outerjoin(Cluster, Cluster.id == Store.cluster_id)
               .order_by(Company.name, Store.store_id))
     if company is not None: stores = stores.where(Company.id == company.id)
     frame = query_frame(session, stores, ["last_scraped", "tried_at", "retired_at"])
-    places = query_frame(session, stores.with_only_columns(Store.lat, Store.lon)).astype("float64")
-    for at, axis in enumerate(places, start=3): frame.insert(at, axis, places[axis])  # the same order
-    return frame.astype({"company": "str", "store_id": "str", "cluster": "int64", "cluster_name": "str",
-                         "failures": "int64"})
+    return frame.astype({"company": "str", "store_id": "str", "lat": "float64", "lon": "float64", "cluster": "int64",
+                         "cluster_name": "str", "failures": "int64"})
 
 
 def store_table(
