@@ -50,10 +50,7 @@ def test_the_page_has_a_row_a_job_and_a_picture(tmp_path):
 def prepared(tmp_path_factory):
     "A tiny company ready to be measured: its workspace, and the folder with what the peers know."
     out = tmp_path_factory.mktemp("cost")
-    workspace = cost.prepare(out / "delegated", 14, 300, "delegated")
-    cost.newest_files(workspace).to_parquet(out / "groups.parquet")
-    workspace.write_prices(out / "all.parquet", now=cost_work.now())
-    return workspace.path, out
+    return cost.ready(out, stores=14, products=300).folders["delegated"], out
 
 
 @pytest.mark.parametrize("peer", cost.PEERS)
