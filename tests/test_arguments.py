@@ -23,6 +23,16 @@ OPTIONS = [(name, option.opts[0]) for name, command in WORKSPACES.items() for op
            if option.param_type_name == "option" and not getattr(option, "is_flag", False)]
 
 
+def paths_of(command, words=()):
+    "Each place of a command, or of those below it, where a path is typed: what to type before it."
+    for name, below in getattr(command, "commands", {}).items(): yield from paths_of(below, (*words, name))
+    for asked in command.params:
+        if asked.metavar in ("FILE", "DIR"): yield (*words, *asked.opts[:asked.param_type_name == "option"])
+
+
+PATHS = sorted(paths_of(typer.main.get_command(app)))
+
+
 @pytest.fixture(scope="module")
 def master(tmp_path_factory):
     "A small workspace, and a list of stores beside it."
@@ -164,3 +174,16 @@ def test_two_columns_of_one_name_are_refused(header, here, capfd):
     code, said = run(capfd, "import-stores", "two.csv", "-w", "ws")
     assert code == 2 and "two columns of one name" in said
     with contextlib.suppress(OSError): os.remove("two.csv")
+
+
+@pytest.mark.parametrize("words", PATHS, ids=" ".join)
+def test_a_url_is_no_path(words, tmp_path, monkeypatch, capfd):
+    "Where a path is asked for, a folder called `s3:` would be made here."
+    monkeypatch.chdir(tmp_path)
+    code, told = run(capfd, *words, "s3://shop/x.parquet")
+    assert code == 2 and "s3://shop/x.parquet is a URL" in " ".join(told.replace("│", " ").split()), told
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_command_that_writes_a_file_is_asked_for_a_url():
+    assert {("report", "--out"), ("panel",), ("db", "backup"), ("visualize-clusters", "--out"), ("init",)} <= set(PATHS)

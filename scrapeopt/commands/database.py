@@ -17,7 +17,7 @@ import typer
 from ..core.errors import how_many
 
 # %% ../../nbs/commands/database.ipynb #34b61dc2
-from .options import JsonOption, WorkspaceOption, app, say_when_stopped, workspace_folder
+from .options import JsonOption, WorkspaceOption, app, local_path, say_when_stopped, workspace_folder
 
 # %% ../../nbs/commands/database.ipynb #339b980f
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ NOT_IN_A_BACKUP = ("Not in it: scrapeopt.toml, prices/, archive/, inbox/ and qua
 @db_app.command()
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup to make; an older one there is replaced.")],
+    file: Annotated[Path, typer.Argument(
+        metavar="FILE", help="The backup to make; an older one there is replaced.", callback=local_path)],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -154,7 +155,7 @@ def restore_words(done: "Restored") -> list[str]:
 @db_app.command()
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What scrapeopt db backup made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What scrapeopt db backup made.", callback=local_path)],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -17,8 +17,8 @@ import typer
 from .completion import complete_category, complete_store
 from ..core.errors import InputError, how_many
 from .options import AddressOption, BackendOption, CompanyOption, JsonOption, NowOption
-from .options import WorkspaceOption, app, find_home, open_workspace, plain_moment, records, show
-from .options import say_when_stopped, utc_moment, work_of, workspace_folder
+from .options import WorkspaceOption, app, find_home, local_path, open_workspace, plain_moment
+from .options import records, say_when_stopped, show, utc_moment, work_of, workspace_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,7 +255,7 @@ def history_row(span: "PriceSpan") -> dict[str, Any]:
 @app.command()
 def panel(
     context: typer.Context,
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .parquet or .csv.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .parquet or .csv.", callback=local_path)],
     company: CompanyOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -277,7 +277,8 @@ def report(
     context: typer.Context,
     company: CompanyOption = None,
     out: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Where to put the page.", show_default="reports/ in the workspace")] = None,
+        metavar="FILE", help="Where to put the page.",
+        show_default="reports/ in the workspace", callback=local_path)] = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:

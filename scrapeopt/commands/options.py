@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['app', 'twin_app', 'TOML', 'WorkspaceOption', 'CompanyOption', 'JsonOption', 'NowOption', 'NumberOption',
-           'ClusterOption', 'ModeOption', 'BackendOption', 'AddressOption', 'PolicyOption', 'workspace_folder',
-           'open_workspace', 'find_home', 'work_of', 'next_line', 'log_run', 'say_when_stopped', 'show', 'records',
-           'plain_moment', 'utc_moment']
+           'ClusterOption', 'ModeOption', 'BackendOption', 'AddressOption', 'PolicyOption', 'local_path',
+           'workspace_folder', 'open_workspace', 'find_home', 'work_of', 'next_line', 'log_run', 'say_when_stopped',
+           'show', 'records', 'plain_moment', 'utc_moment']
 
 # %% ../../nbs/commands/options.ipynb #3762f451
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/commands/options.ipynb #80ecd63b
 ORDER = ("init", "import-stores", "cluster-stores", "visualize-clusters", "queue", "scrape", "schedule", "update-db",
          "groups", "status", "notify", "explain", "compare", "prices", "history", "report", "doctor", "db", "reanalyse",
-         "tidy", "backtest", "tune", "twin", "example", "demo", "dashboard")
+         "tidy", "panel", "backtest", "tune", "twin", "example", "demo", "dashboard")
 
 
 class InOrder(TyperGroup):
@@ -52,11 +53,21 @@ app = typer.Typer(
 twin_app = typer.Typer(no_args_is_help=True, help="A digital twin of a chain, to try everything on.")
 app.add_typer(twin_app, name="twin")
 
+# %% ../../nbs/commands/options.ipynb #fb94f7b5
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a path two slashes are one; a drive has one letter
+
+# %% ../../nbs/commands/options.ipynb #bc97ab9e
+def local_path(path: Path | None) -> Path | None:
+    "A path as it was typed; `BadParameter` for a URL."
+    if path is None or not URL.match(str(path)): return path
+    typed = str(path).replace(":/", "://", 1)
+    raise typer.BadParameter(f"{typed} is a URL: name a file or folder of this machine")
+
 # %% ../../nbs/commands/options.ipynb #25f253d6
 TOML = "from scrapeopt.toml"  # where an option's default comes from
 WorkspaceOption = Annotated[Path | None, typer.Option(
     "--workspace", "-w", metavar="DIR", envvar="SCRAPEOPT_WORKSPACE", help="The workspace.",
-    show_default="the current folder")]
+    show_default="the current folder", callback=local_path)]
 CompanyOption = Annotated[str | None, typer.Option(
     "--company", metavar="C", help="Only this company.", show_default="all", autocompletion=complete_company)]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table for people.")]

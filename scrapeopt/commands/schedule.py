@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from .collect import CommandOption, SpiderOption, scraper_template
-from .options import NumberOption, WorkspaceOption, app, find_home
+from .options import NumberOption, WorkspaceOption, app, find_home, local_path
 from ..core.errors import InputError
 from ..core.files import write_whole
 
@@ -154,7 +154,7 @@ def schedule(
     spider: SpiderOption = None,
     n: NumberOption = None,
     out: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Write the files there.", show_default="they are printed")] = None,
+        metavar="DIR", help="Write the files there.", show_default="they are printed", callback=local_path)] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Print what a scheduler needs to run this workspace: lines for cron, units for systemd, a file for the others.

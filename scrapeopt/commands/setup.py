@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app
+from .options import TOML, CompanyOption, JsonOption, NowOption, WorkspaceOption, app, local_path
 from .options import log_run, next_line, open_workspace, records, say_when_stopped, show, utc_moment
 from ..core.errors import InputError, how_many
 from ..core.files import write_whole
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/commands/setup.ipynb #1874f835
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.", callback=local_path)],
     db: Annotated[str | None, typer.Option(
         metavar="URL", help="An SQLAlchemy URL for the state.", show_default="SQLite in DIR")] = None,
     schema: Annotated[str | None, typer.Option(
@@ -174,7 +174,7 @@ def unsaid_notes(
 def import_stores(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(
-        metavar="FILE", help="CSV, Parquet or GeoJSON with company, store_id, name, lat, lon.")],
+        metavar="FILE", help="CSV, Parquet or GeoJSON with company, store_id, name, lat, lon.", callback=local_path)],
     company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
     column: Annotated[list[str] | None, typer.Option(
         metavar="NAME=HEADER", help="What a header of FILE means, e.g. store_id=loja. Repeat for more.",
@@ -242,7 +242,8 @@ def visualize_clusters(
     context: typer.Context,
     company: CompanyOption = None,
     out: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Where to put the maps.", show_default="maps/ in the workspace")] = None,
+        metavar="DIR", help="Where to put the maps.",
+        show_default="maps/ in the workspace", callback=local_path)] = None,
     basemap: Annotated[str | None, typer.Option(
         help="auto, none, a tile URL, or a raster file.", show_default=TOML)] = None,
     workspace: WorkspaceOption = None,

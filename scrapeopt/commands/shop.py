@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import JsonOption, NowOption, twin_app, utc_moment
+from .options import JsonOption, NowOption, local_path, twin_app, utc_moment
 
 if TYPE_CHECKING:
     from scrapeopt.simulation.shop_visits import Breach, ShopVisit
@@ -40,12 +40,13 @@ FaultsOption = Annotated[str | None, typer.Option(
 SlowOption = Annotated[float, typer.Option(
     min=0, metavar="SECONDS", help="How long an answer takes that is slow.")]
 LogOption = Annotated[Path | None, typer.Option(
-    metavar="FILE", help="Add a line of JSON for every request, for twin visits.", show_default="no log")]
+    metavar="FILE", help="Add a line of JSON for every request, for twin visits.",
+    show_default="no log", callback=local_path)]
 
 # %% ../../nbs/commands/shop.ipynb #b6bad9b8
 @twin_app.command("serve")
 def twin_serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What twin create has made.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What twin create has made.", callback=local_path)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes any.")] = 8000,
     now: NowOption = None,
     crawl_delay: DelayOption = 0.0,
@@ -99,7 +100,8 @@ SHOWN = 10  # breaches that are told to people
 
 @twin_app.command("visits")
 def twin_visits(
-    log: Annotated[Path, typer.Argument(metavar="FILE", help="What twin serve --log has written.")],
+    log: Annotated[Path, typer.Argument(
+        metavar="FILE", help="What twin serve --log has written.", callback=local_path)],
     crawl_delay: DelayOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:

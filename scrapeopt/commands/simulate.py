@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, app, records, show
-from .options import say_when_stopped, twin_app, workspace_folder
+from .options import AddressOption, BackendOption, JsonOption, WorkspaceOption, app, local_path
+from .options import records, say_when_stopped, show, twin_app, workspace_folder
 from ..core.files import whole_file
 
 if TYPE_CHECKING: import pandas as pd
@@ -28,9 +28,10 @@ if TYPE_CHECKING: import pandas as pd
 # %% ../../nbs/commands/simulate.ipynb #f84d2513
 @twin_app.command("create")
 def twin_create(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the twin.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the twin.", callback=local_path)],
     stores: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="A store file.", show_default="Woolworths and Coles around Perth")] = None,
+        metavar="FILE", help="A store file.",
+        show_default="Woolworths and Coles around Perth", callback=local_path)] = None,
     company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
     products: Annotated[int, typer.Option(min=1, max=1_000_000, help="Products per company.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed, another chain.")] = 0,
@@ -44,7 +45,8 @@ def twin_create(
 # %% ../../nbs/commands/simulate.ipynb #c70f5722
 @app.command()
 def example(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-example"),
+    folder: Annotated[Path, typer.Argument(
+        metavar="DIR", help="A new folder for it.", callback=local_path)] = Path("scrapeopt-example"),
 ) -> None:
     "Write a small chain in Portugal as files, to try everything on: stores, three recorded weeks, a shop to scrape."
     from scrapeopt.commands.example import write_example
@@ -56,7 +58,8 @@ def example(
 @app.command()
 def demo(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for it.")] = Path("scrapeopt-demo"),
+    folder: Annotated[Path, typer.Argument(
+        metavar="DIR", help="A new folder for it.", callback=local_path)] = Path("scrapeopt-demo"),
     weeks: Annotated[int, typer.Option(min=1, help="Weeks of optimization runs.")] = 3,
     seed: Annotated[int, typer.Option(help="Another seed, other chains.")] = 0,
 ) -> None:
@@ -100,10 +103,10 @@ TwinOption = Annotated[str, typer.Option(
     "--twin", metavar="ARCHETYPE", help="A twin: uniform, state_zones, autonomy, dominicks or algorithmic.")]
 PanelOption = Annotated[Path | None, typer.Option(
     "--panel", metavar="FILE", show_default="a twin",
-    help="Recorded prices instead: store, product, date, price, as scrapeopt panel writes them.")]
+    help="Recorded prices instead: store, product, date, price, as scrapeopt panel writes them.", callback=local_path)]
 PlacesOption = Annotated[Path | None, typer.Option(
     "--stores", metavar="FILE", help="Where the panel's stores are: store_id, lat, lon; or the folder of a workspace.",
-    show_default="unknown")]
+    show_default="unknown", callback=local_path)]
 StoresOption = Annotated[int, typer.Option(min=2, max=100_000, help="Stores of the twin.")]
 ProductsOption = Annotated[int, typer.Option(min=1, max=1_000_000, help="Products of the twin.")]
 DaysOption = Annotated[int | None, typer.Option(
@@ -120,7 +123,7 @@ WindowOption = Annotated[float | None, typer.Option(
 ChangeoverOption = Annotated[str | None, typer.Option(
     metavar="WEEKDAY", help="The day on which prices change, where you know it.", show_default="unknown")]
 PlotOption = Annotated[Path | None, typer.Option(
-    "--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.", show_default=False)]
+    "--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.", show_default=False, callback=local_path)]
 
 # %% ../../nbs/commands/simulate.ipynb #60ae2c1c
 def _checked_suffix(path: Path | None, *allowed: str) -> None:
@@ -281,7 +284,8 @@ def backtest(
     n_products: ProductsOption = 1000,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Write every day's figures: .parquet or .csv.", show_default=False)] = None,
+        metavar="FILE", help="Write every day's figures: .parquet or .csv.",
+        show_default=False, callback=local_path)] = None,
     plot: PlotOption = None,
     backend: BackendOption = None,
     address: AddressOption = None,
@@ -349,7 +353,7 @@ def _tell_backtests(world: Any, policies: list[str], budget: float | None, optio
 ThresholdsOption = Annotated[str, typer.Option(
     metavar="T,T2", help="Match thresholds to try: auto or a share such as 0.95.")]
 CacheOption = Annotated[Path | None, typer.Option(
-    metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False)]
+    metavar="DIR", help="Keep finished runs: a stopped run goes on here.", show_default=False, callback=local_path)]
 
 
 def _kept_of_tuning(cache: Path | None) -> str:
