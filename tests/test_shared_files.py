@@ -447,12 +447,12 @@ def test_a_stranger_in_the_inbox_of_a_place_stops_nothing(tmp_path, url):
 ASKED = ("put_file", "rm_file", "get_file")  # of s3fs: what an update asks of a bucket, beside its lists
 
 
-def obey(folder: str, nth: int, started) -> None:
+def obey(folder: str, nth: int, environment: dict[str, str], started) -> None:
     "The child: update a workspace; it is killed before the nth call of a bucket, or commit of its state."
-    import os
 
     from s3fs import S3FileSystem
     from sqlalchemy import Engine, event
+    os.environ.update(environment)  # whoever makes our children may have begun before there was a bucket
     calls: list[str] = []
 
     def call(what: str) -> None:
@@ -474,7 +474,7 @@ def obey(folder: str, nth: int, started) -> None:
 def updated(folder: Path, nth: int = 0) -> list[str]:
     "Update a workspace in a child; the calls that it made, none of a child that was killed."
     ours, its = CHILDREN.Pipe(duplex=False)
-    child = CHILDREN.Process(target=obey, args=(str(folder), nth, its))
+    child = CHILDREN.Process(target=obey, args=(str(folder), nth, dict(os.environ), its))
     child.start()
     its.close()
     try: calls = ours.recv()
