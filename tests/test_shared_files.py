@@ -449,7 +449,6 @@ ASKED = ("put_file", "rm_file", "get_file")  # of s3fs: what an update asks of a
 
 def obey(folder: str, nth: int, environment: dict[str, str], started) -> None:
     "The child: update a workspace; it is killed before the nth call of a bucket, or commit of its state."
-
     from s3fs import S3FileSystem
     from sqlalchemy import Engine, event
     os.environ.update(environment)  # whoever makes our children may have begun before there was a bucket
