@@ -32,11 +32,11 @@ from ..core.geo import with_place
 from ..core.map_drawing import MARKERS, PALETTE, store_link, write_page
 from ..grouping.error_causes import CAUSES, plot_causes
 from ..grouping.outlook import Outlook, outlook_words
+from ..outlooks import company_outlook
 from ..storage.audit_sample import AUDITED_DAYS
 from ..storage.overview import Certified, ScrapeTotals, certified, cluster_synchrony, group_overview
 from ..storage.overview import newest_certificates, read_outlook
 from ..storage.settings import FILE
-from ..outlooks import company_outlook
 from ..workspace import Workspace
 
 if TYPE_CHECKING:

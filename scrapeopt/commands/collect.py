@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scrapeopt.discovery import ScrapeTask
+    from scrapeopt.company_update import UpdateReport
     from scrapeopt.scrape import ScrapeReport
     from scrapeopt.storage.run_log import RunCounts
     from scrapeopt.storage.settings import Settings
-    from scrapeopt.company_update import UpdateReport
     from scrapeopt.workspace import Workspace
 
 # %% ../../nbs/commands/collect.ipynb #40496788
@@ -347,8 +347,8 @@ def _rounds(
     progress: bool,
 ) -> "tuple[ScrapeReport, UpdateReport | None]":
     "Scrape today's budget round after round, so that what one shows decides about the next."
-    from scrapeopt.scrape import ScrapeReport
     from scrapeopt.company_update import UpdateReport
+    from scrapeopt.scrape import ScrapeReport
     report, updated, asked = ScrapeReport((), (), 0.0), UpdateReport(), set[tuple[str, str, tuple[str, ...]]]()
     def what(task: "ScrapeTask") -> tuple[str, str, tuple[str, ...]]: return task.company, task.store_id, task.products
     while tasks := [t for t in ws.next_round(at, company, clusters, policy) if what(t) not in asked]:

@@ -33,11 +33,11 @@ from ..discovery import ScrapeTask
 from ..scrape import ScrapeReport, scrape_queue
 from ..simulation.sites import perth_stores
 from ..spider import CrawlRules, spider_command
+from ..outlooks import renew_outlooks
 from ..storage.settings import WEEKDAYS
 from ..storage.settings_file import change_settings
 from ..storage.store_file import read_stores
 from ..twin import Twin, save_twins
-from ..outlooks import renew_outlooks
 from ..update import update_db
 from ..workspace import Workspace
 

@@ -31,8 +31,6 @@ def row_frame(
 
 # %% ../../nbs/storage/queries.ipynb #dcb3f1cd
 NOTHING = "\x1e"  # a control character that no id, path or name has
-
-
 ALL_DIGITS = "%!.17g"  # tells any two numbers apart; what SQLite makes of one by itself has 15 digits
 
 
