@@ -228,8 +228,8 @@ def write_page(results: dict[str, object], folder: Path) -> None:
              "What costs on Dask's workers is memory. Dask has them give it back after every task and take it anew "
              "(`MALLOC_TRIM_THRESHOLD_=65536`, set by its nanny). Workers that keep theirs are started with three "
              "variables of the C library, " + ", ".join(f"`{k}={v}`" for k, v in KEEP_MEMORY.items()) + "; "
-             "[past one machine](../nbs/tutorials/past_one_machine.ipynb) shows how. Each may then hold a gigabyte that "
-             "it does not use.",
+             "[past one machine](../nbs/tutorials/past_one_machine.ipynb) shows how. Each may then hold a gigabyte "
+             "that it does not use.",
              "An update of several companies, on a PostgreSQL server and in a folder that the workers see, sends a "
              "name and the paths of files for each company: a worker reads and judges them, and writes the state. Here "
              f"{results['sizes']['companies']} companies had {results['sizes']['shops']} files of "

@@ -277,8 +277,8 @@ def report(
     context: typer.Context,
     company: CompanyOption = None,
     out: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Where to put the page.",
-        show_default="reports/ in the workspace", callback=local_path)] = None,
+        metavar="FILE", help="Where to put the page.", show_default="reports/ in the workspace",
+        callback=local_path)] = None,
     now: NowOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:

@@ -236,14 +236,14 @@ def cluster_stores(
     if rows and not as_json: typer.echo(next_line(context, workspace, "queue: which stores to scrape first; "
                                                   "scrapeopt visualize-clusters draws the map"))
 
-
+# %% ../../nbs/commands/setup.ipynb #9150ede9
 @app.command()
 def visualize_clusters(
     context: typer.Context,
     company: CompanyOption = None,
     out: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Where to put the maps.",
-        show_default="maps/ in the workspace", callback=local_path)] = None,
+        metavar="DIR", help="Where to put the maps.", show_default="maps/ in the workspace",
+        callback=local_path)] = None,
     basemap: Annotated[str | None, typer.Option(
         help="auto, none, a tile URL, or a raster file.", show_default=TOML)] = None,
     workspace: WorkspaceOption = None,

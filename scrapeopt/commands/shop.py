@@ -40,8 +40,8 @@ FaultsOption = Annotated[str | None, typer.Option(
 SlowOption = Annotated[float, typer.Option(
     min=0, metavar="SECONDS", help="How long an answer takes that is slow.")]
 LogOption = Annotated[Path | None, typer.Option(
-    metavar="FILE", help="Add a line of JSON for every request, for twin visits.",
-    show_default="no log", callback=local_path)]
+    metavar="FILE", help="Add a line of JSON for every request, for twin visits.", show_default="no log",
+    callback=local_path)]
 
 # %% ../../nbs/commands/shop.ipynb #b6bad9b8
 @twin_app.command("serve")

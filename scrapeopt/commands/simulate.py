@@ -30,8 +30,8 @@ if TYPE_CHECKING: import pandas as pd
 def twin_create(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put the twin.", callback=local_path)],
     stores: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="A store file.",
-        show_default="Woolworths and Coles around Perth", callback=local_path)] = None,
+        metavar="FILE", help="A store file.", show_default="Woolworths and Coles around Perth",
+        callback=local_path)] = None,
     company: Annotated[str | None, typer.Option(help="Whose stores they are, where FILE has no such column.")] = None,
     products: Annotated[int, typer.Option(min=1, max=1_000_000, help="Products per company.")] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed, another chain.")] = 0,
@@ -284,8 +284,7 @@ def backtest(
     n_products: ProductsOption = 1000,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(
-        metavar="FILE", help="Write every day's figures: .parquet or .csv.",
-        show_default=False, callback=local_path)] = None,
+        metavar="FILE", help="Every day's figures: .parquet or .csv.", show_default=False, callback=local_path)] = None,
     plot: PlotOption = None,
     backend: BackendOption = None,
     address: AddressOption = None,
