@@ -114,8 +114,8 @@ def test_a_quick_run_of_workers_elsewhere(tmp_path):
     from benchmarks import backends
     backends.main(["--quick", "--out", str(tmp_path)])
     rows, page = json.loads((tmp_path / "backends.json").read_text())["rows"], (tmp_path / "backends.md").read_text()
-    assert len(rows) == 9 and all(row["seconds"] > 0 for row in rows)
-    assert page.count("| an update of several companies |") == 3 and "bench_backends.svg" in page
+    assert len(rows) == 12 and all(row["seconds"] > 0 for row in rows)
+    assert page.count("| an update of several companies |") == 4 and "bench_backends.svg" in page
 
 
 @pytest.mark.slow
