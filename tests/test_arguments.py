@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from effort import drilled, one_in
 import typer
+from effort import drilled, one_in
 from small_chain import scraped_once, stores
 
 from scrapeopt.cli import app, main

@@ -17,18 +17,18 @@ from small_chain import PRODUCTS, THURSDAY, land, lines, shelf
 from sqlalchemy import text
 
 from scrapeopt import side_by_side
+from scrapeopt.company_update import UpdateReport
 from scrapeopt.core.backends import work_on
 from scrapeopt.core.errors import InputError
 from scrapeopt.core.parallel import Elsewhere, elsewhere, sent_to
+from scrapeopt.outlooks import renew_outlooks
 from scrapeopt.reanalysis import reanalyse
 from scrapeopt.storage.home import at_work, hold_number, is_held, lock_company
+from scrapeopt.storage.ingest import find_files
 from scrapeopt.storage.overview import read_outlook
+from scrapeopt.storage.sent_files import in_place
 from scrapeopt.storage.settings_file import change_settings
 from scrapeopt.storage.token_store import hold_bucket, load_bucket, pay_scrapes
-from scrapeopt.outlooks import renew_outlooks
-from scrapeopt.storage.ingest import find_files
-from scrapeopt.storage.sent_files import in_place
-from scrapeopt.company_update import UpdateReport
 from scrapeopt.update import update_db
 from scrapeopt.workspace import Workspace
 
