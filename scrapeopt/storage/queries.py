@@ -44,9 +44,9 @@ def in_text(
     on_sqlite: bool,  # else on PostgreSQL, whose text of a number has all its digits
 ) -> Any:
     "A column in text, with a mark where there is no value."
-    is_fraction, known = isinstance(column.type, Float), column
-    if isinstance(column.type, Boolean): known = cast(column, Integer)
-    words: Any = func.printf(ALL_DIGITS, known) if is_fraction and on_sqlite else cast(known, Text)
+    known = cast(column, Integer) if isinstance(column.type, Boolean) else column
+    loses_digits = on_sqlite and isinstance(column.type, Float)
+    words: Any = func.printf(ALL_DIGITS, known) if loses_digits else cast(known, Text)
     return case((column.is_(None), NOTHING), else_=words)
 
 # %% ../../nbs/storage/queries.ipynb #070c7540
